@@ -1,0 +1,144 @@
+//===- artifact.h - The .moa file format ----------------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The format, little-endian throughout, every section 64-byte aligned, every
+// offset counted in bytes from the start of the file:
+//
+//  1. moa_artifact_header (192 bytes): magic, versions, file size, checksum of
+//     everything behind the header, model geometry, one (offset, size) per
+//     section.
+//  2. RULES: layers * q_heads moa_span_rule, layer-major.
+//  3. LAYERS: layers moa_artifact_layer: which kernel serves each phase.
+//  4. KERNELS: moa_artifact_kernel records, one per structure.
+//  5. IMAGES: moa_artifact_image records, one per (kernel, target variant),
+//     in decreasing order of preference for each kernel.
+//  6. STRINGS: NUL-terminated UTF-8, referred to by offset in this section.
+//  7. CODE: the images' bytes. A CPU image is position-independent machine code
+//     with its constants, free of relocations: mapping it is loading it.
+//
+// A reader checks each field before it uses it and names index, found and
+// expected values when it refuses. Bytes it does not know (reserved) are zero.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_ABI_ARTIFACT_H
+#define MOA_ABI_ARTIFACT_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "moa/abi/span.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// "MOA" 0x1A, as bytes at offset 0.
+#define MOA_ARTIFACT_MAGIC 0x1A414F4Du
+
+/// Alignment of sections and of each image in CODE.
+#define MOA_ARTIFACT_ALIGN 64
+
+typedef struct moa_artifact_section {
+  uint64_t offset; ///< From the start of the file; multiple of 64.
+  uint64_t size;   ///< Bytes.
+} moa_artifact_section;
+
+typedef struct moa_artifact_header {
+  uint32_t magic;
+  uint32_t version;            ///< MOA_ARTIFACT_VERSION of the writer.
+  uint64_t file_size;          ///< Whole file, bytes.
+  uint64_t checksum;           ///< moa_artifact_checksum of [header_size, file_size).
+  uint32_t header_size;        ///< sizeof(moa_artifact_header).
+  uint32_t kernel_abi_version; ///< MOA_KERNEL_ABI_VERSION of the writer.
+  uint32_t layers;
+  uint32_t q_heads;
+  uint32_t kv_heads;
+  uint32_t head_dim;
+  uint32_t dtype;      ///< MOA_DTYPE_*.
+  int32_t length_rule; ///< MOA_LENGTH_*; equal in all rules.
+  int64_t max_length;  ///< Longest sequence the artifact serves, tokens.
+  uint8_t plan_id[32]; ///< SHA-256 of the plan's canonical form.
+  moa_artifact_section rules;
+  moa_artifact_section layer_table;
+  moa_artifact_section kernels;
+  moa_artifact_section images;
+  moa_artifact_section strings;
+  moa_artifact_section code;
+} moa_artifact_header;
+
+/// Kernel index meaning "this phase was not compiled".
+#define MOA_NO_KERNEL 0xFFFFFFFFu
+
+typedef struct moa_artifact_layer {
+  uint32_t prefill; ///< Index into KERNELS, or MOA_NO_KERNEL.
+  uint32_t decode;
+  uint32_t append;
+  uint32_t reserved;
+} moa_artifact_layer;
+
+typedef struct moa_artifact_kernel {
+  uint32_t name;  ///< Offset in STRINGS.
+  uint32_t kind;  ///< MOA_KERNEL_*.
+  uint32_t dtype; ///< MOA_DTYPE_*.
+  uint32_t head_dim;
+  uint32_t group; ///< Decode: query heads a work item holds; else 1.
+  uint32_t first_image; ///< Its images are [first_image, first_image + images).
+  uint32_t images;
+  uint32_t reserved;
+} moa_artifact_kernel;
+
+/// Targets an image can be for.
+enum { MOA_TARGET_CPU_X86_64 = 0 };
+
+/// CPU features an image needs: bits of moa_artifact_image.features.
+enum {
+  MOA_CPU_X86_64_V3 = 1u << 0,  ///< AVX2, FMA, F16C, BMI2.
+  MOA_CPU_X86_64_V4 = 1u << 1,  ///< AVX-512 F, BW, CD, DQ, VL.
+  MOA_CPU_AVX512_BF16 = 1u << 2 ///< vdpbf16ps.
+};
+
+typedef struct moa_artifact_image {
+  uint32_t target;   ///< MOA_TARGET_*.
+  uint32_t features; ///< All of these must be present on the machine.
+  uint32_t chip;     ///< Name, offset in STRINGS ("x86-64-v4").
+  uint32_t reserved;
+  uint64_t offset;        ///< In CODE; multiple of 64.
+  uint64_t size;          ///< Bytes.
+  uint64_t entry;         ///< Offset of the kernel's entry inside the image.
+  uint64_t scratch_bytes; ///< Scratch the kernel needs per thread.
+} moa_artifact_image;
+
+static_assert(sizeof(moa_span_rule) == 32, "artifact format");
+static_assert(offsetof(moa_artifact_header, plan_id) == 64, "artifact format");
+static_assert(offsetof(moa_artifact_header, rules) == 96, "artifact format");
+static_assert(sizeof(moa_artifact_header) == 192, "artifact format");
+static_assert(sizeof(moa_artifact_layer) == 16, "artifact format");
+static_assert(sizeof(moa_artifact_kernel) == 32, "artifact format");
+static_assert(sizeof(moa_artifact_image) == 48, "artifact format");
+
+/// FNV-1a over 64-bit little-endian words, the last one zero-padded. Guards
+/// against truncation and flipped bits, not against an adversary.
+static inline uint64_t moa_artifact_checksum(const uint8_t *bytes,
+                                             uint64_t size) {
+  uint64_t hash = 0xcbf29ce484222325ull;
+  for (uint64_t i = 0; i < size; i += 8) {
+    uint64_t word = 0;
+    uint64_t left = size - i < 8 ? size - i : 8;
+    for (uint64_t j = 0; j < left; ++j)
+      word |= (uint64_t)bytes[i + j] << (8 * j);
+    hash = (hash ^ word) * 0x100000001b3ull;
+  }
+  return hash;
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif // MOA_ABI_ARTIFACT_H

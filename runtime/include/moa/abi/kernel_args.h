@@ -1,0 +1,105 @@
+//===- kernel_args.h - What a compiled kernel receives --------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The structs that the runtime fills and compiled kernels read. The lowering
+// takes field offsets from these definitions with offsetof, so a field moved
+// here moves in the generated code; bump MOA_KERNEL_ABI_VERSION when it does.
+//
+// A CPU kernel is `void kernel(const moa_work_item *item, void *scratch)` or,
+// for append, `void kernel(const moa_append_item *item, void *scratch)`.
+// `scratch` is private to the calling thread, 64-byte aligned, and has the size
+// stated with the kernel. Kernels neither allocate, nor call out, nor fail.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_ABI_KERNEL_ARGS_H
+#define MOA_ABI_KERNEL_ARGS_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "moa/abi/span.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// Element types of queries, keys, values and outputs.
+enum { MOA_DTYPE_F32 = 0, MOA_DTYPE_F16 = 1, MOA_DTYPE_BF16 = 2 };
+
+/// What a kernel does.
+enum { MOA_KERNEL_PREFILL = 0, MOA_KERNEL_DECODE = 1, MOA_KERNEL_APPEND = 2 };
+
+/// Query rows of one prefill work item. Row blocks lie at aligned positions, so
+/// that a block of rows meets the diagonal in exactly one block of keys.
+#define MOA_PREFILL_ROWS 64
+
+/// Most query heads in one group that a decode kernel accepts.
+#define MOA_MAX_GROUP 16
+
+/// Where the 64 keys and values of one block lie: in a page, or in the tensor
+/// that the caller passed (then only if all 64 rows are there).
+typedef struct moa_key_block {
+  const void *k;    ///< Key row 0 of the block, [64][D] at k_stride.
+  const void *v;    ///< Value row 0 of the block, [64][D] at v_stride.
+  int64_t k_stride; ///< Elements between rows; a row's D elements are dense.
+  int64_t v_stride;
+} moa_key_block;
+
+/// One piece of attention work.
+/// Prefill: up to 64 consecutive query rows of one query head, over its whole
+/// window. Decode: one query row of every head of a group, over part of the key
+/// blocks; its unnormalised result goes to `partial` and is merged later.
+typedef struct moa_work_item {
+  const void *q;               ///< Row (prefill) or head (decode) 0; D dense.
+  void *out;                   ///< Prefill: output row 0. Decode: unused.
+  float *partial;              ///< Decode: [heads][D + 2] = O[D], m, l per head,
+                               ///< m in units of log2. Prefill: unused.
+  const moa_key_block *blocks; ///< Indexed by absolute block number.
+  const int32_t *starts;       ///< First key of each row's window; prefill: 64
+                               ///< entries, decode: one per head. Always
+                               ///< readable up to 64 entries.
+  int64_t q_stride;            ///< Elements between rows (prefill) or heads.
+  int64_t out_stride;          ///< Elements between output rows.
+  int32_t rows;                ///< Valid rows (prefill) or heads (decode).
+  int32_t position;            ///< Absolute position of row 0.
+  int32_t sink;                ///< Tokens.
+  float scale_log2;            ///< Score scale times log2(e).
+  moa_block_ranges ranges;     ///< Key blocks to visit; for decode, this item's
+                               ///< share of them.
+  int32_t reserved;
+} moa_work_item;
+
+/// Copies `rows` key and value rows into a page and zeroes what follows them.
+typedef struct moa_append_item {
+  const void *k;    ///< Source row 0; D dense.
+  const void *v;
+  void *page_k;     ///< Destination row 0 of the copy inside the page, [.][D].
+  void *page_v;
+  int64_t k_stride; ///< Elements between source rows.
+  int64_t v_stride;
+  int32_t rows;     ///< Rows to copy, at least 1.
+  int32_t zero;     ///< Rows to zero behind them (0 unless the page is fresh).
+} moa_append_item;
+
+static_assert(sizeof(moa_key_block) == 32, "kernel ABI");
+static_assert(offsetof(moa_work_item, q_stride) == 40, "kernel ABI");
+static_assert(offsetof(moa_work_item, rows) == 56, "kernel ABI");
+static_assert(offsetof(moa_work_item, ranges) == 72, "kernel ABI");
+static_assert(sizeof(moa_work_item) == 96, "kernel ABI");
+static_assert(sizeof(moa_append_item) == 56, "kernel ABI");
+
+/// Entry point types of CPU kernels.
+typedef void (*moa_attention_kernel)(const moa_work_item *item, void *scratch);
+typedef void (*moa_append_kernel)(const moa_append_item *item, void *scratch);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif // MOA_ABI_KERNEL_ARGS_H

@@ -1,0 +1,241 @@
+//===- runtime.h - C ABI of the MoA runtime -------------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Loads compiled modules (.moa) and runs attention with per-head spans over an
+// elastic, paged KV cache. No LLVM and no Python behind it.
+//
+// Errors. A function that can fail returns NULL for success or a status that
+// the caller owns and frees with moa_status_free. A failed call leaves every
+// object as it was before the call. Nothing here aborts or throws.
+//
+// Structs. Every option and info struct starts with `struct_size`, which the
+// caller sets to sizeof of the struct it was compiled against; fields beyond a
+// caller's size take their defaults.
+//
+// Threads. Contexts and modules may be shared between threads. A cache and its
+// sequences belong to one thread at a time.
+//
+// Lifetime. A module borrows its context, a cache its module, a sequence its
+// cache: destroy them in the opposite order. Destroy functions accept NULL.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_RUNTIME_H
+#define MOA_RUNTIME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "moa/abi/span.h"
+#include "moa/abi/version.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define MOA_API __attribute__((visibility("default")))
+#else
+#define MOA_API
+#endif
+
+//===----------------------------------------------------------------------===//
+// Version and status
+//===----------------------------------------------------------------------===//
+
+/// ABI version of the library that is loaded. Since: 1.0
+MOA_API void moa_abi_version(int32_t *major, int32_t *minor);
+
+typedef struct moa_status moa_status;
+
+typedef enum moa_status_code {
+  MOA_OK = 0,
+  MOA_INVALID_ARGUMENT = 1, ///< The call is wrong; the message says how.
+  MOA_OUT_OF_PAGES = 2,     ///< Pool too small; message has wanted and free.
+  MOA_OUT_OF_MEMORY = 3,    ///< The operating system refused memory.
+  MOA_INCOMPATIBLE = 4,     ///< Artifact of another version or machine.
+  MOA_CORRUPT = 5,          ///< Artifact damaged.
+  MOA_IO = 6,               ///< File cannot be read.
+  MOA_OUT_OF_RANGE = 7,     ///< Longer than the artifact serves.
+  MOA_UNSUPPORTED = 8       ///< Valid, but not provided by this artifact.
+} moa_status_code;
+
+/// Code of a status; MOA_OK for NULL. Borrows. Since: 1.0
+MOA_API moa_status_code moa_status_get_code(const moa_status *status);
+/// One line, no newline: what was expected, what was found, where, and the
+/// cure. Valid until the status is freed; "ok" for NULL. Since: 1.0
+MOA_API const char *moa_status_get_message(const moa_status *status);
+/// Frees a status; NULL is allowed. Since: 1.0
+MOA_API void moa_status_free(moa_status *status);
+
+//===----------------------------------------------------------------------===//
+// Context: the threads that run kernels
+//===----------------------------------------------------------------------===//
+
+typedef struct moa_context moa_context;
+
+typedef struct moa_context_options {
+  size_t struct_size;
+  int32_t threads; ///< Including the calling thread; 0 = one per usable core.
+  /// Most CPU features to use: MOA_CPU_* bits of abi/artifact.h; 0 = all that
+  /// the machine has. For tests and measurements.
+  uint32_t cpu_features;
+} moa_context_options;
+
+/// Creates a context; `options` may be NULL. Caller owns `*out`. Since: 1.0
+MOA_API moa_status *moa_context_create(const moa_context_options *options,
+                                       moa_context **out);
+/// Since: 1.0
+MOA_API void moa_context_destroy(moa_context *context);
+
+//===----------------------------------------------------------------------===//
+// Module: a loaded artifact
+//===----------------------------------------------------------------------===//
+
+typedef struct moa_module moa_module;
+
+typedef struct moa_module_info {
+  size_t struct_size;
+  uint32_t artifact_version;
+  uint32_t layers;
+  uint32_t q_heads;
+  uint32_t kv_heads;
+  uint32_t head_dim;
+  uint32_t dtype; ///< MOA_DTYPE_* of abi/kernel_args.h.
+  int32_t length_rule;
+  uint32_t kernels;
+  int64_t max_length;
+  uint8_t plan_id[32];
+  const char *chip; ///< Variant chosen on this machine; lives as the module.
+} moa_module_info;
+
+/// Loads an artifact from a file. Caller owns `*out`. Since: 1.0
+MOA_API moa_status *moa_module_load_file(moa_context *context, const char *path,
+                                         moa_module **out);
+/// Loads an artifact from memory; the bytes are copied. Since: 1.0
+MOA_API moa_status *moa_module_load_memory(moa_context *context,
+                                           const void *bytes, size_t size,
+                                           moa_module **out);
+/// Since: 1.0
+MOA_API void moa_module_destroy(moa_module *module);
+/// Fills `*info` up to its struct_size. Since: 1.0
+MOA_API moa_status *moa_module_get_info(const moa_module *module,
+                                        moa_module_info *info);
+/// Copies the rule of one query head. Since: 1.0
+MOA_API moa_status *moa_module_get_rule(const moa_module *module,
+                                        uint32_t layer, uint32_t q_head,
+                                        moa_span_rule *rule);
+/// KV bytes in closed form: what one sequence of length rule `n` holds over all
+/// layers after `seen` tokens, and what a dense cache of whole pages would
+/// hold. Since: 1.0
+MOA_API moa_status *moa_module_kv_bytes(const moa_module *module, int64_t n,
+                                        int64_t seen, uint64_t *bytes,
+                                        uint64_t *dense_bytes);
+
+//===----------------------------------------------------------------------===//
+// Cache: a page pool and the sequences in it
+//===----------------------------------------------------------------------===//
+
+typedef struct moa_cache moa_cache;
+typedef struct moa_sequence moa_sequence;
+
+typedef struct moa_cache_options {
+  size_t struct_size;
+  uint64_t max_bytes; ///< Most bytes of pages, rounded down; 0 = no limit.
+} moa_cache_options;
+
+typedef struct moa_cache_stats {
+  size_t struct_size;
+  uint64_t page_bytes;
+  uint64_t pages_used;
+  uint64_t pages_high_water; ///< Largest pages_used so far.
+  uint64_t pages_limit;      ///< 0 = no limit.
+  uint64_t reserved_bytes;   ///< Taken from the operating system for pages.
+  uint64_t sequences;
+} moa_cache_stats;
+
+/// Creates an empty cache; `options` may be NULL. Caller owns `*out`.
+/// Since: 1.0
+MOA_API moa_status *moa_cache_create(moa_module *module,
+                                     const moa_cache_options *options,
+                                     moa_cache **out);
+/// Destroys the cache and every sequence in it. Since: 1.0
+MOA_API void moa_cache_destroy(moa_cache *cache);
+/// Since: 1.0
+MOA_API moa_status *moa_cache_get_stats(const moa_cache *cache,
+                                        moa_cache_stats *stats);
+
+/// Creates an empty sequence whose spans are taken at `length` (prompt tokens +
+/// generation budget; ignored by plans with length rule `row`). The cache owns
+/// it until moa_sequence_destroy. Since: 1.0
+MOA_API moa_status *moa_sequence_create(moa_cache *cache, int64_t length,
+                                        moa_sequence **out);
+/// Returns all pages of the sequence. Since: 1.0
+MOA_API void moa_sequence_destroy(moa_sequence *sequence);
+/// Raises the length; a smaller value is refused. Spans grow from the next row
+/// on; keys already gone stay gone (see first_resident). Since: 1.0
+MOA_API moa_status *moa_sequence_set_length(moa_sequence *sequence,
+                                            int64_t length);
+/// Length rule's N, and tokens seen by `layer`. Either out may be NULL.
+/// Since: 1.0
+MOA_API moa_status *moa_sequence_get_length(const moa_sequence *sequence,
+                                            uint32_t layer, int64_t *length,
+                                            int64_t *seen);
+/// First position behind the sink whose key is still held for this KV head:
+/// a multiple of 64. Rows to come see nothing between the sink and it.
+/// Since: 1.0
+MOA_API moa_status *
+moa_sequence_get_first_resident(const moa_sequence *sequence, uint32_t layer,
+                                uint32_t kv_head, int64_t *position);
+/// Bytes of pages that the sequence holds now, over all layers. Since: 1.0
+MOA_API moa_status *moa_sequence_get_bytes(const moa_sequence *sequence,
+                                           uint64_t *bytes);
+
+//===----------------------------------------------------------------------===//
+// Attention
+//===----------------------------------------------------------------------===//
+
+/// One sequence's part of a call: `tokens` new rows. All pointers refer to row
+/// 0, head 0; strides count elements; the D elements of a head are dense. The
+/// library only reads q, k, v during the call and only writes `out`.
+typedef struct moa_attend_entry {
+  moa_sequence *sequence;
+  int64_t tokens; ///< At least 1.
+  const void *q;  ///< [tokens][q_heads][D], rotated.
+  const void *k;  ///< [tokens][kv_heads][D], rotated.
+  const void *v;  ///< [tokens][kv_heads][D].
+  void *out;      ///< [tokens][q_heads][D].
+  int64_t q_row_stride, q_head_stride;
+  int64_t k_row_stride, k_head_stride;
+  int64_t v_row_stride, v_head_stride;
+  int64_t out_row_stride, out_head_stride;
+} moa_attend_entry;
+
+typedef struct moa_attend_options {
+  size_t struct_size;
+  size_t entry_size; ///< sizeof(moa_attend_entry).
+  uint32_t layer;
+  uint32_t has_scale; ///< 0: scale is 1 / sqrt(head_dim).
+  float scale;        ///< Multiplies q.k; any finite value.
+} moa_attend_options;
+
+/// Appends the new keys and values of one layer, computes attention of the new
+/// queries over everything they see, and returns the pages that no later row
+/// can see. Entries may mix prompts, chunks and single tokens; a sequence may
+/// appear once. Keys that no row to come can see are read from the caller's
+/// tensor and never copied, so the cache never holds more than its closed form.
+/// Results do not depend on the batch, the threads or the machine load.
+/// Since: 1.0
+MOA_API moa_status *moa_attend(moa_cache *cache,
+                               const moa_attend_options *options,
+                               const moa_attend_entry *entries, size_t count);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif // MOA_RUNTIME_H
