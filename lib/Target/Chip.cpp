@@ -1,0 +1,32 @@
+//===- Chip.cpp - Table of chips ------------------------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The table behind Chip.h. The features of x86-64-v3 and v4 are those of the
+// System V ABI's micro-architecture levels.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/Target/Chip.h"
+
+#include "moa/abi/artifact.h"
+
+using namespace moa;
+
+static const CpuChip kCpuChips[] = {
+    {"x86-64-v4", MOA_CPU_X86_64_V3 | MOA_CPU_X86_64_V4, "x86-64-v4",
+     "-prefer-256-bit", 16, 32},
+    {"x86-64-v3", MOA_CPU_X86_64_V3, "x86-64-v3", "", 8, 16},
+};
+
+llvm::ArrayRef<CpuChip> moa::cpuChips() { return kCpuChips; }
+
+const CpuChip *moa::findCpuChip(llvm::StringRef name) {
+  for (const CpuChip &chip : kCpuChips)
+    if (chip.name == name)
+      return &chip;
+  return nullptr;
+}
