@@ -42,8 +42,7 @@ LogicalResult LoadQueriesOp::verify() {
 
 LogicalResult ForBlocksOp::verifyRegions() {
   Block &body = getBody().front();
-  if (body.getNumArguments() != 2 ||
-      !body.getArgument(0).getType().isIndex() ||
+  if (body.getNumArguments() != 2 || !body.getArgument(0).getType().isIndex() ||
       body.getArgument(1).getType() != getInit().getType())
     return emitOpError("(C1) expected body arguments (index, ")
            << getInit().getType() << "), got " << body.getArgumentTypes();

@@ -19,9 +19,9 @@ class MoaTile_Op<string mnemonic, list<Trait> traits = []>
 def MoaTile_LoadQueriesOp : MoaTile_Op<"load_queries", [Pure]> {
   let summary = "the item's query rows, scaled";
   let description = [{
-    Rows beyond the item's are zero. Each element is multiplied by the item's
-    score scale times log2(e), so that scores come out in units of log2 and a
-    negative scale needs no special case.
+    Rows beyond the item's repeat its last row. Each element is multiplied by
+    the item's score scale times log2(e), so that scores come out in units of
+    log2 and a negative scale needs no special case.
 
     - (C1) The item is prefill or decode.
 

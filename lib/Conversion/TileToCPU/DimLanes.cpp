@@ -1,0 +1,230 @@
+//===- DimLanes.cpp - Attention with the head size along lanes ------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Decode: one row of each head of a group. Keys and values stream through
+// registers once for the whole group; every head keeps its own softmax.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Lowering.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "moa/abi/kernel_args.h"
+#include <limits>
+#include <numeric>
+
+using namespace mlir;
+using namespace moa;
+using namespace moa::cpu;
+
+namespace {
+
+/// Scratch layout, all f32: queries [heads][dims], scores [heads][64], output
+/// [heads][dims], maximum, sum and rescale [heads].
+class DimLanes final : public AttentionLowering {
+public:
+  DimLanes(Emitter &e, const CpuChip &chip, Value item, Scratch &scratch,
+           int64_t rows, int64_t dims)
+      : AttentionLowering(e, chip, item, scratch, rows, dims) {
+    queries = scratch.take(e, rows * dims);
+    scoreTile = scratch.take(e, rows * kKeys);
+    output = scratch.take(e, rows * dims);
+    maximum = scratch.take(e, rows);
+    sum = scratch.take(e, rows);
+    rescale = scratch.take(e, rows);
+  }
+
+  void loadQueries(Type type) override;
+  void init() override;
+  void scores(const Buffer &keys) override;
+  void mask(tile::MaskClass classes, Value block) override;
+  void softmaxStep() override;
+  void accumulate(const Buffer &values, bool skipZero) override;
+  void store(Type type) override;
+
+private:
+  static constexpr int64_t kKeys = MOA_BLOCK_KEYS;
+
+  Type f32() { return e.b.getF32Type(); }
+  Value at(Value base, Value elements) {
+    return e.offset(base, elements, f32());
+  }
+  Value at(Value base, int64_t elements) {
+    return e.offset(base, elements, f32());
+  }
+  Value loadF32(Value pointer) { return e.loadVector(pointer, f32()); }
+  void storeF32(Value vector, Value pointer) {
+    e.storeVector(vector, pointer, f32());
+  }
+
+  Value queries, scoreTile, output, maximum, sum, rescale;
+};
+
+} // namespace
+
+void DimLanes::loadQueries(Type type) {
+  Value q = item.pointerField(offsetof(moa_work_item, q));
+  Value stride =
+      item.field(offsetof(moa_work_item, q_stride), e.b.getI64Type());
+  Value scale = e.splat(item.field(offsetof(moa_work_item, scale_log2), f32()));
+  for (int64_t h = 0; h < rows; ++h) {
+    Value from = e.offset(q, e.mul(stride, h), type);
+    for (int64_t d = 0; d < dims; d += e.lanes)
+      storeF32(e.mulf(e.loadVector(e.offset(from, d, type), type), scale),
+               at(queries, h * dims + d));
+  }
+}
+
+void DimLanes::init() {
+  for (int64_t h = 0; h < rows; ++h) {
+    e.store(e.f32(kNoMaximum), at(maximum, h));
+    e.store(e.f32(0.0f), at(sum, h));
+    for (int64_t d = 0; d < dims; d += e.lanes)
+      storeF32(e.zero(), at(output, h * dims + d));
+  }
+}
+
+void DimLanes::scores(const Buffer &keys) {
+  e.loop(0, kKeys, 1, [&](Value key) {
+    Value row = e.offset(keys.pointer, e.mul(key, keys.stride), keys.element);
+    SmallVector<Value> acc(rows);
+    for (int64_t d = 0; d < dims; d += e.lanes) {
+      Value k = e.loadVector(e.offset(row, d, keys.element), keys.element);
+      for (int64_t h = 0; h < rows; ++h) {
+        Value q = loadF32(at(queries, h * dims + d));
+        acc[h] = acc[h] ? e.fma(k, q, acc[h]) : e.mulf(k, q);
+      }
+    }
+    for (int64_t h = 0; h < rows; ++h)
+      e.store(e.sumLanes(acc[h]), at(at(scoreTile, h * kKeys), key));
+  });
+}
+
+void DimLanes::mask(tile::MaskClass classes, Value block) {
+  auto has = [&](tile::MaskClass c) { return bitEnumContainsAll(classes, c); };
+  auto compare = [&](arith::CmpIPredicate predicate, Value l,
+                     Value r) -> Value {
+    return arith::CmpIOp::create(e.b, e.loc, predicate, l, r);
+  };
+  Value starts = item.pointerField(offsetof(moa_work_item, starts));
+  Value position =
+      e.splat(e.toI32(item.intField(offsetof(moa_work_item, position))));
+  Value sink = e.splat(e.toI32(item.intField(offsetof(moa_work_item, sink))));
+  Value none = e.splat(-std::numeric_limits<float>::infinity());
+  SmallVector<int32_t> iota(e.lanes);
+  std::iota(iota.begin(), iota.end(), 0);
+  Value lane = arith::ConstantOp::create(
+      e.b, e.loc, DenseElementsAttr::get(e.i32Vector(), ArrayRef(iota)));
+  e.loop(0, kKeys, e.lanes, [&](Value k) {
+    Value first = e.toI32(e.add(e.mul(block, kKeys), k));
+    Value keys = arith::AddIOp::create(e.b, e.loc, e.splat(first), lane);
+    for (int64_t h = 0; h < rows; ++h) {
+      Value start = e.splat(
+          e.load(e.offset(starts, h, e.b.getI32Type()), e.b.getI32Type()));
+      Value seen;
+      if (has(tile::MaskClass::Window))
+        seen = compare(arith::CmpIPredicate::sge, keys, start);
+      if (has(tile::MaskClass::Sink)) {
+        Value inSink = compare(arith::CmpIPredicate::slt, keys, sink);
+        seen = seen ? Value(arith::OrIOp::create(e.b, e.loc, seen, inSink))
+                    : inSink;
+      }
+      if (has(tile::MaskClass::Causal)) {
+        Value causal = compare(arith::CmpIPredicate::sle, keys, position);
+        seen = seen ? Value(arith::AndIOp::create(e.b, e.loc, seen, causal))
+                    : causal;
+      }
+      Value pointer = at(at(scoreTile, h * kKeys), k);
+      storeF32(e.select(seen, loadF32(pointer), none), pointer);
+    }
+  });
+}
+
+void DimLanes::softmaxStep() {
+  for (int64_t h = 0; h < rows; ++h) {
+    SmallVector<Value> tile;
+    for (int64_t k = 0; k < kKeys; k += e.lanes)
+      tile.push_back(loadF32(at(scoreTile, h * kKeys + k)));
+    Value top = tile.front();
+    for (Value scores : llvm::drop_begin(tile))
+      top = e.max(top, scores);
+    Value old = e.loadSplat(at(maximum, h));
+    // Every lane of `old` holds the same value, so it joins before the
+    // reduction.
+    top = e.splat(e.maxLanes(e.max(top, old)));
+    Value factor = e.exp2(e.subf(old, top));
+    Value total;
+    for (auto [i, scores] : llvm::enumerate(tile)) {
+      Value p = e.exp2(e.subf(scores, top));
+      storeF32(p, at(scoreTile, h * kKeys + i * e.lanes));
+      total = total ? e.addf(total, p) : p;
+    }
+    Value before = e.load(at(sum, h), f32());
+    Value scaled = arith::MulFOp::create(e.b, e.loc, before, e.lane0(factor));
+    e.store(e.addf(scaled, e.sumLanes(total)), at(sum, h));
+    e.store(e.lane0(top), at(maximum, h));
+    e.store(e.lane0(factor), at(rescale, h));
+  }
+}
+
+void DimLanes::accumulate(const Buffer &values, bool skipZero) {
+  // A register tile is all heads by as many vectors of dims as fit beside it.
+  int64_t vectors = std::max<int64_t>(
+      1, std::min<int64_t>(chip.vectorRegisters / 2 / rows, 4));
+  for (int64_t d = 0; d < dims; d += vectors * e.lanes) {
+    int64_t count = std::min(vectors, (dims - d) / e.lanes);
+    SmallVector<Value> acc;
+    for (int64_t h = 0; h < rows; ++h) {
+      Value factor = e.loadSplat(at(rescale, h));
+      for (int64_t v = 0; v < count; ++v)
+        acc.push_back(
+            e.mulf(loadF32(at(output, h * dims + d + v * e.lanes)), factor));
+    }
+    acc = e.loop(0, kKeys, 1, acc, [&](Value key, ValueRange old) {
+      SmallVector<Value> next(old), b;
+      Value row = e.offset(
+          e.offset(values.pointer, e.mul(key, values.stride), values.element),
+          d, values.element);
+      for (int64_t v = 0; v < count; ++v)
+        b.push_back(e.loadVector(e.offset(row, v * e.lanes, values.element),
+                                 values.element));
+      for (int64_t h = 0; h < rows; ++h) {
+        Value p = e.loadSplat(at(at(scoreTile, h * kKeys), key));
+        for (int64_t v = 0; v < count; ++v) {
+          Value &sumOf = next[h * count + v];
+          Value more = e.fma(p, b[v], sumOf);
+          sumOf = skipZero
+                      ? e.select(e.cmpf(arith::CmpFPredicate::UNE, p, e.zero()),
+                                 more, sumOf)
+                      : more;
+        }
+      }
+      return next;
+    });
+    for (int64_t h = 0; h < rows; ++h)
+      for (int64_t v = 0; v < count; ++v)
+        storeF32(acc[h * count + v], at(output, h * dims + d + v * e.lanes));
+  }
+}
+
+void DimLanes::store(Type) {
+  Value partial = item.pointerField(offsetof(moa_work_item, partial));
+  for (int64_t h = 0; h < rows; ++h) {
+    Value to = at(partial, h * (dims + 2));
+    for (int64_t d = 0; d < dims; d += e.lanes)
+      storeF32(loadF32(at(output, h * dims + d)), at(to, d));
+    e.store(e.load(at(maximum, h), f32()), at(to, dims));
+    e.store(e.load(at(sum, h), f32()), at(to, dims + 1));
+  }
+}
+
+std::unique_ptr<AttentionLowering>
+moa::cpu::createDimLanes(Emitter &e, const CpuChip &chip, Value item,
+                         Scratch &scratch, int64_t rows, int64_t dims) {
+  return std::make_unique<DimLanes>(e, chip, item, scratch, rows, dims);
+}

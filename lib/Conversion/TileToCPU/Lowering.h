@@ -1,0 +1,109 @@
+//===- Lowering.h - Lowering of one kernel ----------------------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The interface between the pass, which walks a kernel's operations, and the
+// two ways of laying tiles out. Scratch memory is assigned here, once, at
+// compile time.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_CONVERSION_TILETOCPU_LOWERING_H
+#define MOA_CONVERSION_TILETOCPU_LOWERING_H
+
+#include "Emitter.h"
+#include "moa/Dialect/MoaTile/IR/MoaTile.h"
+#include "moa/Target/Chip.h"
+#include "llvm/ADT/DenseMap.h"
+#include <memory>
+
+namespace moa::cpu {
+
+/// Where a tile lies: rows of `stride` elements.
+struct Buffer {
+  mlir::Value pointer;
+  mlir::Value stride;
+  mlir::Type element;
+};
+
+/// Scratch memory of one kernel, handed out from the front; 64-byte aligned.
+class Scratch {
+public:
+  explicit Scratch(mlir::Value base) : base(base) {}
+  /// Reserves `floats` f32 and returns their address.
+  mlir::Value take(Emitter &e, int64_t floats);
+  int64_t bytes() const { return used; }
+
+private:
+  mlir::Value base;
+  int64_t used = 0;
+};
+
+/// Fields of the work item, read from memory at the insertion point.
+class Item {
+public:
+  Item(Emitter &e, mlir::Value pointer) : e(e), pointer(pointer) {}
+  mlir::Value field(size_t byteOffset, mlir::Type type);
+  mlir::Value pointerField(size_t byteOffset);
+  /// An int32 field as i64.
+  mlir::Value intField(size_t byteOffset);
+
+private:
+  Emitter &e;
+  mlir::Value pointer;
+};
+
+/// Lowers the attention operations of one kernel. The state and the scratch
+/// tiles exist once a kernel: tile form guarantees linear states, and scores
+/// and probabilities of a block are dead when the next block starts.
+class AttentionLowering {
+public:
+  AttentionLowering(Emitter &e, const CpuChip &chip, mlir::Value item,
+                    Scratch &scratch, int64_t rows, int64_t dims)
+      : e(e), chip(chip), item(e, item), scratch(scratch), rows(rows),
+        dims(dims) {}
+  virtual ~AttentionLowering() = default;
+
+  /// Loads the queries, elements of `type`, scaled.
+  virtual void loadQueries(mlir::Type type) = 0;
+  virtual void init() = 0;
+  virtual void scores(const Buffer &keys) = 0;
+  virtual void mask(tile::MaskClass classes, mlir::Value block) = 0;
+  virtual void softmaxStep() = 0;
+  virtual void accumulate(const Buffer &values, bool skipZero) = 0;
+  virtual void store(mlir::Type type) = 0;
+
+  /// Keys or values of a block, where the runtime says they lie.
+  Buffer blockBuffer(mlir::Value block, bool values, mlir::Type element);
+  /// Bounds of a segment's blocks.
+  std::pair<mlir::Value, mlir::Value> segment(tile::Segment segment);
+
+protected:
+  Emitter &e;
+  const CpuChip &chip;
+  Item item;
+  Scratch &scratch;
+  const int64_t rows;
+  const int64_t dims;
+};
+
+std::unique_ptr<AttentionLowering>
+createRowLanes(Emitter &e, const CpuChip &chip, mlir::Value item,
+               Scratch &scratch, int64_t rows, int64_t dims);
+std::unique_ptr<AttentionLowering>
+createDimLanes(Emitter &e, const CpuChip &chip, mlir::Value item,
+               Scratch &scratch, int64_t rows, int64_t dims);
+
+/// Lowers moa_tile.copy_rows.
+void lowerCopyRows(Emitter &e, mlir::Value item, int64_t dims, mlir::Type type);
+
+/// The value that a running maximum starts from: finite, so that minus
+/// infinity less it is minus infinity and never NaN.
+inline constexpr float kNoMaximum = -3.4028234663852886e38f;
+
+} // namespace moa::cpu
+
+#endif // MOA_CONVERSION_TILETOCPU_LOWERING_H
