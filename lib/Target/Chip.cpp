@@ -17,9 +17,13 @@
 using namespace moa;
 
 static const CpuChip kCpuChips[] = {
+    {"x86-64-v4-bf16",
+     MOA_CPU_X86_64_V3 | MOA_CPU_X86_64_V4 | MOA_CPU_AVX512_BF16, "x86-64-v4",
+     "-prefer-256-bit,+avx512bf16", 16, 32, /*bf16Dot=*/true},
     {"x86-64-v4", MOA_CPU_X86_64_V3 | MOA_CPU_X86_64_V4, "x86-64-v4",
-     "-prefer-256-bit", 16, 32},
-    {"x86-64-v3", MOA_CPU_X86_64_V3, "x86-64-v3", "", 8, 16},
+     "-prefer-256-bit", 16, 32, /*bf16Dot=*/false},
+    {"x86-64-v3", MOA_CPU_X86_64_V3, "x86-64-v3", "", 8, 16,
+     /*bf16Dot=*/false},
 };
 
 llvm::ArrayRef<CpuChip> moa::cpuChips() { return kCpuChips; }

@@ -33,6 +33,8 @@ struct CpuChip {
   /// f32 lanes of one vector register, and how many registers there are.
   int64_t vectorLanes;
   int64_t vectorRegisters;
+  /// Whether vdpbf16ps multiplies pairs of bf16 into f32 sums.
+  bool bf16Dot;
 };
 
 /// All CPU variants, most demanding first: the order in which a runtime prefers

@@ -15,6 +15,7 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "moa/abi/kernel_args.h"
+#include <algorithm>
 #include <limits>
 #include <numeric>
 
@@ -29,8 +30,8 @@ namespace {
 class DimLanes final : public AttentionLowering {
 public:
   DimLanes(Emitter &e, const CpuChip &chip, Value item, Scratch &scratch,
-           int64_t rows, int64_t dims)
-      : AttentionLowering(e, chip, item, scratch, rows, dims) {
+           int64_t rows, int64_t dims, Type element)
+      : AttentionLowering(e, chip, item, scratch, rows, dims, element) {
     queries = scratch.take(e, rows * dims);
     scoreTile = scratch.take(e, rows * kKeys);
     output = scratch.take(e, rows * dims);
@@ -39,13 +40,13 @@ public:
     rescale = scratch.take(e, rows);
   }
 
-  void loadQueries(Type type) override;
+  void loadQueries() override;
   void init() override;
   void scores(const Buffer &keys) override;
   void mask(tile::MaskClass classes, Value block) override;
-  void softmaxStep() override;
+  void softmaxStep(bool) override;
   void accumulate(const Buffer &values, bool skipZero) override;
-  void store(Type type) override;
+  void store() override;
 
 private:
   static constexpr int64_t kKeys = MOA_BLOCK_KEYS;
@@ -62,47 +63,67 @@ private:
     e.storeVector(vector, pointer, f32());
   }
 
+  /// One register tile: `heads` from `first` by `vectors` from `dim`.
+  void accumulateTile(const Buffer &values, bool skipZero, int64_t first,
+                      int64_t heads, Value dim, int64_t vectors);
+
   Value queries, scoreTile, output, maximum, sum, rescale;
 };
 
 } // namespace
 
-void DimLanes::loadQueries(Type type) {
+void DimLanes::loadQueries() {
   Value q = item.pointerField(offsetof(moa_work_item, q));
   Value stride =
       item.field(offsetof(moa_work_item, q_stride), e.b.getI64Type());
   Value scale = e.splat(item.field(offsetof(moa_work_item, scale_log2), f32()));
-  for (int64_t h = 0; h < rows; ++h) {
-    Value from = e.offset(q, e.mul(stride, h), type);
+  e.loop(0, rows, 1, [&](Value h) {
+    Value from = e.offset(q, e.mul(stride, h), element);
+    Value to = at(queries, e.mul(h, dims));
     for (int64_t d = 0; d < dims; d += e.lanes)
-      storeF32(e.mulf(e.loadVector(e.offset(from, d, type), type), scale),
-               at(queries, h * dims + d));
-  }
+      storeF32(e.mulf(e.loadVector(e.offset(from, d, element), element), scale),
+               at(to, d));
+  });
 }
 
 void DimLanes::init() {
-  for (int64_t h = 0; h < rows; ++h) {
+  e.loop(0, rows, 1, [&](Value h) {
     e.store(e.f32(kNoMaximum), at(maximum, h));
     e.store(e.f32(0.0f), at(sum, h));
-    for (int64_t d = 0; d < dims; d += e.lanes)
-      storeF32(e.zero(), at(output, h * dims + d));
-  }
+  });
+  e.loop(0, rows * dims, e.lanes,
+         [&](Value i) { storeF32(e.zero(), at(output, i)); });
 }
 
 void DimLanes::scores(const Buffer &keys) {
-  e.loop(0, kKeys, 1, [&](Value key) {
-    Value row = e.offset(keys.pointer, e.mul(key, keys.stride), keys.element);
-    SmallVector<Value> acc(rows);
-    for (int64_t d = 0; d < dims; d += e.lanes) {
-      Value k = e.loadVector(e.offset(row, d, keys.element), keys.element);
-      for (int64_t h = 0; h < rows; ++h) {
-        Value q = loadF32(at(queries, h * dims + d));
-        acc[h] = acc[h] ? e.fma(k, q, acc[h]) : e.mulf(k, q);
+  // As many heads at once as leave registers for the keys.
+  int64_t together = std::min(rows, chip.vectorRegisters / 2);
+  for (int64_t first = 0; first < rows; first += together) {
+    int64_t heads = std::min(together, rows - first);
+    e.loop(0, kKeys, 1, [&](Value key) {
+      Value row = e.offset(keys.pointer, e.mul(key, keys.stride), keys.element);
+      SmallVector<Value> acc(heads, e.zero());
+      auto step = [&](Value d, ValueRange old) {
+        SmallVector<Value> next;
+        Value k = e.loadVector(e.offset(row, d, keys.element), keys.element);
+        for (int64_t h = 0; h < heads; ++h) {
+          Value q = loadF32(at(at(queries, (first + h) * dims), d));
+          next.push_back(e.fma(k, q, old[h]));
+        }
+        return next;
+      };
+      // Small bodies are written out; large ones stay a loop.
+      if (heads * dims / e.lanes <= 64) {
+        for (int64_t d = 0; d < dims; d += e.lanes)
+          acc = step(e.i64(d), acc);
+      } else {
+        acc = e.loop(0, dims, e.lanes, acc, step);
       }
-    }
-    for (int64_t h = 0; h < rows; ++h)
-      e.store(e.sumLanes(acc[h]), at(at(scoreTile, h * kKeys), key));
-  });
+      for (int64_t h = 0; h < heads; ++h)
+        e.store(e.sumLanes(acc[h]),
+                at(at(scoreTile, (first + h) * kKeys), key));
+    });
+  }
 }
 
 void DimLanes::mask(tile::MaskClass classes, Value block) {
@@ -123,7 +144,7 @@ void DimLanes::mask(tile::MaskClass classes, Value block) {
   e.loop(0, kKeys, e.lanes, [&](Value k) {
     Value first = e.toI32(e.add(e.mul(block, kKeys), k));
     Value keys = arith::AddIOp::create(e.b, e.loc, e.splat(first), lane);
-    for (int64_t h = 0; h < rows; ++h) {
+    e.loop(0, rows, 1, [&](Value h) {
       Value start = e.splat(
           e.load(e.offset(starts, h, e.b.getI32Type()), e.b.getI32Type()));
       Value seen;
@@ -139,17 +160,18 @@ void DimLanes::mask(tile::MaskClass classes, Value block) {
         seen = seen ? Value(arith::AndIOp::create(e.b, e.loc, seen, causal))
                     : causal;
       }
-      Value pointer = at(at(scoreTile, h * kKeys), k);
+      Value pointer = at(at(scoreTile, e.mul(h, kKeys)), k);
       storeF32(e.select(seen, loadF32(pointer), none), pointer);
-    }
+    });
   });
 }
 
-void DimLanes::softmaxStep() {
-  for (int64_t h = 0; h < rows; ++h) {
+void DimLanes::softmaxStep(bool) {
+  e.loop(0, rows, 1, [&](Value h) {
+    Value base = at(scoreTile, e.mul(h, kKeys));
     SmallVector<Value> tile;
     for (int64_t k = 0; k < kKeys; k += e.lanes)
-      tile.push_back(loadF32(at(scoreTile, h * kKeys + k)));
+      tile.push_back(loadF32(at(base, k)));
     Value top = tile.front();
     for (Value scores : llvm::drop_begin(tile))
       top = e.max(top, scores);
@@ -161,70 +183,88 @@ void DimLanes::softmaxStep() {
     Value total;
     for (auto [i, scores] : llvm::enumerate(tile)) {
       Value p = e.exp2(e.subf(scores, top));
-      storeF32(p, at(scoreTile, h * kKeys + i * e.lanes));
+      storeF32(p, at(base, i * e.lanes));
       total = total ? e.addf(total, p) : p;
     }
     Value before = e.load(at(sum, h), f32());
-    Value scaled = arith::MulFOp::create(e.b, e.loc, before, e.lane0(factor));
+    Value scaled = e.mulf(before, e.lane0(factor));
     e.store(e.addf(scaled, e.sumLanes(total)), at(sum, h));
     e.store(e.lane0(top), at(maximum, h));
     e.store(e.lane0(factor), at(rescale, h));
-  }
+  });
 }
 
 void DimLanes::accumulate(const Buffer &values, bool skipZero) {
-  // A register tile is all heads by as many vectors of dims as fit beside it.
-  int64_t vectors = std::max<int64_t>(
-      1, std::min<int64_t>(chip.vectorRegisters / 2 / rows, 4));
-  for (int64_t d = 0; d < dims; d += vectors * e.lanes) {
-    int64_t count = std::min(vectors, (dims - d) / e.lanes);
-    SmallVector<Value> acc;
-    for (int64_t h = 0; h < rows; ++h) {
-      Value factor = e.loadSplat(at(rescale, h));
-      for (int64_t v = 0; v < count; ++v)
-        acc.push_back(
-            e.mulf(loadF32(at(output, h * dims + d + v * e.lanes)), factor));
-    }
-    acc = e.loop(0, kKeys, 1, acc, [&](Value key, ValueRange old) {
-      SmallVector<Value> next(old), b;
-      Value row = e.offset(
-          e.offset(values.pointer, e.mul(key, values.stride), values.element),
-          d, values.element);
-      for (int64_t v = 0; v < count; ++v)
-        b.push_back(e.loadVector(e.offset(row, v * e.lanes, values.element),
-                                 values.element));
-      for (int64_t h = 0; h < rows; ++h) {
-        Value p = e.loadSplat(at(at(scoreTile, h * kKeys), key));
-        for (int64_t v = 0; v < count; ++v) {
-          Value &sumOf = next[h * count + v];
-          Value more = e.fma(p, b[v], sumOf);
-          sumOf = skipZero
-                      ? e.select(e.cmpf(arith::CmpFPredicate::UNE, p, e.zero()),
-                                 more, sumOf)
-                      : more;
-        }
-      }
-      return next;
+  // A register tile is some heads by as many vectors of dims as fit beside.
+  int64_t half = chip.vectorRegisters / 2;
+  int64_t together = std::min(rows, half);
+  int64_t vectors = std::clamp<int64_t>(half / together, 1, 4);
+  int64_t step = vectors * e.lanes, whole = dims / step * step;
+  for (int64_t first = 0; first < rows; first += together) {
+    int64_t heads = std::min(together, rows - first);
+    e.loop(0, whole, step, [&](Value dim) {
+      accumulateTile(values, skipZero, first, heads, dim, vectors);
     });
-    for (int64_t h = 0; h < rows; ++h)
-      for (int64_t v = 0; v < count; ++v)
-        storeF32(acc[h * count + v], at(output, h * dims + d + v * e.lanes));
+    if (whole < dims)
+      accumulateTile(values, skipZero, first, heads, e.i64(whole),
+                     (dims - whole) / e.lanes);
   }
 }
 
-void DimLanes::store(Type) {
+void DimLanes::accumulateTile(const Buffer &values, bool skipZero,
+                              int64_t first, int64_t heads, Value dim,
+                              int64_t vectors) {
+  auto place = [&](int64_t h, int64_t v) {
+    return at(at(output, dim), (first + h) * dims + v * e.lanes);
+  };
+  SmallVector<Value> acc;
+  for (int64_t h = 0; h < heads; ++h) {
+    Value factor = e.loadSplat(at(rescale, first + h));
+    for (int64_t v = 0; v < vectors; ++v)
+      acc.push_back(e.mulf(loadF32(place(h, v)), factor));
+  }
+  acc = e.loop(0, kKeys, 1, acc, [&](Value key, ValueRange old) {
+    SmallVector<Value> next, b;
+    Value row = e.offset(
+        e.offset(values.pointer, e.mul(key, values.stride), values.element),
+        dim, values.element);
+    for (int64_t v = 0; v < vectors; ++v)
+      b.push_back(e.loadVector(e.offset(row, v * e.lanes, values.element),
+                               values.element));
+    for (int64_t h = 0; h < heads; ++h) {
+      Value p = e.loadSplat(at(at(scoreTile, (first + h) * kKeys), key));
+      for (int64_t v = 0; v < vectors; ++v) {
+        Value before = old[h * vectors + v];
+        Value after = e.fma(p, b[v], before);
+        if (skipZero)
+          after = e.select(e.cmpf(arith::CmpFPredicate::UNE, p, e.zero()),
+                           after, before);
+        next.push_back(after);
+      }
+    }
+    return next;
+  });
+  for (int64_t h = 0; h < heads; ++h)
+    for (int64_t v = 0; v < vectors; ++v)
+      storeF32(acc[h * vectors + v], place(h, v));
+}
+
+void DimLanes::store() {
   Value partial = item.pointerField(offsetof(moa_work_item, partial));
-  for (int64_t h = 0; h < rows; ++h) {
-    Value to = at(partial, h * (dims + 2));
+  e.loop(0, rows, 1, [&](Value h) {
+    Value from = at(output, e.mul(h, dims));
+    Value to = at(partial, e.mul(h, dims + 2));
     for (int64_t d = 0; d < dims; d += e.lanes)
-      storeF32(loadF32(at(output, h * dims + d)), at(to, d));
+      storeF32(loadF32(at(from, d)), at(to, d));
     e.store(e.load(at(maximum, h), f32()), at(to, dims));
     e.store(e.load(at(sum, h), f32()), at(to, dims + 1));
-  }
+  });
 }
 
 std::unique_ptr<AttentionLowering>
 moa::cpu::createDimLanes(Emitter &e, const CpuChip &chip, Value item,
-                         Scratch &scratch, int64_t rows, int64_t dims) {
-  return std::make_unique<DimLanes>(e, chip, item, scratch, rows, dims);
+                         Scratch &scratch, int64_t rows, int64_t dims,
+                         Type element) {
+  return std::make_unique<DimLanes>(e, chip, item, scratch, rows, dims,
+                                    element);
 }

@@ -200,6 +200,44 @@ SmallVector<Value> Emitter::transpose(ArrayRef<Value> rows) {
   return current;
 }
 
+/// Joins two vectors of 16-bit integers to 32-bit lanes.
+static Value joinHalves(Emitter &e, Value low, Value high) {
+  Value wideLow = arith::ExtUIOp::create(e.b, e.loc, e.i32Vector(), low);
+  Value wideHigh = arith::ExtUIOp::create(e.b, e.loc, e.i32Vector(), high);
+  Value shift =
+      vector::BroadcastOp::create(e.b, e.loc, e.i32Vector(), e.i32(16));
+  Value joined = arith::OrIOp::create(
+      e.b, e.loc, wideLow, arith::ShLIOp::create(e.b, e.loc, wideHigh, shift));
+  return arith::BitcastOp::create(e.b, e.loc, e.f32Vector(), joined);
+}
+
+Value Emitter::packPairs(Value first, Value second) {
+  auto halves = [&](Value vector) -> Value {
+    Value rounded = arith::TruncFOp::create(
+        b, loc, VectorType::get({lanes}, b.getBF16Type()), vector);
+    return arith::BitcastOp::create(
+        b, loc, VectorType::get({lanes}, b.getI16Type()), rounded);
+  };
+  return joinHalves(*this, halves(first), halves(second));
+}
+
+Value Emitter::interleaveBF16(Value first, Value second) {
+  auto halves = VectorType::get({lanes}, b.getI16Type());
+  return joinHalves(*this, LLVM::LoadOp::create(b, loc, halves, first, 2),
+                    LLVM::LoadOp::create(b, loc, halves, second, 2));
+}
+
+Value Emitter::dotPairs(Value x, Value y, Value sum) {
+  auto type = VectorType::get({2 * lanes}, b.getBF16Type());
+  Value a = LLVM::BitcastOp::create(b, loc, type, x);
+  Value c = LLVM::BitcastOp::create(b, loc, type, y);
+  return LLVM::CallIntrinsicOp::create(
+             b, loc, f32Vector(),
+             b.getStringAttr("llvm.x86.avx512bf16.dpbf16ps.512"),
+             ValueRange{sum, a, c})
+      .getResult(0);
+}
+
 void Emitter::loop(Value begin, Value end, int64_t step,
                    llvm::function_ref<void(Value)> body) {
   auto loop = scf::ForOp::create(b, loc, begin, end, i64(step));

@@ -90,6 +90,15 @@ public:
   /// Transposes a square of `lanes` vectors in registers.
   llvm::SmallVector<mlir::Value> transpose(llvm::ArrayRef<mlir::Value> rows);
 
+  // Pairs of bf16, kept as one 32-bit lane of type f32 whose lower half is the
+  // first of the pair. For chips with vdpbf16ps.
+  /// Rounds two f32 vectors and packs them lane by lane.
+  mlir::Value packPairs(mlir::Value first, mlir::Value second);
+  /// Packs `lanes` bf16 at `first` with as many at `second`.
+  mlir::Value interleaveBF16(mlir::Value first, mlir::Value second);
+  /// sum + x.first * y.first + x.second * y.second, lane by lane.
+  mlir::Value dotPairs(mlir::Value x, mlir::Value y, mlir::Value sum);
+
   // Control flow. Bodies receive the induction variable.
   void loop(mlir::Value begin, mlir::Value end, int64_t step,
             llvm::function_ref<void(mlir::Value)> body);

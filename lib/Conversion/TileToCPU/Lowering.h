@@ -22,7 +22,7 @@
 
 namespace moa::cpu {
 
-/// Where a tile lies: rows of `stride` elements.
+/// Where a tile lies: rows of `stride` elements of `element`.
 struct Buffer {
   mlir::Value pointer;
   mlir::Value stride;
@@ -62,22 +62,23 @@ private:
 class AttentionLowering {
 public:
   AttentionLowering(Emitter &e, const CpuChip &chip, mlir::Value item,
-                    Scratch &scratch, int64_t rows, int64_t dims)
+                    Scratch &scratch, int64_t rows, int64_t dims,
+                    mlir::Type element)
       : e(e), chip(chip), item(e, item), scratch(scratch), rows(rows),
-        dims(dims) {}
+        dims(dims), element(element) {}
   virtual ~AttentionLowering() = default;
 
-  /// Loads the queries, elements of `type`, scaled.
-  virtual void loadQueries(mlir::Type type) = 0;
+  virtual void loadQueries() = 0;
   virtual void init() = 0;
   virtual void scores(const Buffer &keys) = 0;
   virtual void mask(tile::MaskClass classes, mlir::Value block) = 0;
-  virtual void softmaxStep() = 0;
+  /// `skipZero` is that of the accumulate that takes the probabilities.
+  virtual void softmaxStep(bool skipZero) = 0;
   virtual void accumulate(const Buffer &values, bool skipZero) = 0;
-  virtual void store(mlir::Type type) = 0;
+  virtual void store() = 0;
 
   /// Keys or values of a block, where the runtime says they lie.
-  Buffer blockBuffer(mlir::Value block, bool values, mlir::Type element);
+  Buffer blockBuffer(mlir::Value block, bool values);
   /// Bounds of a segment's blocks.
   std::pair<mlir::Value, mlir::Value> segment(tile::Segment segment);
 
@@ -88,14 +89,18 @@ protected:
   Scratch &scratch;
   const int64_t rows;
   const int64_t dims;
+  const mlir::Type element;
 };
 
+/// `element` is the type of queries, keys and values in memory.
 std::unique_ptr<AttentionLowering>
 createRowLanes(Emitter &e, const CpuChip &chip, mlir::Value item,
-               Scratch &scratch, int64_t rows, int64_t dims);
+               Scratch &scratch, int64_t rows, int64_t dims,
+               mlir::Type element);
 std::unique_ptr<AttentionLowering>
 createDimLanes(Emitter &e, const CpuChip &chip, mlir::Value item,
-               Scratch &scratch, int64_t rows, int64_t dims);
+               Scratch &scratch, int64_t rows, int64_t dims,
+               mlir::Type element);
 
 /// Lowers moa_tile.copy_rows.
 void lowerCopyRows(Emitter &e, mlir::Value item, int64_t dims, mlir::Type type);

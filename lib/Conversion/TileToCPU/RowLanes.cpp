@@ -32,8 +32,9 @@ namespace {
 class RowLanes final : public AttentionLowering {
 public:
   RowLanes(Emitter &e, const CpuChip &chip, Value item, Scratch &scratch,
-           int64_t rows, int64_t dims)
-      : AttentionLowering(e, chip, item, scratch, rows, dims),
+           int64_t rows, int64_t dims, Type element)
+      : AttentionLowering(e, chip, item, scratch, rows, dims, element),
+        pairs(chip.bf16Dot && element.isBF16()),
         vectors(chip.vectorRegisters >= 32 ? 4 : 2), width(vectors * e.lanes),
         panels((rows + width - 1) / width),
         tileRows(chip.vectorRegisters >= 32 ? 6 : 4) {
@@ -46,13 +47,13 @@ public:
     staging = scratch.take(e, kKeys * dims);
   }
 
-  void loadQueries(Type type) override;
+  void loadQueries() override;
   void init() override;
   void scores(const Buffer &keys) override;
   void mask(tile::MaskClass classes, Value block) override;
-  void softmaxStep() override;
+  void softmaxStep(bool skipZero) override;
   void accumulate(const Buffer &values, bool skipZero) override;
-  void store(Type type) override;
+  void store() override;
 
 private:
   static constexpr int64_t kKeys = MOA_BLOCK_KEYS;
@@ -70,9 +71,14 @@ private:
   }
   /// The tile as dense f32, copied to scratch unless it is f32 already.
   Buffer widen(const Buffer &tile);
+  /// The values of keys 2k and 2k + 1 in pairs: [32][dims], copied to scratch.
+  Buffer interleave(const Buffer &tile);
   /// Calls `body(first, count)` for runs of `tileRows` that cover [0, total).
   void forRuns(int64_t total, llvm::function_ref<void(Value, int64_t)> body);
 
+  /// Products of bf16 pairs by vdpbf16ps: queries are packed in pairs of dims,
+  /// probabilities and values, in blocks seen whole, in pairs of keys.
+  const bool pairs;
   const int64_t vectors; ///< Vectors of a register tile, along rows.
   const int64_t width;   ///< Rows of a panel.
   const int64_t panels;
@@ -82,7 +88,7 @@ private:
 
 } // namespace
 
-void RowLanes::loadQueries(Type type) {
+void RowLanes::loadQueries() {
   Value q = item.pointerField(offsetof(moa_work_item, q));
   Value stride =
       item.field(offsetof(moa_work_item, q_stride), e.b.getI64Type());
@@ -92,7 +98,7 @@ void RowLanes::loadQueries(Type type) {
     SmallVector<Value> pointers;
     for (int64_t i = 0; i < e.lanes; ++i)
       pointers.push_back(
-          e.offset(q, e.mul(e.min(e.add(row, i), last), stride), type));
+          e.offset(q, e.mul(e.min(e.add(row, i), last), stride), element));
     // Panel and place inside it, from the row.
     Value panel = arith::DivUIOp::create(e.b, e.loc, row, e.i64(width));
     Value place = arith::RemUIOp::create(e.b, e.loc, row, e.i64(width));
@@ -100,12 +106,17 @@ void RowLanes::loadQueries(Type type) {
     e.loop(0, dims, e.lanes, [&](Value dim) {
       SmallVector<Value> block;
       for (Value pointer : pointers)
-        block.push_back(
-            e.mulf(e.loadVector(e.offset(pointer, dim, type), type), scale));
+        block.push_back(e.mulf(
+            e.loadVector(e.offset(pointer, dim, element), element), scale));
       block = e.transpose(block);
-      Value target = at(base, e.mul(dim, width));
-      for (auto [i, vector] : llvm::enumerate(block))
-        storeF32(vector, at(target, i * width));
+      if (pairs)
+        for (int64_t i = 0; i < e.lanes / 2; ++i)
+          block[i] = e.packPairs(block[2 * i], block[2 * i + 1]);
+      int64_t step = pairs ? 2 : 1;
+      Value first = arith::DivUIOp::create(e.b, e.loc, dim, e.i64(step));
+      Value target = at(base, e.mul(first, width));
+      for (int64_t i = 0; i < e.lanes / step; ++i)
+        storeF32(block[i], at(target, i * width));
     });
   });
 }
@@ -133,6 +144,20 @@ Buffer RowLanes::widen(const Buffer &tile) {
   return {staging, e.i64(dims), f32()};
 }
 
+Buffer RowLanes::interleave(const Buffer &tile) {
+  e.loop(0, kKeys / 2, 1, [&](Value pair) {
+    Value even = e.offset(tile.pointer, e.mul(e.mul(pair, 2), tile.stride),
+                          tile.element);
+    Value odd = e.offset(even, tile.stride, tile.element);
+    Value to = at(staging, e.mul(pair, dims));
+    for (int64_t d = 0; d < dims; d += e.lanes)
+      storeF32(e.interleaveBF16(e.offset(even, d, tile.element),
+                                e.offset(odd, d, tile.element)),
+               at(to, d));
+  });
+  return {staging, e.i64(dims), f32()};
+}
+
 void RowLanes::forRuns(int64_t total,
                        llvm::function_ref<void(Value, int64_t)> body) {
   int64_t whole = total / tileRows * tileRows;
@@ -142,7 +167,9 @@ void RowLanes::forRuns(int64_t total,
 }
 
 void RowLanes::scores(const Buffer &tile) {
-  Buffer keys = widen(tile);
+  // A pair of bf16 moves as one f32, so the loops are the same.
+  Buffer keys = pairs ? tile : widen(tile);
+  int64_t steps = pairs ? dims / 2 : dims;
   forRuns(kKeys, [&](Value first, int64_t count) {
     SmallVector<Value> rowsOf;
     for (int64_t m = 0; m < count; ++m)
@@ -150,7 +177,7 @@ void RowLanes::scores(const Buffer &tile) {
     for (int64_t panel = 0; panel < panels; ++panel) {
       Value q = at(queries, panel * dims * width);
       SmallVector<Value> acc(count * vectors, e.zero());
-      acc = e.loop(0, dims, 1, acc, [&](Value dim, ValueRange old) {
+      acc = e.loop(0, steps, 1, acc, [&](Value dim, ValueRange old) {
         SmallVector<Value> next(old), b;
         Value row = at(q, e.mul(dim, width));
         for (int64_t v = 0; v < vectors; ++v)
@@ -158,7 +185,9 @@ void RowLanes::scores(const Buffer &tile) {
         for (int64_t m = 0; m < count; ++m) {
           Value a = e.loadSplat(at(rowsOf[m], dim));
           for (int64_t v = 0; v < vectors; ++v)
-            next[m * vectors + v] = e.fma(a, b[v], old[m * vectors + v]);
+            next[m * vectors + v] =
+                pairs ? e.dotPairs(a, b[v], old[m * vectors + v])
+                      : e.fma(a, b[v], old[m * vectors + v]);
         }
         return next;
       });
@@ -219,7 +248,7 @@ void RowLanes::mask(tile::MaskClass classes, Value block) {
   }
 }
 
-void RowLanes::softmaxStep() {
+void RowLanes::softmaxStep(bool skipZero) {
   for (int64_t panel = 0; panel < panels; ++panel) {
     Value tile = at(scoreTile, panel * kKeys * width);
     auto perRow = [&](Value base, int64_t v) {
@@ -248,13 +277,24 @@ void RowLanes::softmaxStep() {
       storeF32(factor, perRow(rescale, v));
       sums.push_back(e.mulf(loadF32(perRow(sum, v)), factor));
     }
-    sums = e.loop(0, kKeys, 1, sums, [&](Value key, ValueRange carried) {
+    // Pairs of keys are packed in place: their row lies at or before both.
+    int64_t step = pairs && !skipZero ? 2 : 1;
+    sums = e.loop(0, kKeys, step, sums, [&](Value key, ValueRange carried) {
       SmallVector<Value> next;
+      Value from = at(tile, e.mul(key, width));
+      Value row = arith::DivUIOp::create(e.b, e.loc, key, e.i64(step));
+      Value to = at(tile, e.mul(row, width));
       for (int64_t v = 0; v < vectors; ++v) {
-        Value pointer = at(at(tile, e.mul(key, width)), v * e.lanes);
-        Value p = e.exp2(e.subf(loadF32(pointer), top[v]));
-        storeF32(p, pointer);
-        next.push_back(e.addf(carried[v], p));
+        Value p = e.exp2(e.subf(loadF32(at(from, v * e.lanes)), top[v]));
+        Value total = e.addf(carried[v], p);
+        if (step == 2) {
+          Value q =
+              e.exp2(e.subf(loadF32(at(from, width + v * e.lanes)), top[v]));
+          total = e.addf(total, q);
+          p = e.packPairs(p, q);
+        }
+        storeF32(p, at(to, v * e.lanes));
+        next.push_back(total);
       }
       return next;
     });
@@ -264,7 +304,9 @@ void RowLanes::softmaxStep() {
 }
 
 void RowLanes::accumulate(const Buffer &tile, bool skipZero) {
-  Buffer values = widen(tile);
+  bool paired = pairs && !skipZero;
+  Buffer values = paired ? interleave(tile) : widen(tile);
+  int64_t steps = paired ? kKeys / 2 : kKeys;
   forRuns(dims, [&](Value first, int64_t count) {
     for (int64_t panel = 0; panel < panels; ++panel) {
       Value p = at(scoreTile, panel * kKeys * width);
@@ -275,7 +317,7 @@ void RowLanes::accumulate(const Buffer &tile, bool skipZero) {
       for (int64_t i = 0; i < count * vectors; ++i)
         acc.push_back(
             e.mulf(loadF32(at(target, i * e.lanes)), factor[i % vectors]));
-      acc = e.loop(0, kKeys, 1, acc, [&](Value key, ValueRange old) {
+      acc = e.loop(0, steps, 1, acc, [&](Value key, ValueRange old) {
         SmallVector<Value> next(old), b, touched;
         Value row = at(p, e.mul(key, width));
         for (int64_t v = 0; v < vectors; ++v) {
@@ -290,7 +332,8 @@ void RowLanes::accumulate(const Buffer &tile, bool skipZero) {
           Value a = e.loadSplat(at(source, m));
           for (int64_t v = 0; v < vectors; ++v) {
             int64_t i = m * vectors + v;
-            next[i] = e.fma(a, b[v], old[i]);
+            next[i] =
+                paired ? e.dotPairs(a, b[v], old[i]) : e.fma(a, b[v], old[i]);
             if (skipZero)
               next[i] = e.select(touched[v], next[i], old[i]);
           }
@@ -303,7 +346,7 @@ void RowLanes::accumulate(const Buffer &tile, bool skipZero) {
   });
 }
 
-void RowLanes::store(Type type) {
+void RowLanes::store() {
   Value out = item.pointerField(offsetof(moa_work_item, out));
   Value stride =
       item.field(offsetof(moa_work_item, out_stride), e.b.getI64Type());
@@ -328,15 +371,17 @@ void RowLanes::store(Type type) {
     e.loop(row, end, 1, [&](Value r) {
       Value from =
           at(queries, e.mul(arith::SubIOp::create(e.b, e.loc, r, row), dims));
-      Value to = e.offset(out, e.mul(r, stride), type);
+      Value to = e.offset(out, e.mul(r, stride), element);
       for (int64_t d = 0; d < dims; d += e.lanes)
-        e.storeVector(loadF32(at(from, d)), e.offset(to, d, type), type);
+        e.storeVector(loadF32(at(from, d)), e.offset(to, d, element), element);
     });
   });
 }
 
 std::unique_ptr<AttentionLowering>
 moa::cpu::createRowLanes(Emitter &e, const CpuChip &chip, Value item,
-                         Scratch &scratch, int64_t rows, int64_t dims) {
-  return std::make_unique<RowLanes>(e, chip, item, scratch, rows, dims);
+                         Scratch &scratch, int64_t rows, int64_t dims,
+                         Type element) {
+  return std::make_unique<RowLanes>(e, chip, item, scratch, rows, dims,
+                                    element);
 }

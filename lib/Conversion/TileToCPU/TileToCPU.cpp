@@ -52,7 +52,7 @@ Value Item::intField(size_t byteOffset) {
   return e.toI64(field(byteOffset, e.b.getI32Type()));
 }
 
-Buffer AttentionLowering::blockBuffer(Value block, bool values, Type element) {
+Buffer AttentionLowering::blockBuffer(Value block, bool values) {
   Value entry = e.offset(item.pointerField(offsetof(moa_work_item, blocks)),
                          e.mul(block, sizeof(moa_key_block)), e.b.getI8Type());
   Item fields(e, entry);
@@ -141,6 +141,14 @@ struct ConvertMoaTileToCPU
 
 } // namespace
 
+/// Whether the values that meet the step's probabilities skip zeros.
+static bool skipsZero(tile::SoftmaxStepOp step) {
+  return llvm::all_of(step.getProbabilities().getUsers(), [](Operation *user) {
+    auto accumulate = dyn_cast<tile::AccumulateOp>(user);
+    return accumulate && accumulate.getSkipZero();
+  });
+}
+
 /// Element type of the keys, which queries and outputs share.
 static Type elementType(func::FuncOp kernel) {
   Type type;
@@ -202,7 +210,7 @@ LogicalResult KernelLowering::run() {
     auto create = config.getLanes() == tile::Lanes::Rows ? createRowLanes
                                                          : createDimLanes;
     attention = create(*emitter, chip, item, scratch, queries.getRows(),
-                       queries.getCols());
+                       queries.getCols(), elementType(source));
   });
   lower(source.getBody().front());
   func::ReturnOp::create(builder, source.getLoc());
@@ -223,16 +231,13 @@ void KernelLowering::lowerLoop(tile::ForBlocksOp op) {
 void KernelLowering::lower(Block &block) {
   for (Operation &op : block) {
     llvm::TypeSwitch<Operation *>(&op)
-        .Case([&](tile::LoadQueriesOp) {
-          attention->loadQueries(elementType(source));
-        })
+        .Case([&](tile::LoadQueriesOp) { attention->loadQueries(); })
         .Case([&](tile::InitOp) { attention->init(); })
         .Case([&](tile::ForBlocksOp loop) { lowerLoop(loop); })
         .Case<tile::LoadKeysOp, tile::LoadValuesOp>([&](auto load) {
           tiles[load.getTile()] = attention->blockBuffer(
               blocks.lookup(load.getBlock()),
-              std::is_same_v<decltype(load), tile::LoadValuesOp>,
-              load.getTile().getType().getElementType());
+              std::is_same_v<decltype(load), tile::LoadValuesOp>);
         })
         .Case([&](tile::ScoresOp scores) {
           attention->scores(tiles.lookup(scores.getKeys()));
@@ -240,13 +245,15 @@ void KernelLowering::lower(Block &block) {
         .Case([&](tile::MaskOp mask) {
           attention->mask(mask.getClasses(), blocks.lookup(mask.getBlock()));
         })
-        .Case([&](tile::SoftmaxStepOp) { attention->softmaxStep(); })
+        .Case([&](tile::SoftmaxStepOp step) {
+          attention->softmaxStep(skipsZero(step));
+        })
         .Case([&](tile::AccumulateOp accumulate) {
           attention->accumulate(tiles.lookup(accumulate.getValues()),
                                 accumulate.getSkipZero());
         })
-        .Case([&](tile::StoreOp store) { attention->store(store.getType()); })
-        .Case([&](tile::StorePartialOp) { attention->store(Type()); })
+        .Case([&](tile::StoreOp) { attention->store(); })
+        .Case([&](tile::StorePartialOp) { attention->store(); })
         .Case([&](tile::CopyRowsOp copy) {
           lowerCopyRows(*emitter, item, copy.getDims(), copy.getType());
         });

@@ -74,6 +74,7 @@ static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
   // The kernels are vector code already.
   tuning.LoopVectorization = false;
   tuning.SLPVectorization = false;
+  tuning.LoopUnrolling = false;
   llvm::PassBuilder builder(&machine, tuning);
   llvm::LoopAnalysisManager lam;
   llvm::FunctionAnalysisManager fam;
