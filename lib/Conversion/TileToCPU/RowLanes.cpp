@@ -173,7 +173,8 @@ void RowLanes::scores(const Buffer &tile) {
   forRuns(kKeys, [&](Value first, int64_t count) {
     SmallVector<Value> rowsOf;
     for (int64_t m = 0; m < count; ++m)
-      rowsOf.push_back(at(keys.pointer, e.mul(e.add(first, m), keys.stride)));
+      rowsOf.push_back(e.offset(
+          keys.pointer, e.mul(e.add(first, m), keys.stride), keys.element));
     for (int64_t panel = 0; panel < panels; ++panel) {
       Value q = at(queries, panel * dims * width);
       SmallVector<Value> acc(count * vectors, e.zero());
