@@ -1,0 +1,57 @@
+# The commands of a checkout. Each does only what is missing.
+
+BUILD  := build
+PYTHON := $(BUILD)/venv/bin/python
+JOBS   ?= $(shell nproc)
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+
+.PHONY: help setup build demo check bench doc format coverage wheel clean
+
+help:
+	@echo "make demo      set up, build, and generate text with SmolLM2-135M under a plan"
+	@echo "make check     set up, build, and run every test"
+	@echo "make bench     kernel and end-to-end benchmarks; results in $(BUILD)/bench"
+	@echo "make build     set up and build"
+	@echo "make setup     install what is missing: system packages, $(BUILD)/venv"
+	@echo "make doc       reference of dialects, passes and C headers in $(BUILD)/docs"
+	@echo "make format    clang-format and ruff over the sources"
+	@echo "make coverage  line coverage of the hand-written C++ (a build of its own)"
+	@echo "make wheel     not available yet"
+	@echo "make clean     remove what was built; keeps $(BUILD)/venv"
+
+setup:
+	@tools/setup.sh
+
+$(BUILD)/build.ninja: | setup
+	cmake --preset default
+
+build: setup $(BUILD)/build.ninja
+	cmake --build $(BUILD)
+
+demo: build
+	$(PYTHON) examples/04-hf-smollm2/demo.py
+
+check: build
+	$(PYTHON) tools/run_checks.py --jobs $(JOBS)
+
+bench: build
+	$(PYTHON) test/bench/bench.py --output $(BUILD)/bench
+
+doc: setup $(BUILD)/build.ninja
+	cmake --build $(BUILD) --target moa-doc
+
+format: setup
+	git ls-files '*.h' '*.hpp' '*.c' '*.cpp' | xargs clang-format-22 -i
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+coverage: setup
+	tools/coverage.sh
+
+wheel:
+	@echo "make wheel: expected the packaging of the wheel, which is not part of this" >&2
+	@echo "version; use the package from the build tree: $(PYTHON) -c 'import moa'" >&2
+	@exit 1
+
+clean:
+	find $(BUILD) -mindepth 1 -maxdepth 1 ! -name venv -exec rm -rf {} + 2>/dev/null || true

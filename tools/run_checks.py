@@ -1,0 +1,112 @@
+"""Runs every test of a build tree and sums the results.
+
+Streams the output of lit, ctest and pytest, then prints what failed and, as the
+last line, "N passed, N failed[, N skipped]". Exit code 0 only when nothing
+failed and each runner found tests: a runner that finds none, or that ends
+without a readable result, counts as a failure.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Result:
+    """Counts of one runner; `failures` names each failed test."""
+
+    passed: int = 0
+    skipped: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def read_junit(path: Path) -> Result:
+    """Reads the JUnit file that lit, ctest and pytest each write."""
+    result = Result()
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
+        name = "::".join(filter(None, (case.get("classname"), case.get("name"))))
+        tags = {child.tag for child in case}
+        # ctest reports a test that could not start as "notrun", and one switched
+        # off as "disabled"; only the second is a choice.
+        status = case.get("status", "run")
+        if tags & {"failure", "error"} or status in ("fail", "notrun"):
+            result.failures.append(name)
+        elif "skipped" in tags or status == "disabled":
+            result.skipped += 1
+        else:
+            result.passed += 1
+    return result
+
+
+def run(name: str, command: list[str], report: Path, env: dict) -> Result:
+    """Runs one runner with its output streamed, and reads its report."""
+    print(f"\n== {name}: {' '.join(command)}", flush=True)
+    report.unlink(missing_ok=True)
+    try:
+        code = subprocess.run(command, env=env).returncode
+    except OSError as error:
+        return Result(failures=[f"{name}: cannot start {command[0]}: {error}"])
+    try:
+        result = read_junit(report)
+    except (OSError, ElementTree.ParseError) as error:
+        return Result(
+            failures=[f"{name}: exit code {code} and no readable result: {error}"]
+        )
+    if not (result.passed or result.skipped or result.failures):
+        result.failures.append(f"{name}: expected tests, found none")
+    elif code != 0 and not result.failures:
+        result.failures.append(f"{name}: exit code {code} though no test failed")
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=Path, default=ROOT / "build")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--only", choices=("lit", "unit", "python"), action="append", help="repeatable"
+    )
+    args = parser.parse_args()
+    build = args.build.resolve()
+    reports = build / "test-results"
+    reports.mkdir(parents=True, exist_ok=True)
+    env = dict(os.environ, MOA_BUILD_DIR=str(build), PYTHONPATH=str(build / "python"))
+    jobs = str(args.jobs)
+    # The interpreter that runs this file is the one of the private environment.
+    lit = [sys.executable, "-c", "from lit.main import main; main()"]
+    commands = {
+        "lit": [*lit, "-v", f"-j{jobs}", str(build / "test"), "--xunit-xml-output"],
+        "unit": ["ctest", "--test-dir", str(build), "--output-on-failure", "-j", jobs]
+        + ["--output-junit"],
+        "python": [sys.executable, "-m", "pytest", str(ROOT / "test" / "python"), "-q"]
+        + ["-o", f"cache_dir={build}/.pytest_cache", "--junitxml"],
+    }
+    results = {}
+    for name in args.only or commands:
+        report = reports / f"{name}.xml"
+        results[name] = run(name, [*commands[name], str(report)], report, env)
+
+    print()
+    for name, result in results.items():
+        for failure in result.failures:
+            print(f"FAILED {name}: {failure}")
+    for name, result in results.items():
+        print(
+            f"{name}: {result.passed} passed, {len(result.failures)} failed, "
+            f"{result.skipped} skipped"
+        )
+    failed = sum(len(result.failures) for result in results.values())
+    skipped = sum(result.skipped for result in results.values())
+    line = f"{sum(result.passed for result in results.values())} passed, {failed} failed"
+    print(line + (f", {skipped} skipped" if skipped else ""), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
