@@ -10,9 +10,9 @@ import argparse
 import os
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,7 +50,7 @@ def run(name: str, command: list[str], report: Path, env: dict) -> Result:
     print(f"\n== {name}: {' '.join(command)}", flush=True)
     report.unlink(missing_ok=True)
     try:
-        code = subprocess.run(command, env=env).returncode
+        code = subprocess.run(command, check=False, env=env).returncode
     except OSError as error:
         return Result(failures=[f"{name}: cannot start {command[0]}: {error}"])
     try:
@@ -104,8 +104,9 @@ def main() -> int:
         )
     failed = sum(len(result.failures) for result in results.values())
     skipped = sum(result.skipped for result in results.values())
-    line = f"{sum(result.passed for result in results.values())} passed, {failed} failed"
-    print(line + (f", {skipped} skipped" if skipped else ""), flush=True)
+    passed = sum(result.passed for result in results.values())
+    tail = f", {skipped} skipped" if skipped else ""
+    print(f"{passed} passed, {failed} failed{tail}", flush=True)
     return 1 if failed else 0
 
 
