@@ -1,0 +1,38 @@
+//===- MoaEnums.td - Enums ------------------------------ -*- tablegen -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_ENUMS_TD
+#define MOA_ENUMS_TD
+
+include "mlir/IR/EnumAttr.td"
+include "moa/Dialect/Moa/IR/MoaDialect.td"
+
+class Moa_I32Enum<string name, string summary, list<I32EnumAttrCase> cases>
+    : I32EnumAttr<name, summary, cases> {
+  let cppNamespace = "::moa";
+  let genSpecializedAttr = 0;
+}
+
+// Values are those of MOA_LENGTH_* in moa/abi/span.h.
+def Moa_LengthRule : Moa_I32Enum<"LengthRule", "which length N a row uses", [
+  I32EnumAttrCase<"Request", 0, "request">,
+  I32EnumAttrCase<"Row", 1, "row">
+]>;
+
+// Values are those of MOA_KERNEL_* in moa/abi/kernel_args.h.
+def Moa_KernelKind : Moa_I32Enum<"KernelKind", "what a kernel does", [
+  I32EnumAttrCase<"Prefill", 0, "prefill">,
+  I32EnumAttrCase<"Decode", 1, "decode">,
+  I32EnumAttrCase<"Append", 2, "append">
+]>;
+
+def Moa_Lanes : Moa_I32Enum<"Lanes", "which dimension runs along vector lanes", [
+  I32EnumAttrCase<"Rows", 0, "rows">,
+  I32EnumAttrCase<"Dims", 1, "dims">
+]>;
+
+#endif // MOA_ENUMS_TD

@@ -1,0 +1,122 @@
+//===- MoaOps.td - Operations ------------------------- -*- tablegen -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_OPS_TD
+#define MOA_OPS_TD
+
+include "mlir/IR/BuiltinAttributes.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+include "moa/Dialect/Moa/IR/MoaAttrs.td"
+include "moa/Dialect/Moa/IR/MoaInterfaces.td"
+include "moa/Dialect/Moa/IR/MoaTypes.td"
+
+class Moa_Op<string mnemonic, list<Trait> traits = []>
+    : Op<Moa_Dialect, mnemonic, traits>;
+
+/// [tokens][heads][head size].
+def Moa_Rows : 3DTensorOf<[F32, F16, BF16]>;
+
+def Moa_CacheAppendOp : Moa_Op<"cache_append", [
+    Pure, AllTypesMatch<["keys", "values"]>,
+    AllTypesMatch<["cache", "result"]>
+  ]> {
+  let summary = "append keys and values of new tokens to a layer's cache";
+  let description = [{
+    Keys are rotated already, with absolute positions. The result is the cache
+    after the append.
+
+    - (C1) Keys and values have one type: [tokens][KV heads][head size] of the
+      cache.
+
+    ```mlir
+    %c = moa.cache_append %k, %v, %cache
+      : tensor<?x3x64xf32>, !moa.cache<3x64xf32>
+    ```
+  }];
+  let arguments = (ins Moa_Rows:$keys, Moa_Rows:$values, Moa_CacheType:$cache);
+  let results = (outs Moa_CacheType:$result);
+  let assemblyFormat = [{
+    $keys `,` $values `,` $cache attr-dict `:` type($keys) `,` type($cache)
+  }];
+  let hasVerifier = 1;
+}
+
+class Moa_AttendOp<string mnemonic, list<Trait> traits = []>
+    : Moa_Op<mnemonic, !listconcat([
+        Pure, AllTypesMatch<["queries", "result"]>,
+        DeclareOpInterfaceMethods<Moa_WindowedOpInterface, ["getKernelKind"]>
+      ], traits)> {
+  let arguments = (ins Moa_Rows:$queries, Moa_CacheType:$cache,
+                       OptionalAttr<Moa_WindowAttr>:$window,
+                       OptionalAttr<Moa_CacheLayoutAttr>:$layout,
+                       OptionalAttr<Moa_TileConfigAttr>:$tile_config,
+                       OptionalAttr<F32Attr>:$scale);
+  let results = (outs Moa_Rows:$result);
+  let assemblyFormat = [{
+    $queries `,` $cache (`window` `(` $window^ `)`)? (`scale` `(` $scale^ `)`)?
+    (`layout` `(` $layout^ `)`)? (`tile` `(` $tile_config^ `)`)? attr-dict `:`
+    type($queries) `,` type($cache)
+  }];
+  let hasVerifier = 1;
+}
+
+def Moa_AttentionOp : Moa_AttendOp<"attention"> {
+  let summary = "attention of the newest tokens over a layer's cache";
+  let description = [{
+    The queries are those of the last tokens in the cache: a whole prompt, or a
+    chunk of one. Without a window every head is dense. Without a scale it is
+    1 / sqrt(head size).
+
+    - (C1) Query heads are a multiple of the cache's heads, at most 16 times.
+    - (C2) Head size and element type are the cache's.
+    - (C3) One span per query head.
+
+    ```mlir
+    %o = moa.attention %q, %c window(#window)
+      : tensor<?x9x64xf32>, !moa.cache<3x64xf32>
+    ```
+  }];
+}
+
+def Moa_DecodeOp : Moa_AttendOp<"decode"> {
+  let summary = "attention of one new token over a layer's cache";
+  let description = [{
+    As `moa.attention`, for the last token alone.
+
+    - (C1) to (C3) as `moa.attention`.
+    - (C4) Exactly one row.
+  }];
+}
+
+def Moa_LaunchOp : Moa_Op<"launch", [
+    DeclareOpInterfaceMethods<SymbolUserOpInterface>
+  ]> {
+  let summary = "run a compiled kernel over the work of a call";
+  let description = [{
+    Stands where an operation stood that has become a kernel, with its operands
+    and results. The runtime derives the work from windows and lengths; the
+    attributes are what it needs for that.
+
+    - (C1) `kernel` names a module with a `moa.kernel` attribute.
+
+    ```mlir
+    %o = moa.launch @prefill_d64_f32(%q, %c) {window = #window}
+      : (tensor<?x9x64xf32>, !moa.cache<3x64xf32>) -> tensor<?x9x64xf32>
+    ```
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$kernel, Variadic<AnyType>:$inputs,
+                       OptionalAttr<Moa_WindowAttr>:$window,
+                       OptionalAttr<Moa_CacheLayoutAttr>:$layout,
+                       OptionalAttr<F32Attr>:$scale);
+  let results = (outs Variadic<AnyType>:$outputs);
+  let assemblyFormat = [{
+    $kernel `(` $inputs `)` attr-dict `:` functional-type($inputs, $outputs)
+  }];
+}
+
+#endif // MOA_OPS_TD

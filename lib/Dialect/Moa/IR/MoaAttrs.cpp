@@ -1,0 +1,232 @@
+//===- MoaAttrs.cpp - Attributes of the moa dialect -----------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Syntax and verification of attributes. Messages start with the constraint's
+// id in MoaAttrs.td.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/Dialect/Moa/IR/Moa.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "moa/abi/kernel_args.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace moa;
+
+using EmitError = function_ref<InFlightDiagnostic()>;
+
+/// Parses `alpha [+ beta * N]`.
+static FailureOr<SpanAttr> parseRule(AsmParser &parser) {
+  int64_t alpha;
+  double beta = 0;
+  if (parser.parseInteger(alpha))
+    return failure();
+  if (succeeded(parser.parseOptionalPlus()))
+    if (parser.parseFloat(beta) || parser.parseStar() ||
+        parser.parseKeyword("N"))
+      return failure();
+  SpanAttr span =
+      parser.getChecked<SpanAttr>(parser.getContext(), alpha, APFloat(beta));
+  if (!span)
+    return failure();
+  return span;
+}
+
+static void printRule(AsmPrinter &printer, SpanAttr span) {
+  printer << span.getAlpha();
+  if (span.getBeta() != 0) {
+    printer << " + ";
+    printer.printFloat(span.getBetaValue());
+    printer << " * N";
+  }
+}
+
+/// Runs of equal rules: `3 x (...), (...)`.
+static ParseResult parseSpanRuns(AsmParser &parser,
+                                 SmallVector<SpanAttr> &spans) {
+  return parser.parseCommaSeparatedList([&]() -> ParseResult {
+    int64_t count = 1;
+    llvm::SMLoc loc = parser.getCurrentLocation();
+    OptionalParseResult counted = parser.parseOptionalInteger(count);
+    if (counted.has_value() && (failed(*counted) || parser.parseKeyword("x")))
+      return failure();
+    if (count < 1 || count > 65536)
+      return parser.emitError(loc)
+             << "expected a run of 1 to 65536 heads, got " << count;
+    if (parser.parseLParen())
+      return failure();
+    FailureOr<SpanAttr> span = parseRule(parser);
+    if (failed(span) || parser.parseRParen())
+      return failure();
+    spans.append(count, *span);
+    return success();
+  });
+}
+
+static void printSpanRuns(AsmPrinter &printer, ArrayRef<SpanAttr> spans) {
+  for (size_t i = 0; i < spans.size();) {
+    size_t run = 1;
+    while (i + run < spans.size() && spans[i + run] == spans[i])
+      ++run;
+    if (i)
+      printer << ", ";
+    if (run > 1)
+      printer << run << " x ";
+    printer << '(';
+    printRule(printer, spans[i]);
+    printer << ')';
+    i += run;
+  }
+}
+
+#include "moa/Dialect/Moa/IR/MoaEnums.cpp.inc"
+#define GET_ATTRDEF_CLASSES
+#include "moa/Dialect/Moa/IR/MoaAttrs.cpp.inc"
+
+void MoaDialect::registerAttributes() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "moa/Dialect/Moa/IR/MoaAttrs.cpp.inc"
+      >();
+}
+
+bool moa::isSupportedHeadDim(int64_t dim) {
+  return llvm::is_contained({64, 80, 96, 128, 192, 256}, dim);
+}
+
+static bool isElement(Type type) {
+  return type.isF32() || type.isF16() || type.isBF16();
+}
+
+Attribute SpanAttr::parse(AsmParser &parser, Type) {
+  if (parser.parseLess())
+    return {};
+  FailureOr<SpanAttr> span = parseRule(parser);
+  if (failed(span) || parser.parseGreater())
+    return {};
+  return *span;
+}
+
+void SpanAttr::print(AsmPrinter &printer) const {
+  printer << '<';
+  printRule(printer, *this);
+  printer << '>';
+}
+
+LogicalResult SpanAttr::verify(EmitError emitError, int64_t alpha,
+                               APFloat betaValue) {
+  double beta = betaValue.convertToDouble();
+  if (!(beta >= 0 && beta <= 1))
+    return emitError() << "(C1) expected beta between 0 and 1, got " << beta;
+  const int64_t bound = int64_t(1) << 40;
+  if (alpha < -bound || alpha > bound)
+    return emitError() << "(C2) expected alpha between -2^40 and 2^40, got "
+                       << alpha;
+  return success();
+}
+
+LogicalResult WindowAttr::verify(EmitError emitError, ArrayRef<SpanAttr> spans,
+                                 int64_t sink, int64_t block, int64_t min,
+                                 LengthRule) {
+  if (spans.empty())
+    return emitError() << "(C1) expected at least one span";
+  if (sink < 0 || sink >= min)
+    return emitError() << "(C2) expected 0 <= sink < min, got sink = " << sink
+                       << ", min = " << min;
+  if (block < 1)
+    return emitError() << "(C3) expected a positive block, got " << block;
+  return success();
+}
+
+moa_span_rule WindowAttr::rule(int64_t head) const {
+  SpanAttr span = getSpans()[head];
+  return {span.getAlpha(),
+          span.getBeta(),
+          static_cast<int32_t>(getSink()),
+          static_cast<int32_t>(getMin()),
+          static_cast<int32_t>(getBlock()),
+          static_cast<int32_t>(getLength())};
+}
+
+bool WindowAttr::isDense() const {
+  return llvm::all_of(getSpans(), [](SpanAttr span) {
+    return span.getBeta() == 1 && span.getAlpha() >= 0;
+  });
+}
+
+LogicalResult ModelAttr::verify(EmitError emitError, int64_t layers,
+                                int64_t qHeads, int64_t kvHeads,
+                                int64_t headDim, Type dtype,
+                                int64_t maxLength) {
+  if (layers < 1 || qHeads < 1 || kvHeads < 1 || maxLength < 1)
+    return emitError() << "(C1) expected positive sizes, got layers = "
+                       << layers << ", q_heads = " << qHeads
+                       << ", kv_heads = " << kvHeads
+                       << ", max_length = " << maxLength;
+  if (qHeads % kvHeads || qHeads / kvHeads > MOA_MAX_GROUP)
+    return emitError() << "(C2) expected q_heads to be 1 to " << MOA_MAX_GROUP
+                       << " times kv_heads, got " << qHeads << " and "
+                       << kvHeads;
+  if (!isSupportedHeadDim(headDim))
+    return emitError()
+           << "(C3) expected head_dim 64, 80, 96, 128, 192 or 256, got "
+           << headDim;
+  if (!isElement(dtype))
+    return emitError() << "(C4) expected dtype f32, f16 or bf16, got " << dtype;
+  return success();
+}
+
+LogicalResult CacheLayoutAttr::verify(EmitError emitError, int64_t page,
+                                      int64_t pageBytes,
+                                      ArrayRef<DenseI64ArrayAttr> deciding,
+                                      ArrayRef<int64_t> pages) {
+  if (page != MOA_BLOCK_KEYS)
+    return emitError() << "(C1) expected pages of " << MOA_BLOCK_KEYS
+                       << " tokens, got " << page;
+  if (pageBytes < 1)
+    return emitError() << "(C2) expected positive page_bytes, got "
+                       << pageBytes;
+  for (auto [head, deciders] : llvm::enumerate(deciding))
+    if (deciders.empty())
+      return emitError() << "(C3) expected a deciding query head for KV head "
+                         << head;
+  if (!pages.empty() && pages.size() != deciding.size())
+    return emitError() << "(C4) expected one page count per KV head ("
+                       << deciding.size() << "), got " << pages.size();
+  return success();
+}
+
+LogicalResult TileConfigAttr::verify(EmitError emitError, Lanes, int64_t rows,
+                                     int64_t keys) {
+  if (rows < 1 || rows > MOA_PREFILL_ROWS)
+    return emitError() << "(C1) expected rows between 1 and "
+                       << MOA_PREFILL_ROWS << ", got " << rows;
+  if (keys != MOA_BLOCK_KEYS)
+    return emitError() << "(C2) expected keys = " << MOA_BLOCK_KEYS << ", got "
+                       << keys;
+  return success();
+}
+
+LogicalResult KernelAttr::verify(EmitError emitError, KernelKind,
+                                 int64_t headDim, int64_t group, Type dtype,
+                                 DenseI64ArrayAttr layers) {
+  if (headDim < 1 || group < 1 || group > MOA_MAX_GROUP)
+    return emitError() << "(C1) expected a positive head_dim and a group of 1 "
+                          "to "
+                       << MOA_MAX_GROUP << ", got " << headDim << " and "
+                       << group;
+  if (!isElement(dtype))
+    return emitError() << "(C2) expected dtype f32, f16 or bf16, got " << dtype;
+  if (layers.empty() ||
+      llvm::adjacent_find(layers.asArrayRef(), std::greater_equal<>()) !=
+          layers.asArrayRef().end())
+    return emitError() << "(C3) expected increasing layers, got " << layers;
+  return success();
+}

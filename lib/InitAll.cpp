@@ -1,0 +1,44 @@
+//===- InitAll.cpp - Everything a tool registers --------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Implementation of InitAll.h.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/InitAll.h"
+
+#include "moa/Conversion/Passes.h"
+#include "moa/Dialect/Moa/IR/Moa.h"
+#include "moa/Dialect/MoaTile/IR/MoaTile.h"
+#include "moa/Pipelines/TileToCpu.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+
+void moa::registerAllDialects(DialectRegistry &registry) {
+  registry.insert<MoaDialect, tile::MoaTileDialect, arith::ArithDialect,
+                  cf::ControlFlowDialect, func::FuncDialect,
+                  LLVM::LLVMDialect, math::MathDialect, scf::SCFDialect,
+                  vector::VectorDialect>();
+}
+
+void moa::registerAllPasses() {
+  registerMoaConversionPasses();
+  registerTransformsPasses();
+  PassPipelineRegistration<TileToCpuOptions>(
+      "moa-tile-to-cpu", "Tile kernels, loops split, to the LLVM dialect",
+      buildTileToCpuPipeline);
+}
