@@ -14,6 +14,7 @@
 #include "moa/Conversion/Passes.h"
 #include "moa/Dialect/Moa/IR/Moa.h"
 #include "moa/Dialect/MoaTile/IR/MoaTile.h"
+#include "moa/Dialect/MoaTile/Transforms/Passes.h"
 #include "moa/Pipelines/TileToCpu.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -30,12 +31,12 @@ using namespace mlir;
 
 void moa::registerAllDialects(DialectRegistry &registry) {
   registry.insert<MoaDialect, tile::MoaTileDialect, arith::ArithDialect,
-                  cf::ControlFlowDialect, func::FuncDialect,
-                  LLVM::LLVMDialect, math::MathDialect, scf::SCFDialect,
-                  vector::VectorDialect>();
+                  cf::ControlFlowDialect, func::FuncDialect, LLVM::LLVMDialect,
+                  math::MathDialect, scf::SCFDialect, vector::VectorDialect>();
 }
 
 void moa::registerAllPasses() {
+  tile::registerMoaTilePasses();
   registerMoaConversionPasses();
   registerTransformsPasses();
   PassPipelineRegistration<TileToCpuOptions>(

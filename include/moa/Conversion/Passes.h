@@ -13,6 +13,7 @@
 #ifndef MOA_CONVERSION_PASSES_H
 #define MOA_CONVERSION_PASSES_H
 
+#include "moa/Dialect/MoaTile/IR/MoaTile.h"
 #include "mlir/Pass/Pass.h"
 
 namespace moa {

@@ -10,6 +10,35 @@
 
 include "mlir/Pass/PassBase.td"
 
+def ConvertMoaToTile : Pass<"convert-moa-to-tile", "::mlir::ModuleOp"> {
+  let summary = "Turn attention and appends into launches of tile kernels";
+  let description = [{
+    Operations of one structure (kind, head size, group, element type, tile
+    shape) share one kernel, whatever their windows: a module of its own, named
+    after the structure, with the facts in `moa.kernel`. The operation becomes a
+    `moa.launch` that keeps window, layout and scale for the runtime.
+
+    Before:
+    ```mlir
+    %o = moa.attention %q, %c window(#window) layout(#layout)
+         tile(<lanes = rows, rows = 64, keys = 64>)
+         : tensor<?x9x64xf32>, !moa.cache<3x64xf32>
+    ```
+    After:
+    ```mlir
+    %o = moa.launch @prefill_d64_f32(%q, %c) {layout = #layout, window = #window}
+         : (tensor<?x9x64xf32>, !moa.cache<3x64xf32>) -> tensor<?x9x64xf32>
+    ...
+    module @prefill_d64_f32 attributes {moa.kernel = #moa.kernel<...>} {
+      func.func @prefill_d64_f32(%item: !moa_tile.item<prefill>) ...
+    }
+    ```
+  }];
+  let dependentDialects = [
+    "::mlir::func::FuncDialect", "::moa::tile::MoaTileDialect"
+  ];
+}
+
 def ConvertMoaTileToCPU : Pass<"convert-moa-tile-to-cpu", "::mlir::ModuleOp"> {
   let summary = "Lower tile kernels to vectors, loops and pointers for a CPU";
   let description = [{
