@@ -1,0 +1,2 @@
+#include "moa/Dialect/MoaTile/IR/MoaTile.h"
+#include "moa/Plan/Plan.h"

@@ -1,0 +1,2 @@
+#include "llvm/Support/JSON.h"
+#include "mlir/IR/Builders.h"

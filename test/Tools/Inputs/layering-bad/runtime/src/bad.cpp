@@ -1,0 +1,5 @@
+#include "moa/runtime.h"
+#include <vector>
+#include "llvm/ADT/StringRef.h"
+#include <nlohmann/json.hpp>
+#include <Python.h>

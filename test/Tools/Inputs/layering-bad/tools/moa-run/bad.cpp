@@ -1,0 +1,2 @@
+#include "moa/runtime.h"
+#include "moa/Plan/Plan.h"
