@@ -185,9 +185,9 @@ MOA_API moa_status *moa_sequence_set_length(moa_sequence *sequence,
 MOA_API moa_status *moa_sequence_get_length(const moa_sequence *sequence,
                                             uint32_t layer, int64_t *length,
                                             int64_t *seen);
-/// First position behind the sink whose key is still held for this KV head:
-/// a multiple of 64. Rows to come see nothing between the sink and it.
-/// Since: 1.0
+/// First position behind the sink whose key is still held for this KV head: a
+/// multiple of 64, or 0 while no page was given up. Rows to come see nothing
+/// between the sink and it. Since: 1.0
 MOA_API moa_status *
 moa_sequence_get_first_resident(const moa_sequence *sequence, uint32_t layer,
                                 uint32_t kv_head, int64_t *position);
@@ -227,7 +227,8 @@ typedef struct moa_attend_options {
 /// queries over everything they see, and returns the pages that no later row
 /// can see. Entries may mix prompts, chunks and single tokens; a sequence may
 /// appear once. Keys that no row to come can see are read from the caller's
-/// tensor and never copied, so the cache never holds more than its closed form.
+/// tensor and never copied: after the call the cache holds its closed form, and
+/// during it at most the pages of before and after.
 /// Results do not depend on the batch, the threads or the machine load.
 /// Since: 1.0
 MOA_API moa_status *moa_attend(moa_cache *cache,

@@ -1,0 +1,399 @@
+//===- api.cpp - The C ABI ------------------------------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Argument checks and forwarding. No exception leaves this file.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/runtime.h"
+
+#include "cache/cache.h"
+#include "module.h"
+#include "sched/thread_pool.h"
+#include "status.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <new>
+#include <thread>
+
+using namespace moa::rt;
+
+struct moa_context {
+  explicit moa_context(int threads, uint32_t features)
+      : threads(threads), features(features) {}
+  ThreadPool threads;
+  uint32_t features;
+};
+
+struct moa_module {
+  moa_context *context;
+  std::unique_ptr<Module> module;
+};
+
+struct moa_cache : Cache {
+  using Cache::Cache;
+};
+
+namespace {
+
+/// Runs `body`, turning exceptions to statuses.
+template <typename Body> moa_status *guard(Body body) {
+  try {
+    Status status = body();
+    return status.release();
+  } catch (const std::bad_alloc &) {
+    // Made without allocating more than the status itself.
+    return new (std::nothrow) moa_status{MOA_OUT_OF_MEMORY, "out of memory"};
+  } catch (const std::exception &exception) {
+    return error(MOA_OUT_OF_MEMORY, "unexpected: ", exception.what()).release();
+  }
+}
+
+Status missing(const char *what) {
+  return error(MOA_INVALID_ARGUMENT, what, " is NULL");
+}
+
+/// Copies a caller's options into a full struct of defaults.
+template <typename T>
+Status readOptions(const T *from, T &to, const char *name) {
+  to = T{};
+  to.struct_size = sizeof(T);
+  if (!from)
+    return ok();
+  if (from->struct_size < sizeof(size_t))
+    return error(MOA_INVALID_ARGUMENT, name, ".struct_size is ",
+                 from->struct_size, "; set it to sizeof(", name, ")");
+  std::memcpy(&to, from, std::min(from->struct_size, sizeof(T)));
+  return ok();
+}
+
+/// Copies a full struct to as much as the caller knows of it.
+template <typename T> Status writeInfo(T &from, T *to, const char *name) {
+  if (!to)
+    return missing(name);
+  if (to->struct_size < sizeof(size_t))
+    return error(MOA_INVALID_ARGUMENT, name, ".struct_size is ",
+                 to->struct_size, "; set it to sizeof(", name, ")");
+  from.struct_size = to->struct_size;
+  std::memcpy(to, &from, std::min(to->struct_size, sizeof(T)));
+  return ok();
+}
+
+Sequence *unwrap(moa_sequence *sequence) {
+  return reinterpret_cast<Sequence *>(sequence);
+}
+const Sequence *unwrap(const moa_sequence *sequence) {
+  return reinterpret_cast<const Sequence *>(sequence);
+}
+
+Status checkLayer(const Module &module, uint32_t layer) {
+  if (layer < module.geometry.layers)
+    return ok();
+  return error(MOA_INVALID_ARGUMENT, "layer ", layer, ", expected below ",
+               module.geometry.layers);
+}
+
+Status checkLength(const Module &module, int64_t length) {
+  if (module.geometry.lengthRule == MOA_LENGTH_ROW)
+    return ok();
+  if (length < 1)
+    return error(MOA_INVALID_ARGUMENT, "length ", length,
+                 ", expected prompt tokens plus generation budget, at least 1");
+  if (length > module.geometry.maxLength)
+    return error(MOA_OUT_OF_RANGE, "length ", length,
+                 " exceeds the artifact's max length ",
+                 module.geometry.maxLength,
+                 "; compile with a larger --max-length");
+  return ok();
+}
+
+Status loadModule(moa_context *context, const uint8_t *bytes, size_t size,
+                  const std::string &origin, moa_module **out) {
+  auto module = std::make_unique<moa_module>();
+  module->context = context;
+  MOA_RT_TRY(
+      Module::load(bytes, size, origin, context->features, module->module));
+  *out = module.release();
+  return ok();
+}
+
+} // namespace
+
+extern "C" {
+
+void moa_abi_version(int32_t *major, int32_t *minor) {
+  if (major)
+    *major = MOA_ABI_VERSION_MAJOR;
+  if (minor)
+    *minor = MOA_ABI_VERSION_MINOR;
+}
+
+moa_status_code moa_status_get_code(const moa_status *status) {
+  return status ? status->code : MOA_OK;
+}
+const char *moa_status_get_message(const moa_status *status) {
+  return status ? status->message.c_str() : "ok";
+}
+void moa_status_free(moa_status *status) { delete status; }
+
+moa_status *moa_context_create(const moa_context_options *options,
+                               moa_context **out) {
+  return guard([&]() -> Status {
+    if (!out)
+      return missing("out");
+    moa_context_options o;
+    MOA_RT_TRY(readOptions(options, o, "moa_context_options"));
+    if (o.threads < 0 || o.threads > 1024)
+      return error(MOA_INVALID_ARGUMENT, "threads is ", o.threads,
+                   ", expected 0 (all cores) to 1024");
+    int threads = o.threads;
+    if (threads == 0)
+      threads = std::max(1u, std::thread::hardware_concurrency());
+    uint32_t features = detectCpuFeatures();
+    if (o.cpu_features)
+      features &= o.cpu_features;
+    *out = new moa_context(threads, features);
+    return ok();
+  });
+}
+void moa_context_destroy(moa_context *context) { delete context; }
+
+moa_status *moa_module_load_file(moa_context *context, const char *path,
+                                 moa_module **out) {
+  return guard([&]() -> Status {
+    if (!context || !path || !out)
+      return missing(!context ? "context" : !path ? "path" : "out");
+    std::ifstream file(path, std::ios::binary | std::ios::ate);
+    if (!file)
+      return error(MOA_IO, path, ": cannot be opened: ", std::strerror(errno));
+    std::streamoff size = file.tellg();
+    std::vector<uint8_t> bytes(size < 0 ? 0 : static_cast<size_t>(size));
+    file.seekg(0);
+    if (size < 0 || !file.read(reinterpret_cast<char *>(bytes.data()), size))
+      return error(MOA_IO, path, ": cannot be read");
+    return loadModule(context, bytes.data(), bytes.size(), path, out);
+  });
+}
+moa_status *moa_module_load_memory(moa_context *context, const void *bytes,
+                                   size_t size, moa_module **out) {
+  return guard([&]() -> Status {
+    if (!context || !bytes || !out)
+      return missing(!context ? "context" : !bytes ? "bytes" : "out");
+    return loadModule(context, static_cast<const uint8_t *>(bytes), size,
+                      "artifact in memory", out);
+  });
+}
+void moa_module_destroy(moa_module *module) { delete module; }
+
+moa_status *moa_module_get_info(const moa_module *module,
+                                moa_module_info *info) {
+  return guard([&]() -> Status {
+    if (!module)
+      return missing("module");
+    const Module &m = *module->module;
+    moa_module_info full = {};
+    full.artifact_version = m.artifactVersion;
+    full.layers = m.geometry.layers;
+    full.q_heads = m.geometry.qHeads;
+    full.kv_heads = m.geometry.kvHeads;
+    full.head_dim = m.geometry.headDim;
+    full.dtype = m.geometry.dtype;
+    full.length_rule = m.geometry.lengthRule;
+    full.kernels = m.kernelCount;
+    full.max_length = m.geometry.maxLength;
+    std::memcpy(full.plan_id, m.planId, sizeof(full.plan_id));
+    full.chip = m.chip.c_str();
+    return writeInfo(full, info, "moa_module_info");
+  });
+}
+
+moa_status *moa_module_get_rule(const moa_module *module, uint32_t layer,
+                                uint32_t q_head, moa_span_rule *rule) {
+  return guard([&]() -> Status {
+    if (!module || !rule)
+      return missing(!module ? "module" : "rule");
+    MOA_RT_TRY(checkLayer(*module->module, layer));
+    if (q_head >= module->module->geometry.qHeads)
+      return error(MOA_INVALID_ARGUMENT, "query head ", q_head,
+                   ", expected below ", module->module->geometry.qHeads);
+    *rule = module->module->rule(layer, q_head);
+    return ok();
+  });
+}
+
+moa_status *moa_module_kv_bytes(const moa_module *module, int64_t n,
+                                int64_t seen, uint64_t *bytes,
+                                uint64_t *dense_bytes) {
+  return guard([&]() -> Status {
+    if (!module)
+      return missing("module");
+    const Module &m = *module->module;
+    MOA_RT_TRY(checkLength(m, n));
+    if (seen < 0 || seen > m.geometry.maxLength)
+      return error(MOA_OUT_OF_RANGE, "seen is ", seen, ", expected 0 to ",
+                   m.geometry.maxLength);
+    uint64_t pages = 0;
+    for (uint32_t layer = 0; layer < m.geometry.layers; ++layer)
+      for (uint32_t head = 0; head < m.geometry.kvHeads; ++head) {
+        moa_resident resident = m.resident(layer, head, seen, n);
+        pages += moa_resident_count(&resident);
+      }
+    if (bytes)
+      *bytes = pages * m.geometry.pageBytes();
+    if (dense_bytes)
+      *dense_bytes = uint64_t((seen + MOA_BLOCK_KEYS - 1) / MOA_BLOCK_KEYS) *
+                     m.geometry.layers * m.geometry.kvHeads *
+                     m.geometry.pageBytes();
+    return ok();
+  });
+}
+
+moa_status *moa_cache_create(moa_module *module,
+                             const moa_cache_options *options,
+                             moa_cache **out) {
+  return guard([&]() -> Status {
+    if (!module || !out)
+      return missing(!module ? "module" : "out");
+    moa_cache_options o;
+    MOA_RT_TRY(readOptions(options, o, "moa_cache_options"));
+    size_t page = module->module->geometry.pageBytes();
+    if (o.max_bytes && o.max_bytes < page)
+      return error(MOA_INVALID_ARGUMENT, "max_bytes is ", o.max_bytes,
+                   ", less than one page of ", page, " bytes");
+    *out =
+        new moa_cache(*module->module, module->context->threads, o.max_bytes);
+    return ok();
+  });
+}
+void moa_cache_destroy(moa_cache *cache) { delete cache; }
+
+moa_status *moa_cache_get_stats(const moa_cache *cache,
+                                moa_cache_stats *stats) {
+  return guard([&]() -> Status {
+    if (!cache)
+      return missing("cache");
+    moa_cache_stats full = {};
+    full.page_bytes = cache->pool.pageBytes();
+    full.pages_used = cache->pool.used();
+    full.pages_high_water = cache->pool.highWater();
+    full.pages_limit = cache->pool.limit();
+    full.reserved_bytes = cache->pool.reservedBytes();
+    full.sequences = cache->sequences.size();
+    return writeInfo(full, stats, "moa_cache_stats");
+  });
+}
+
+moa_status *moa_sequence_create(moa_cache *cache, int64_t length,
+                                moa_sequence **out) {
+  return guard([&]() -> Status {
+    if (!cache || !out)
+      return missing(!cache ? "cache" : "out");
+    MOA_RT_TRY(checkLength(cache->module, length));
+    cache->sequences.push_back(
+        std::make_unique<Sequence>(*cache, cache->module, cache->pool, length));
+    *out = reinterpret_cast<moa_sequence *>(cache->sequences.back().get());
+    return ok();
+  });
+}
+
+void moa_sequence_destroy(moa_sequence *sequence) {
+  if (!sequence)
+    return;
+  auto &all = unwrap(sequence)->cache.sequences;
+  auto found = std::find_if(all.begin(), all.end(), [&](const auto &owned) {
+    return owned.get() == unwrap(sequence);
+  });
+  if (found == all.end())
+    return;
+  std::swap(*found, all.back());
+  all.pop_back();
+}
+
+moa_status *moa_sequence_set_length(moa_sequence *sequence, int64_t length) {
+  return guard([&]() -> Status {
+    if (!sequence)
+      return missing("sequence");
+    Sequence &s = *unwrap(sequence);
+    MOA_RT_TRY(checkLength(s.module, length));
+    if (s.module.geometry.lengthRule == MOA_LENGTH_ROW)
+      return ok();
+    if (length < s.length)
+      return error(MOA_INVALID_ARGUMENT, "length ", length,
+                   " is below the sequence's ", s.length,
+                   "; a length may only rise");
+    s.length = length;
+    return ok();
+  });
+}
+
+moa_status *moa_sequence_get_length(const moa_sequence *sequence,
+                                    uint32_t layer, int64_t *length,
+                                    int64_t *seen) {
+  return guard([&]() -> Status {
+    if (!sequence)
+      return missing("sequence");
+    MOA_RT_TRY(checkLayer(unwrap(sequence)->module, layer));
+    if (length)
+      *length = unwrap(sequence)->length;
+    if (seen)
+      *seen = unwrap(sequence)->layers[layer].seen;
+    return ok();
+  });
+}
+
+moa_status *moa_sequence_get_first_resident(const moa_sequence *sequence,
+                                            uint32_t layer, uint32_t kv_head,
+                                            int64_t *position) {
+  return guard([&]() -> Status {
+    if (!sequence || !position)
+      return missing(!sequence ? "sequence" : "position");
+    const Sequence &s = *unwrap(sequence);
+    MOA_RT_TRY(checkLayer(s.module, layer));
+    if (kv_head >= s.module.geometry.kvHeads)
+      return error(MOA_INVALID_ARGUMENT, "KV head ", kv_head,
+                   ", expected below ", s.module.geometry.kvHeads);
+    *position = s.layers[layer].heads[kv_head].firstResident();
+    return ok();
+  });
+}
+
+moa_status *moa_sequence_get_bytes(const moa_sequence *sequence,
+                                   uint64_t *bytes) {
+  return guard([&]() -> Status {
+    if (!sequence || !bytes)
+      return missing(!sequence ? "sequence" : "bytes");
+    const Sequence &s = *unwrap(sequence);
+    *bytes = s.pagesHeld() * s.pool.pageBytes();
+    return ok();
+  });
+}
+
+moa_status *moa_attend(moa_cache *cache, const moa_attend_options *options,
+                       const moa_attend_entry *entries, size_t count) {
+  return guard([&]() -> Status {
+    if (!cache || !options)
+      return missing(!cache ? "cache" : "options");
+    moa_attend_options o;
+    MOA_RT_TRY(readOptions(options, o, "moa_attend_options"));
+    if (o.entry_size != sizeof(moa_attend_entry))
+      return error(MOA_INVALID_ARGUMENT, "entry_size is ", o.entry_size,
+                   ", this library takes ", sizeof(moa_attend_entry),
+                   "; set it to sizeof(moa_attend_entry)");
+    float scale = o.has_scale ? o.scale
+                              : 1.0f / std::sqrt(static_cast<float>(
+                                           cache->module.geometry.headDim));
+    if (!std::isfinite(scale))
+      return error(MOA_INVALID_ARGUMENT, "scale is ", scale,
+                   ", expected a finite number");
+    return cache->attend(o.layer, scale, entries, count);
+  });
+}
+
+} // extern "C"

@@ -1,0 +1,279 @@
+//===- reader.cpp - Artifact reader ---------------------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// One function a section. Every check names the field, its index, what was
+// found and what was expected.
+//
+//===----------------------------------------------------------------------===//
+
+#include "artifact/reader.h"
+
+#include "moa/abi/kernel_args.h"
+#include "moa/abi/version.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace moa::rt {
+namespace {
+
+/// Most layers and heads a reader accepts, so that products fit 64 bits.
+constexpr uint32_t kMostLayers = 4096;
+constexpr uint32_t kMostHeads = 4096;
+constexpr int64_t kMostTokens = int64_t(1) << 30;
+
+class Reader {
+public:
+  Reader(const uint8_t *bytes, size_t size, const std::string &origin,
+         Artifact &out)
+      : bytes(bytes), size(size), origin(origin), out(out), header(out.header) {
+  }
+
+  Status run() {
+    MOA_RT_TRY(readHeader());
+    MOA_RT_TRY(checkGeometry());
+    MOA_RT_TRY(checkSections());
+    MOA_RT_TRY(readRules());
+    MOA_RT_TRY(readKernels());
+    return readLayers();
+  }
+
+private:
+  template <typename... Args> Status corrupt(const Args &...args) {
+    return error(MOA_CORRUPT, origin, ": ", args...,
+                 "; the file is damaged, compile it again");
+  }
+
+  Status readHeader();
+  Status checkGeometry();
+  Status checkSections();
+  Status readRules();
+  Status readKernels();
+  Status readImage(uint32_t index, ImageRecord &image);
+  Status readLayers();
+  Status readString(uint32_t offset, const char *what, uint32_t index,
+                    std::string &text);
+
+  template <typename T>
+  T record(const moa_artifact_section &section, uint64_t index) {
+    T value;
+    std::memcpy(&value, bytes + section.offset + index * sizeof(T), sizeof(T));
+    return value;
+  }
+
+  const uint8_t *bytes;
+  const size_t size;
+  const std::string &origin;
+  Artifact &out;
+  moa_artifact_header &header;
+};
+
+Status Reader::readHeader() {
+  if (size < sizeof(header))
+    return corrupt("expected at least ", sizeof(header), " bytes, found ",
+                   size);
+  std::memcpy(&header, bytes, sizeof(header));
+  if (header.magic != MOA_ARTIFACT_MAGIC)
+    return error(MOA_CORRUPT, origin,
+                 ": not a MoA artifact (the first four bytes differ)");
+  if (header.version < MOA_ARTIFACT_VERSION_MIN ||
+      header.version > MOA_ARTIFACT_VERSION)
+    return error(MOA_INCOMPATIBLE, origin, ": artifact version ",
+                 header.version, ", this runtime reads ",
+                 MOA_ARTIFACT_VERSION_MIN, " to ", MOA_ARTIFACT_VERSION,
+                 header.version > MOA_ARTIFACT_VERSION
+                     ? "; update the runtime"
+                     : "; compile the plan again");
+  if (header.kernel_abi_version != MOA_KERNEL_ABI_VERSION)
+    return error(MOA_INCOMPATIBLE, origin, ": kernel ABI ",
+                 header.kernel_abi_version, ", this runtime calls ",
+                 MOA_KERNEL_ABI_VERSION, "; compile the plan again");
+  if (header.header_size != sizeof(header))
+    return corrupt("expected a header of ", sizeof(header), " bytes, found ",
+                   header.header_size);
+  if (header.file_size != size)
+    return corrupt("expected ", header.file_size, " bytes, found ", size);
+  uint64_t checksum =
+      moa_artifact_checksum(bytes + sizeof(header), size - sizeof(header));
+  if (checksum != header.checksum)
+    return corrupt("expected checksum ", header.checksum, ", found ", checksum);
+  return ok();
+}
+
+Status Reader::checkGeometry() {
+  if (header.layers == 0 || header.layers > kMostLayers)
+    return corrupt("expected 1 to ", kMostLayers, " layers, found ",
+                   header.layers);
+  if (header.q_heads == 0 || header.q_heads > kMostHeads ||
+      header.kv_heads == 0 || header.q_heads % header.kv_heads ||
+      header.q_heads / header.kv_heads > MOA_MAX_GROUP)
+    return corrupt("expected query heads to be 1 to ", MOA_MAX_GROUP,
+                   " times the KV heads, found ", header.q_heads, " and ",
+                   header.kv_heads);
+  if (header.head_dim == 0 || header.head_dim > 1024 || header.head_dim % 16)
+    return corrupt("expected a head size that is a multiple of 16, found ",
+                   header.head_dim);
+  if (header.dtype > MOA_DTYPE_BF16)
+    return corrupt("expected dtype 0 to ", MOA_DTYPE_BF16, ", found ",
+                   header.dtype);
+  if (header.length_rule != MOA_LENGTH_REQUEST &&
+      header.length_rule != MOA_LENGTH_ROW)
+    return corrupt("expected length rule 0 or 1, found ", header.length_rule);
+  if (header.max_length < 1 || header.max_length > kMostTokens)
+    return corrupt("expected a max length of 1 to ", kMostTokens, ", found ",
+                   header.max_length);
+  return ok();
+}
+
+Status Reader::checkSections() {
+  struct {
+    const char *name;
+    const moa_artifact_section *section;
+    uint64_t record; ///< Bytes of one record; 1 for byte sections.
+    uint64_t exact;  ///< Expected size, or 0.
+  } sections[] = {
+      {"rules", &header.rules, sizeof(moa_span_rule),
+       uint64_t(header.layers) * header.q_heads * sizeof(moa_span_rule)},
+      {"layers", &header.layer_table, sizeof(moa_artifact_layer),
+       uint64_t(header.layers) * sizeof(moa_artifact_layer)},
+      {"kernels", &header.kernels, sizeof(moa_artifact_kernel), 0},
+      {"images", &header.images, sizeof(moa_artifact_image), 0},
+      {"strings", &header.strings, 1, 0},
+      {"code", &header.code, 1, 0},
+  };
+  for (auto &s : sections) {
+    uint64_t offset = s.section->offset, bytesOf = s.section->size;
+    if (offset % MOA_ARTIFACT_ALIGN || offset < sizeof(header) ||
+        offset > size || bytesOf > size - offset)
+      return corrupt("section ", s.name, " at ", offset, " with ", bytesOf,
+                     " bytes does not lie in the file of ", size, " bytes");
+    if (bytesOf % s.record || (s.exact && bytesOf != s.exact))
+      return corrupt("section ", s.name, " has ", bytesOf, " bytes, expected ",
+                     s.exact ? s.exact : s.record, s.exact ? "" : " a record");
+  }
+  return ok();
+}
+
+Status Reader::readString(uint32_t offset, const char *what, uint32_t index,
+                          std::string &text) {
+  const moa_artifact_section &strings = header.strings;
+  if (offset >= strings.size)
+    return corrupt(what, " ", index, ": name at ", offset,
+                   " outside the strings of ", strings.size, " bytes");
+  const char *start =
+      reinterpret_cast<const char *>(bytes + strings.offset + offset);
+  const void *end = std::memchr(start, 0, strings.size - offset);
+  if (!end)
+    return corrupt(what, " ", index, ": name at ", offset, " has no end");
+  text.assign(start, static_cast<const char *>(end) - start);
+  return ok();
+}
+
+Status Reader::readRules() {
+  uint64_t count = uint64_t(header.layers) * header.q_heads;
+  out.rules.resize(count);
+  for (uint64_t i = 0; i < count; ++i) {
+    auto rule = record<moa_span_rule>(header.rules, i);
+    const int64_t bound = int64_t(1) << 40;
+    bool good = rule.alpha >= -bound && rule.alpha <= bound && rule.beta >= 0 &&
+                rule.beta <= 1 && rule.sink >= 0 && rule.min_span > rule.sink &&
+                rule.round_to >= 1 && rule.round_to <= (1 << 20) &&
+                rule.length_rule == header.length_rule;
+    if (!good)
+      return corrupt("layer ", i / header.q_heads, " head ", i % header.q_heads,
+                     ": rule alpha = ", rule.alpha, ", beta = ", rule.beta,
+                     ", sink = ", rule.sink, ", min = ", rule.min_span,
+                     ", round = ", rule.round_to,
+                     ", length rule = ", rule.length_rule,
+                     " is not one a plan can have");
+    if (rule.sink != out.rules[0].sink && i > 0)
+      return corrupt("layer ", i / header.q_heads, " head ", i % header.q_heads,
+                     ": sink ", rule.sink,
+                     ", expected that of the first rule, ", out.rules[0].sink);
+    out.rules[i] = rule;
+  }
+  return ok();
+}
+
+Status Reader::readImage(uint32_t index, ImageRecord &image) {
+  image.facts = record<moa_artifact_image>(header.images, index);
+  const moa_artifact_image &facts = image.facts;
+  if (facts.offset % MOA_ARTIFACT_ALIGN || facts.offset > header.code.size ||
+      facts.size > header.code.size - facts.offset || facts.size == 0)
+    return corrupt("image ", index, " at ", facts.offset, " with ", facts.size,
+                   " bytes does not lie in the code of ", header.code.size,
+                   " bytes");
+  if (facts.entry >= facts.size)
+    return corrupt("image ", index, ": entry ", facts.entry, " outside its ",
+                   facts.size, " bytes");
+  if (facts.scratch_bytes > (uint64_t(1) << 30))
+    return corrupt("image ", index, ": scratch of ", facts.scratch_bytes,
+                   " bytes, expected at most ", uint64_t(1) << 30);
+  image.code = bytes + header.code.offset + facts.offset;
+  return readString(facts.chip, "image", index, image.chip);
+}
+
+Status Reader::readKernels() {
+  uint64_t count = header.kernels.size / sizeof(moa_artifact_kernel);
+  uint64_t images = header.images.size / sizeof(moa_artifact_image);
+  for (uint32_t i = 0; i < count; ++i) {
+    KernelRecord kernel;
+    kernel.facts = record<moa_artifact_kernel>(header.kernels, i);
+    const moa_artifact_kernel &facts = kernel.facts;
+    MOA_RT_TRY(readString(facts.name, "kernel", i, kernel.name));
+    uint32_t group =
+        facts.kind == MOA_KERNEL_DECODE ? header.q_heads / header.kv_heads : 1;
+    if (facts.kind > MOA_KERNEL_APPEND || facts.dtype != header.dtype ||
+        facts.head_dim != header.head_dim || facts.group != group)
+      return corrupt("kernel ", i, ": kind ", facts.kind, ", dtype ",
+                     facts.dtype, ", head size ", facts.head_dim, ", group ",
+                     facts.group, " does not fit the model (dtype ",
+                     header.dtype, ", head size ", header.head_dim, ", group ",
+                     group, ")");
+    if (facts.first_image > images || facts.images > images - facts.first_image)
+      return corrupt("kernel ", i, ": images ", facts.first_image, " to ",
+                     uint64_t(facts.first_image) + facts.images, " of ",
+                     images);
+    for (uint32_t j = 0; j < facts.images; ++j) {
+      ImageRecord image;
+      MOA_RT_TRY(readImage(facts.first_image + j, image));
+      kernel.images.push_back(std::move(image));
+    }
+    out.kernels.push_back(std::move(kernel));
+  }
+  return ok();
+}
+
+Status Reader::readLayers() {
+  for (uint32_t i = 0; i < header.layers; ++i) {
+    auto layer = record<moa_artifact_layer>(header.layer_table, i);
+    const struct {
+      uint32_t index, kind;
+      const char *name;
+    } phases[] = {{layer.prefill, MOA_KERNEL_PREFILL, "prefill"},
+                  {layer.decode, MOA_KERNEL_DECODE, "decode"},
+                  {layer.append, MOA_KERNEL_APPEND, "append"}};
+    for (const auto &phase : phases)
+      if (phase.index != MOA_NO_KERNEL &&
+          (phase.index >= out.kernels.size() ||
+           out.kernels[phase.index].facts.kind != phase.kind))
+        return corrupt("layer ", i, ": ", phase.name, " kernel ", phase.index,
+                       " is not such a kernel (there are ", out.kernels.size(),
+                       ")");
+    out.layers.push_back(layer);
+  }
+  return ok();
+}
+
+} // namespace
+
+Status readArtifact(const uint8_t *bytes, size_t size,
+                    const std::string &origin, Artifact &out) {
+  return Reader(bytes, size, origin, out).run();
+}
+
+} // namespace moa::rt

@@ -1,0 +1,53 @@
+//===- sequence.cpp - What one sequence holds -----------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Implementation of sequence.h.
+//
+//===----------------------------------------------------------------------===//
+
+#include "cache/sequence.h"
+
+#include <algorithm>
+
+namespace moa::rt {
+
+Sequence::Sequence(Cache &cache, const Module &module, PagePool &pool,
+                   int64_t length)
+    : cache(cache), module(module), pool(pool), length(length),
+      layers(module.geometry.layers) {
+  for (LayerState &layer : layers)
+    layer.heads.resize(module.geometry.kvHeads);
+}
+
+Sequence::~Sequence() {
+  for (const LayerState &layer : layers)
+    for (const HeadPages &head : layer.heads)
+      for (PageId page : head.pages)
+        if (page != kNoPage)
+          pool.release(page);
+}
+
+moa_resident Sequence::after(uint32_t layer, uint32_t kvHead,
+                             int64_t tokens) const {
+  const LayerState &state = layers[layer];
+  const HeadPages &head = state.heads[kvHead];
+  moa_resident next =
+      module.resident(layer, kvHead, state.seen + tokens, length);
+  if (head.firstResident() > 0)
+    next.window_begin = std::max(next.window_begin, head.resident.window_begin);
+  return next;
+}
+
+uint64_t Sequence::pagesHeld() const {
+  uint64_t count = 0;
+  for (const LayerState &layer : layers)
+    for (const HeadPages &head : layer.heads)
+      count += moa_resident_count(&head.resident);
+  return count;
+}
+
+} // namespace moa::rt

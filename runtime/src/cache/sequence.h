@@ -1,0 +1,72 @@
+//===- sequence.h - What one sequence holds ---------------------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Per layer the tokens seen, per KV head the page of each block that is
+// resident. Changes are prepared beside the old state and committed without
+// failing.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_RT_CACHE_SEQUENCE_H
+#define MOA_RT_CACHE_SEQUENCE_H
+
+#include "cache/page_pool.h"
+#include "module.h"
+
+namespace moa::rt {
+
+/// Pages of one KV head of one layer.
+struct HeadPages {
+  /// By absolute block; kNoPage where nothing is held.
+  std::vector<PageId> pages;
+  moa_resident resident = {0, 0, 0};
+
+  PageId page(int64_t block) const {
+    return block < static_cast<int64_t>(pages.size()) ? pages[block] : kNoPage;
+  }
+  bool keeps(int64_t block) const {
+    return block < resident.sink_pages ||
+           (block >= resident.window_begin && block < resident.window_end);
+  }
+  /// First position behind the sink that is held; 0 while nothing was given up.
+  int64_t firstResident() const {
+    return resident.window_begin > resident.sink_pages
+               ? int64_t(resident.window_begin) * MOA_BLOCK_KEYS
+               : 0;
+  }
+};
+
+struct LayerState {
+  int64_t seen = 0;
+  std::vector<HeadPages> heads;
+};
+
+class Cache;
+
+class Sequence {
+public:
+  Sequence(Cache &cache, const Module &module, PagePool &pool, int64_t length);
+  ~Sequence();
+  Sequence(const Sequence &) = delete;
+  Sequence &operator=(const Sequence &) = delete;
+
+  /// What a KV head keeps after `tokens` more tokens: never pages that were
+  /// given up before.
+  moa_resident after(uint32_t layer, uint32_t kvHead, int64_t tokens) const;
+  /// Pages held over all layers.
+  uint64_t pagesHeld() const;
+
+  Cache &cache; ///< Owns the sequence.
+  const Module &module;
+  PagePool &pool;
+  int64_t length; ///< N of the length rule `request`.
+  std::vector<LayerState> layers;
+};
+
+} // namespace moa::rt
+
+#endif // MOA_RT_CACHE_SEQUENCE_H
