@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Line coverage of the hand-written C++: builds the preset `coverage` in
+# build-coverage, runs every test, prints coverage by folder and in total.
+#
+#   tools/coverage.sh [--min PERCENT]   exit 1 when the total is below PERCENT
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+min=0
+case "${1-}" in
+  '') ;;
+  --min) min=${2:?"expected a percentage after --min"} ;;
+  *) echo "coverage: error: expected --min PERCENT, found '$1'" >&2; exit 2 ;;
+esac
+
+build=$PWD/build-coverage
+llvm=/usr/lib/llvm-22/bin
+cmake --preset coverage
+cmake --build "$build"
+
+rm -rf "$build/profiles"
+mkdir -p "$build/profiles"
+# %m keeps one file for each program, merged in place over its runs.
+export LLVM_PROFILE_FILE=$build/profiles/%m.profraw
+build/venv/bin/python tools/run_checks.py --build "$build"
+"$llvm/llvm-profdata" merge -sparse "$build"/profiles/*.profraw \
+  -o "$build/coverage.profdata"
+
+# Every program and library of ours, as further objects of one report.
+objects=()
+while IFS= read -r file; do objects+=(-object "$file"); done < <(
+  find "$build/bin" "$build/lib" "$build/python" -type f \
+    \( -perm -u+x -o -name '*.so*' \) 2>/dev/null | sort
+)
+"$llvm/llvm-cov" export "${objects[@]}" -summary-only \
+  -instr-profile "$build/coverage.profdata" \
+  -ignore-filename-regex '\.inc$|/test/|/build|/usr/|/venv/' \
+  >"$build/coverage.json"
+build/venv/bin/python tools/coverage_report.py "$build/coverage.json" --min "$min"
