@@ -13,6 +13,7 @@
 
 #include "moa/Conversion/Passes.h"
 #include "moa/Dialect/Moa/IR/Moa.h"
+#include "moa/Dialect/Moa/Transforms/Passes.h"
 #include "moa/Dialect/MoaTile/IR/MoaTile.h"
 #include "moa/Dialect/MoaTile/Transforms/Passes.h"
 #include "moa/Pipelines/TileToCpu.h"
@@ -36,6 +37,7 @@ void moa::registerAllDialects(DialectRegistry &registry) {
 }
 
 void moa::registerAllPasses() {
+  registerMoaPasses();
   tile::registerMoaTilePasses();
   registerMoaConversionPasses();
   registerTransformsPasses();

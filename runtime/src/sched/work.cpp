@@ -304,8 +304,9 @@ void Work::build(const Module &module, PagePool &pool, uint32_t layer,
   }
   order.resize(tasks.size());
   std::iota(order.begin(), order.end(), 0u);
-  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-    return tasks[a].cost > tasks[b].cost;
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    return tasks[a].cost != tasks[b].cost ? tasks[a].cost > tasks[b].cost
+                                          : a < b;
   });
 }
 
