@@ -1,0 +1,47 @@
+//===- AbiC11.c - The ABI headers as C11 ----------------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Includes every header of the ABI and the runtime's public one in a C file;
+// the C++ tests compare what it computes with what they compute.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/abi/artifact.h"
+#include "moa/abi/kernel_args.h"
+#include "moa/abi/span.h"
+#include "moa/abi/version.h"
+#include "moa/runtime.h"
+
+int64_t abi_c11_window_start(const moa_span_rule *rule, int64_t i, int64_t n);
+uint64_t abi_c11_layout(void);
+
+int64_t abi_c11_window_start(const moa_span_rule *rule, int64_t i, int64_t n) {
+  return moa_window_start(rule, i, n);
+}
+
+/* Sizes of all structs that cross a border, mixed into one number. */
+uint64_t abi_c11_layout(void) {
+  const uint64_t sizes[] = {sizeof(moa_span_rule),
+                            sizeof(moa_block_ranges),
+                            sizeof(moa_resident),
+                            sizeof(moa_key_block),
+                            sizeof(moa_work_item),
+                            sizeof(moa_append_item),
+                            sizeof(moa_artifact_header),
+                            sizeof(moa_artifact_layer),
+                            sizeof(moa_artifact_kernel),
+                            sizeof(moa_artifact_image),
+                            sizeof(moa_context_options),
+                            sizeof(moa_module_info),
+                            sizeof(moa_cache_options),
+                            sizeof(moa_cache_stats),
+                            sizeof(moa_attend_entry),
+                            sizeof(moa_attend_options),
+                            offsetof(moa_work_item, ranges),
+                            offsetof(moa_attend_entry, out)};
+  return moa_artifact_checksum((const uint8_t *)sizes, sizeof sizes);
+}
