@@ -1,0 +1,28 @@
+"""The runtime: contexts, modules, caches, sequences, and `attend`.
+
+Thin over the C ABI (moa/runtime.h); tensors come and go by DLPack. A context
+holds the threads, a module a loaded artifact, a cache the pages of one module,
+a sequence its part of a cache. Objects keep what they stand on alive.
+"""
+
+from ._runtime import (
+    Cache,
+    Context,
+    Module,
+    Sequence,
+    SpanRule,
+    attend,
+    resident_pages,
+    visible,
+)
+
+__all__ = [
+    "Cache",
+    "Context",
+    "Module",
+    "Sequence",
+    "SpanRule",
+    "attend",
+    "resident_pages",
+    "visible",
+]

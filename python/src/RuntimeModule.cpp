@@ -1,0 +1,281 @@
+//===- RuntimeModule.cpp - Python binding of the runtime ------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Thin over moa/runtime.h: objects that keep their parents alive, tensors by
+// DLPack, the GIL released while kernels run, statuses as exceptions.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/abi/kernel_args.h"
+#include "moa/runtime.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace nb = nanobind;
+
+void bindSpan(nb::module_ &m);
+
+namespace {
+
+/// Raises the exception of moa.errors that belongs to a status.
+void check(moa_status *status) {
+  if (!status)
+    return;
+  int code = moa_status_get_code(status);
+  std::string message = moa_status_get_message(status);
+  moa_status_free(status);
+  nb::object error =
+      nb::module_::import_("moa.errors").attr("from_status")(code, message);
+  PyErr_SetObject(reinterpret_cast<PyObject *>(error.type().ptr()),
+                  error.ptr());
+  throw nb::python_error();
+}
+
+struct Context {
+  moa_context *handle = nullptr;
+  Context(int threads, uint32_t features) {
+    moa_context_options options = {sizeof(options), threads, features};
+    check(moa_context_create(&options, &handle));
+  }
+  ~Context() { moa_context_destroy(handle); }
+};
+
+struct Module {
+  std::shared_ptr<Context> context;
+  moa_module *handle = nullptr;
+  moa_module_info info = {};
+  Module(std::shared_ptr<Context> owner, const std::string &path)
+      : context(std::move(owner)) {
+    moa_status *status;
+    {
+      nb::gil_scoped_release release;
+      status = moa_module_load_file(context->handle, path.c_str(), &handle);
+    }
+    check(status);
+    info.struct_size = sizeof(info);
+    check(moa_module_get_info(handle, &info));
+  }
+  ~Module() { moa_module_destroy(handle); }
+
+  nb::dict describe() const {
+    static const char *names[] = {"f32", "f16", "bf16"};
+    nb::dict d;
+    d["artifact_version"] = info.artifact_version;
+    d["layers"] = info.layers;
+    d["q_heads"] = info.q_heads;
+    d["kv_heads"] = info.kv_heads;
+    d["head_dim"] = info.head_dim;
+    d["dtype"] = names[info.dtype];
+    d["length"] = info.length_rule == MOA_LENGTH_ROW ? "row" : "request";
+    d["kernels"] = info.kernels;
+    d["max_length"] = info.max_length;
+    d["chip"] = info.chip;
+    std::string id;
+    for (uint8_t byte : info.plan_id) {
+      id += "0123456789abcdef"[byte >> 4];
+      id += "0123456789abcdef"[byte & 15];
+    }
+    d["plan_id"] = id;
+    return d;
+  }
+};
+
+struct Cache {
+  std::shared_ptr<Module> module;
+  moa_cache *handle = nullptr;
+  Cache(std::shared_ptr<Module> owner, uint64_t maxBytes)
+      : module(std::move(owner)) {
+    moa_cache_options options = {sizeof(options), maxBytes};
+    check(moa_cache_create(module->handle, &options, &handle));
+  }
+  ~Cache() { moa_cache_destroy(handle); }
+};
+
+struct Sequence {
+  std::shared_ptr<Cache> cache;
+  moa_sequence *handle = nullptr;
+  Sequence(std::shared_ptr<Cache> owner, int64_t length)
+      : cache(std::move(owner)) {
+    check(moa_sequence_create(cache->handle, length, &handle));
+  }
+  ~Sequence() { moa_sequence_destroy(handle); }
+};
+
+using Tensor = nb::ndarray<nb::ndim<3>, nb::device::cpu>;
+using Entry = std::tuple<Sequence *, Tensor, Tensor, Tensor, Tensor>;
+
+bool hasDtype(const Tensor &tensor, uint32_t dtype) {
+  nb::dlpack::dtype found = tensor.dtype();
+  switch (dtype) {
+  case MOA_DTYPE_F32:
+    return found == nb::dtype<float>();
+  case MOA_DTYPE_F16:
+    return found.code == uint8_t(nb::dlpack::dtype_code::Float) &&
+           found.bits == 16 && found.lanes == 1;
+  default:
+    return found.code == uint8_t(nb::dlpack::dtype_code::Bfloat) &&
+           found.bits == 16 && found.lanes == 1;
+  }
+}
+
+/// Checks one tensor's type and shape; strides are the runtime's to check.
+void checkTensor(const Tensor &tensor, size_t entry, const char *name,
+                 size_t tokens, size_t heads, const moa_module_info &info) {
+  static const char *names[] = {"float32", "float16", "bfloat16"};
+  std::string where = "entry " + std::to_string(entry) + ": " + name;
+  if (!hasDtype(tensor, info.dtype))
+    throw nb::type_error(
+        (where + " has another dtype than the artifact; expected " +
+         names[info.dtype])
+            .c_str());
+  if (tensor.shape(0) != tokens || tensor.shape(1) != heads ||
+      tensor.shape(2) != info.head_dim)
+    throw nb::value_error(
+        (where + " has shape [" + std::to_string(tensor.shape(0)) + ", " +
+         std::to_string(tensor.shape(1)) + ", " +
+         std::to_string(tensor.shape(2)) + "], expected [" +
+         std::to_string(tokens) + ", " + std::to_string(heads) + ", " +
+         std::to_string(info.head_dim) + "]")
+            .c_str());
+  if (tensor.stride(2) != 1)
+    throw nb::value_error(
+        (where + ": elements of a head are not adjacent (stride " +
+         std::to_string(tensor.stride(2)) + "); call contiguous()")
+            .c_str());
+}
+
+void attend(Cache &cache, uint32_t layer, std::vector<Entry> entries,
+            std::optional<float> scale) {
+  const moa_module_info &info = cache.module->info;
+  std::vector<moa_attend_entry> raw(entries.size());
+  for (size_t i = 0; i < entries.size(); ++i) {
+    auto &[sequence, q, k, v, out] = entries[i];
+    if (!sequence)
+      throw nb::type_error("expected a Sequence in every entry");
+    size_t tokens = q.shape(0);
+    checkTensor(q, i, "q", tokens, info.q_heads, info);
+    checkTensor(k, i, "k", tokens, info.kv_heads, info);
+    checkTensor(v, i, "v", tokens, info.kv_heads, info);
+    checkTensor(out, i, "out", tokens, info.q_heads, info);
+    raw[i] = {sequence->handle, int64_t(tokens), q.data(),    k.data(),
+              v.data(),         out.data(),      q.stride(0), q.stride(1),
+              k.stride(0),      k.stride(1),     v.stride(0), v.stride(1),
+              out.stride(0),    out.stride(1)};
+  }
+  moa_attend_options options = {sizeof(options), sizeof(moa_attend_entry),
+                                layer, scale ? 1u : 0u, scale.value_or(0)};
+  moa_status *status;
+  {
+    nb::gil_scoped_release release;
+    status = moa_attend(cache.handle, &options, raw.data(), raw.size());
+  }
+  check(status);
+}
+
+} // namespace
+
+NB_MODULE(_runtime, m) {
+  m.doc() = "Binding of the MoA runtime (moa/runtime.h)";
+  bindSpan(m);
+
+  nb::class_<Context>(m, "Context", "The threads that run kernels.")
+      .def(nb::init<int, uint32_t>(), nb::arg("threads") = 0,
+           nb::arg("cpu_features") = 0,
+           "threads includes the calling one, 0 for one per core; "
+           "cpu_features limits the instruction sets used, 0 for all.");
+  nb::class_<Module>(m, "Module", "A loaded artifact.")
+      .def(nb::init<std::shared_ptr<Context>, const std::string &>(),
+           nb::arg("context"), nb::arg("path"))
+      .def_prop_ro("info", &Module::describe)
+      .def(
+          "rule",
+          [](const Module &module, uint32_t layer, uint32_t head) {
+            moa_span_rule rule;
+            check(moa_module_get_rule(module.handle, layer, head, &rule));
+            return rule;
+          },
+          nb::arg("layer"), nb::arg("q_head"))
+      .def(
+          "kv_bytes",
+          [](const Module &module, int64_t n, int64_t seen) {
+            uint64_t bytes = 0, dense = 0;
+            check(moa_module_kv_bytes(module.handle, n, seen, &bytes, &dense));
+            return std::make_tuple(bytes, dense);
+          },
+          nb::arg("n"), nb::arg("seen"),
+          "(closed form, dense) bytes of one sequence over all layers.");
+  nb::class_<Cache>(m, "Cache", "A page pool and its sequences.")
+      .def(nb::init<std::shared_ptr<Module>, uint64_t>(), nb::arg("module"),
+           nb::arg("max_bytes") = 0)
+      .def_prop_ro("stats", [](const Cache &cache) {
+        moa_cache_stats stats = {};
+        stats.struct_size = sizeof(stats);
+        check(moa_cache_get_stats(cache.handle, &stats));
+        nb::dict d;
+        d["page_bytes"] = stats.page_bytes;
+        d["pages_used"] = stats.pages_used;
+        d["pages_high_water"] = stats.pages_high_water;
+        d["pages_limit"] = stats.pages_limit;
+        d["reserved_bytes"] = stats.reserved_bytes;
+        d["sequences"] = stats.sequences;
+        return d;
+      });
+  nb::class_<Sequence>(m, "Sequence", "One sequence of a cache.")
+      .def(nb::init<std::shared_ptr<Cache>, int64_t>(), nb::arg("cache"),
+           nb::arg("length"))
+      .def(
+          "set_length",
+          [](Sequence &s, int64_t length) {
+            check(moa_sequence_set_length(s.handle, length));
+          },
+          nb::arg("length"), "Raises N; a smaller value is refused.")
+      .def_prop_ro("length",
+                   [](const Sequence &s) {
+                     int64_t length = 0;
+                     check(moa_sequence_get_length(s.handle, 0, &length,
+                                                   nullptr));
+                     return length;
+                   })
+      .def(
+          "seen",
+          [](const Sequence &s, uint32_t layer) {
+            int64_t seen = 0;
+            check(moa_sequence_get_length(s.handle, layer, nullptr, &seen));
+            return seen;
+          },
+          nb::arg("layer") = 0)
+      .def(
+          "first_resident",
+          [](const Sequence &s, uint32_t layer, uint32_t kvHead) {
+            int64_t position = 0;
+            check(moa_sequence_get_first_resident(s.handle, layer, kvHead,
+                                                  &position));
+            return position;
+          },
+          nb::arg("layer"), nb::arg("kv_head"))
+      .def_prop_ro("bytes", [](const Sequence &s) {
+        uint64_t bytes = 0;
+        check(moa_sequence_get_bytes(s.handle, &bytes));
+        return bytes;
+      });
+  m.def("attend", &attend, nb::arg("cache"), nb::arg("layer"),
+        nb::arg("entries"), nb::arg("scale") = nb::none(),
+        "Appends, attends and evicts for one layer. Entries are tuples "
+        "(sequence, q, k, v, out) of CPU tensors [tokens, heads, head_dim] "
+        "of the artifact's dtype; out is written. See moa_attend.");
+}
