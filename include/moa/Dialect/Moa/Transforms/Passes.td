@@ -10,6 +10,29 @@
 
 include "mlir/Pass/PassBase.td"
 
+def MoaApplyPlan : Pass<"moa-apply-plan", "::mlir::ModuleOp"> {
+  let summary = "Give each layer the windows of a plan";
+  let description = [{
+    Reads a plan file and writes its rules as windows on the operations that
+    attend, by the `moa.layer` of their function. The module gets the plan's
+    identity as `moa.plan_id`. Layer and head counts must agree with the plan's.
+
+    Before: `%o = moa.attention %q, %c : ...`
+
+    After:
+    ```mlir
+    %o = moa.attention %q, %c
+      window(<[3 x (-512 + 1.000000e+00 * N), 6 x (0 + 7.500000e-01 * N)],
+             sink = 64, block = 64, min = 128, length = request>) : ...
+    ```
+  }];
+  let options = [
+    Option<"plan", "plan", "std::string", /*default=*/"",
+           "plan file: moa-plan/1, or the published two keys">
+  ];
+  let dependentDialects = ["::moa::MoaDialect"];
+}
+
 def MoaLintPlan : Pass<"moa-lint-plan", "::mlir::ModuleOp"> {
   let summary = "Remark on what windows cost, warn where they gain nothing";
   let description = [{
