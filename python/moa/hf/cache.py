@@ -1,0 +1,208 @@
+"""A transformers cache whose keys and values live in the runtime's pages.
+
+transformers calls `update` with the new chunk of keys and values. It is handed
+through unchanged, tagged with its layer; our attention function then appends,
+attends and evicts in one call. No layer ever holds a dense history.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers.cache_utils import Cache as HFCache
+from transformers.cache_utils import CacheLayerMixin
+
+from .. import runtime
+from .engine import DEFAULT_BUDGET, Engine
+
+_NO_BEAMS = (
+    "the elastic cache cannot {what}: keys outside the windows are gone. "
+    "Generate without {without}."
+)
+
+
+class Layer(CacheLayerMixin):
+    """One layer's part of the cache."""
+
+    is_sliding = False
+    is_croppable = False
+    is_compileable = False
+
+    def __init__(self, owner: Cache, index: int):
+        super().__init__()
+        self.owner, self.index = owner, index
+        self.columns = 0  # tokens seen by transformers, padding included
+
+    def lazy_initialization(self, key_states, value_states):
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.is_initialized = True
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        key_states.moa_layer = self
+        return key_states, value_states
+
+    def attend(self, query, key, value, padding, scaling):
+        """Append and attend; shapes as transformers gives them.
+
+        query [B, Hq, T, D], key and value [B, Hkv, T, D] of the new tokens
+        alone; padding: pad columns on the left of each row, or None.
+        Returns [B, T, Hq, D].
+        """
+        batch, _, tokens, _ = query.shape
+        self.owner.begin(self, batch, tokens, padding)
+        out = torch.empty(
+            batch, tokens, query.shape[1], query.shape[3], dtype=query.dtype
+        )
+        entries = []
+        for row in range(batch):
+            skip = 0
+            if padding is not None:
+                skip = max(0, min(tokens, padding[row] - self.columns))
+                out[row, :skip] = 0
+            if skip < tokens:
+                entries.append((
+                    self.owner.sequences[row],
+                    query[row, :, skip:].transpose(0, 1),
+                    key[row, :, skip:].transpose(0, 1),
+                    value[row, :, skip:].transpose(0, 1),
+                    out[row, skip:],
+                ))  # fmt: skip
+        if entries:
+            self.owner.run(self.index, entries, scaling)
+        self.columns += tokens
+        return out
+
+    def get_seq_length(self) -> int:
+        return self.columns
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.columns + query_length, 0
+
+    def get_max_length(self) -> int:
+        return self.owner.engine.info["max_length"]
+
+    def reset(self) -> None:
+        self.columns = 0
+        self.owner.drop()
+
+    def crop(self, *args, **kwargs):
+        raise NotImplementedError(
+            _NO_BEAMS.format(what="roll back", without="an assistant or prompt lookup")
+        )
+
+    def reorder_cache(self, beam_idx):
+        raise NotImplementedError(
+            _NO_BEAMS.format(what="reorder sequences", without="num_beams")
+        )
+
+    def batch_repeat_interleave(self, repeats):
+        raise NotImplementedError(
+            _NO_BEAMS.format(what="copy sequences", without="contrastive search")
+        )
+
+    def batch_select_indices(self, indices):
+        raise NotImplementedError(
+            _NO_BEAMS.format(what="select sequences", without="contrastive search")
+        )
+
+    def offload(self):
+        raise NotImplementedError("the elastic cache is in CPU memory already")
+
+    prefetch = offload
+
+
+class Cache(HFCache):
+    """Elastic KV cache of one batch: pass it as `past_key_values`.
+
+    model: a model from `moa.hf.load`. max_bytes: most bytes of pages, 0 for no
+    limit; moa.errors.OutOfPagesError when they do not suffice.
+    """
+
+    def __init__(self, model, max_bytes: int = 0):
+        engine = model if isinstance(model, Engine) else getattr(model, "moa", None)
+        if not isinstance(engine, Engine):
+            raise TypeError("expected a model from moa.hf.load")
+        self.engine = engine
+        self.max_bytes = max_bytes
+        self.sequences: list = []
+        self.lengths: list[int] | None = None
+        self.broken: str | None = None
+        #: The layer that a forward pass meets first; it makes sequences.
+        self.leader = 0
+        self._pages = runtime.Cache(engine.module, max_bytes)
+        super().__init__(layers=[Layer(self, i) for i in range(engine.layers)])
+
+    def expect(self, lengths: list[int]) -> None:
+        """Sets N of each row: its tokens, prompt and budget, padding not counted."""
+        self.lengths = [self.engine.clamp(n) for n in lengths]
+
+    def begin(self, layer: Layer, batch: int, tokens: int, padding) -> None:
+        """Makes or raises sequences; the first layer of a forward pass decides."""
+        if self.broken:
+            raise RuntimeError(
+                f"this cache stopped at an error ({self.broken}); layers are out "
+                "of step, so start a new one"
+            )
+        if self.sequences and len(self.sequences) != batch:
+            raise ValueError(
+                f"the cache holds {len(self.sequences)} sequences, the batch has {batch}"
+            )
+        if layer.index != self.leader:
+            return
+        lengths = self._wanted(layer, batch, tokens, padding)
+        if not self.sequences:
+            self.sequences = [runtime.Sequence(self._pages, n) for n in lengths]
+        elif tokens > 1 or self.lengths is not None:
+            for sequence, n in zip(self.sequences, lengths):
+                if n > sequence.length:
+                    sequence.set_length(n)
+        self.lengths = None
+
+    def _wanted(self, layer, batch, tokens, padding) -> list[int]:
+        if self.lengths is not None:
+            if batch % len(self.lengths):
+                raise ValueError(
+                    f"lengths are set for {len(self.lengths)} rows, the batch has {batch}"
+                )
+            repeat = batch // len(self.lengths)
+            return [n for n in self.lengths for _ in range(repeat)]
+        total = layer.columns + tokens + DEFAULT_BUDGET
+        pads = padding or [0] * batch
+        return [self.engine.clamp(max(1, total - pad)) for pad in pads]
+
+    def run(self, index: int, entries, scaling) -> None:
+        try:
+            runtime.attend(self._pages, index, entries, scaling)
+        except Exception as error:
+            self.broken = str(error)
+            raise
+
+    def drop(self) -> None:
+        """Gives every page back."""
+        self.sequences = []
+        self.lengths = self.broken = None
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of pages held now, over all layers and rows."""
+        return sum(sequence.bytes for sequence in self.sequences)
+
+    @property
+    def closed_form_bytes(self) -> int:
+        """The same from the plan alone: what the rows must hold now."""
+        return sum(
+            self.engine.module.kv_bytes(s.length, s.seen(0))[0] for s in self.sequences
+        )
+
+    @property
+    def dense_bytes(self) -> int:
+        """What a dense cache of whole pages would hold."""
+        return sum(
+            self.engine.module.kv_bytes(s.length, s.seen(0))[1] for s in self.sequences
+        )
+
+    @property
+    def stats(self) -> dict:
+        """Counters of the page pool."""
+        return self._pages.stats

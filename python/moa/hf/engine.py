@@ -1,0 +1,23 @@
+"""What the layers of one model share: the loaded artifact and its threads."""
+
+from __future__ import annotations
+
+from .. import runtime
+
+#: Tokens to generate that are assumed where a caller did not say.
+DEFAULT_BUDGET = 1024
+
+
+class Engine:
+    """A module in memory, ready to make caches."""
+
+    def __init__(self, artifact, threads: int = 0):
+        self.artifact = artifact
+        self.context = runtime.Context(threads)
+        self.module = runtime.Module(self.context, str(artifact.path))
+        self.info = self.module.info
+        self.layers = self.info["layers"]
+
+    def clamp(self, length: int) -> int:
+        """A length the artifact can take."""
+        return min(length, self.info["max_length"])
