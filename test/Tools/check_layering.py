@@ -51,9 +51,9 @@ LAYERS = [
      ABOVE_RUNTIME),
     (r"include/moa-c/", [r"moa-c/", r"mlir-c/"]),
     (r"tools/moa-(opt|compile|lsp-server)/", ABOVE_RUNTIME),
-    (r"tools/moa-run/", RUNTIME_API),
+    (r"tools/moa-run/", ABI + RUNTIME_API),
     (r"python/src/.*Compiler", ABOVE_RUNTIME + [r"nanobind/", r"moa-c/"]),
-    (r"python/src/", RUNTIME_API + [r"nanobind/", r"Python\.h$"]),
+    (r"python/src/", ABI + RUNTIME_API + [r"nanobind/", r"Python\.h$"]),
 ]  # fmt: skip
 # Python: the planner stands alone, but for the span arithmetic.
 PLANNER = re.compile(r"^python/moa/plan/")
