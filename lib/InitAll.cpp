@@ -16,7 +16,7 @@
 #include "moa/Dialect/Moa/Transforms/Passes.h"
 #include "moa/Dialect/MoaTile/IR/MoaTile.h"
 #include "moa/Dialect/MoaTile/Transforms/Passes.h"
-#include "moa/Pipelines/TileToCpu.h"
+#include "moa/Pipelines/Pipelines.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
@@ -25,7 +25,6 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
-#include "mlir/Pass/PassRegistry.h"
 #include "mlir/Transforms/Passes.h"
 
 using namespace mlir;
@@ -41,7 +40,5 @@ void moa::registerAllPasses() {
   tile::registerMoaTilePasses();
   registerMoaConversionPasses();
   registerTransformsPasses();
-  PassPipelineRegistration<TileToCpuOptions>(
-      "moa-tile-to-cpu", "Tile kernels, loops split, to the LLVM dialect",
-      buildTileToCpuPipeline);
+  registerPipelines();
 }

@@ -1,0 +1,91 @@
+//===- CompileKernels.cpp - Kernels to images, side by side ---------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Implementation of CompileKernels.h.
+//
+//===----------------------------------------------------------------------===//
+
+#include "CompileKernels.h"
+
+#include "moa/Dialect/Moa/IR/Moa.h"
+#include "moa/Dialect/MoaTile/IR/MoaTile.h"
+#include "moa/Pipelines/TileToCpu.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/Parser/Parser.h"
+#include "llvm/Support/raw_ostream.h"
+#include <algorithm>
+#include <atomic>
+#include <thread>
+
+using namespace mlir;
+using namespace moa;
+
+/// Lowers and emits one kernel; false after an error was reported.
+static bool compileKernel(KernelJob &job, MLIRContext &context, bool keepText) {
+  OwningOpRef<ModuleOp> module =
+      parseSourceString<ModuleOp>(job.source, &context, job.name);
+  if (!module)
+    return false;
+  PassManager pm(&context);
+  TileToCpuOptions options;
+  options.chip = job.chip->name.str();
+  buildTileToCpuPipeline(pm, options);
+  if (failed(pm.run(*module)))
+    return false;
+  CpuEmitOptions emit;
+  if (keepText) {
+    llvm::raw_string_ostream(job.llvmDialect) << *module << '\n';
+    emit.llvmIR = &job.llvmIR;
+    emit.assembly = &job.assembly;
+  }
+  FailureOr<CpuImage> image = emitCpuImage(*module, job.name, *job.chip, emit);
+  if (failed(image))
+    return false;
+  job.image = std::move(*image);
+  return true;
+}
+
+static void runJob(KernelJob &job, bool keepText) {
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  context.loadDialect<MoaDialect, tile::MoaTileDialect, func::FuncDialect>();
+  std::string messages;
+  ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diagnostic) {
+    if (diagnostic.getSeverity() != DiagnosticSeverity::Error)
+      return;
+    llvm::raw_string_ostream os(messages);
+    os << (messages.empty() ? "" : "; ") << diagnostic;
+    for (Diagnostic &note : diagnostic.getNotes())
+      os << "; " << note;
+  });
+  if (!compileKernel(job, context, keepText))
+    job.error = messages.empty() ? "no reason given" : messages;
+}
+
+llvm::Error moa::compileKernels(llvm::MutableArrayRef<KernelJob> jobs,
+                                unsigned threads, bool keepText) {
+  if (!threads)
+    threads = std::max(1u, std::thread::hardware_concurrency());
+  threads = std::min<size_t>(threads, jobs.size());
+  std::atomic<size_t> next{0};
+  auto work = [&] {
+    for (size_t i; (i = next++) < jobs.size();)
+      runJob(jobs[i], keepText);
+  };
+  std::vector<std::thread> helpers;
+  for (unsigned i = 1; i < threads; ++i)
+    helpers.emplace_back(work);
+  work();
+  for (std::thread &helper : helpers)
+    helper.join();
+  for (const KernelJob &job : jobs)
+    if (!job.error.empty())
+      return llvm::createStringError("kernel '" + job.name + "' for " +
+                                     job.chip->name + ": " + job.error);
+  return llvm::Error::success();
+}

@@ -1,0 +1,47 @@
+//===- Options.td - Options of moa-compile -----------------*- tablegen -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+include "llvm/Option/OptParser.td"
+
+class Switch<string name, string help>
+    : Flag<["--"], name>, HelpText<help>;
+
+// --name VALUE and --name=VALUE.
+multiclass Value<string name, string meta, string help> {
+  def NAME : Separate<["--"], name>, MetaVarName<meta>, HelpText<help>;
+  def NAME#_EQ : Joined<["--"], name # "=">, Alias<!cast<Separate>(NAME)>;
+}
+
+def output : Separate<["-"], "o">, MetaVarName<"FILE">,
+    HelpText<"Where the result goes; - is standard output, the default for "
+             "text">;
+defm model : Value<"model", "MODEL",
+    "A Hugging Face config.json, a folder with one, or "
+    "layers=32,q_heads=32,kv_heads=8,head_dim=128">;
+defm target : Value<"target", "LIST",
+    "cpu (every variant, the default), or variants by name: x86-64-v4-bf16, "
+    "x86-64-v4, x86-64-v3">;
+defm dtype : Value<"dtype", "TYPE",
+    "Queries, keys, values and outputs: bf16 (default), f16 or f32">;
+defm phase : Value<"phase", "LIST",
+    "Calls to serve, of prefill,decode,append (default: all)">;
+defm emit : Value<"emit", "LEVEL",
+    "moa, tile, llvm, asm or artifact (default)">;
+defm layer : Value<"layer", "L",
+    "With --emit moa or tile: this layer only">;
+defm max_length : Value<"max-length", "TOKENS",
+    "Longest sequence to serve (default: the model's, or 131072)">;
+defm dump_dir : Value<"dump-dir", "DIR",
+    "Also write every level to files in DIR; leaves the cache out">;
+defm cache_dir : Value<"cache-dir", "DIR",
+    "Keep finished artifacts in DIR and use them again">;
+defm jobs : Value<"jobs", "N",
+    "Kernels to compile at a time (default: one per core)">;
+def stats : Switch<"stats", "Print kernels, sizes and seconds as JSON">;
+def help : Switch<"help", "Print this text">;
+def help_short : Flag<["-"], "h">, Alias<help>;
+def version : Switch<"version", "Print versions">;
