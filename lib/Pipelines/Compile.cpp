@@ -95,7 +95,9 @@ static std::string textOf(ModuleOp module, std::optional<int64_t> layer) {
     module = *copy;
   }
   std::string text;
-  llvm::raw_string_ostream(text) << module << '\n';
+  // Not operator<<, which leaves aliases of attributes out.
+  llvm::raw_string_ostream os(text);
+  module.print(os);
   return text;
 }
 

@@ -30,7 +30,8 @@ ABOVE_RUNTIME = [*UPSTREAM, *ABI, PARTS, r"moa/InitAll\.h$", r"moa-c/"]
 RUNTIME_API = [r"moa/runtime\.hp?p?$"]
 
 # Folder (a regular expression on the path), what it may include besides the
-# standard library and files beside it. The first match counts.
+# standard library and files beside it, or generated from a .td beside it. The
+# first match counts.
 LAYERS = [
     (r"runtime/include/moa/abi/", ABI),
     (r"runtime/include/", ABI + RUNTIME_API),
@@ -92,6 +93,7 @@ def check_file(root: Path, path: Path) -> tuple[str, int, list[str]]:
         in_runtime = root / "runtime" / "src" / name
         if bracket == '"' and (
             beside.exists()
+            or (name.endswith(".inc") and beside.with_suffix(".td").exists())
             or (relative.startswith("runtime/src/") and in_runtime.exists())
         ):
             continue

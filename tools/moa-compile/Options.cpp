@@ -73,7 +73,7 @@ static std::optional<int> checkForm(const Table &table,
                  args.getArgString(missingIndex));
   for (const Arg *unknown : args.filtered(OPT_UNKNOWN)) {
     std::string text = unknown->getAsString(args), nearest;
-    if (table.findNearest(text, nearest) < 2)
+    if (table.findNearest(text, nearest) <= 2)
       return usage("unknown option '" + text + "', did you mean '" + nearest +
                    "'?");
     return usage("unknown option '" + text + "'");

@@ -1,0 +1,54 @@
+"""Print a .moa file as text: header, sections, layers, kernels, images.
+
+Independent of the writer: offsets and sizes are those of the format's header,
+moa/abi/artifact.h.
+"""
+
+import struct
+import sys
+
+data = open(sys.argv[1], "rb").read()
+magic, version, file_size, checksum = struct.unpack_from("<IIQQ", data, 0)
+print(f"magic {magic:#x} version {version} size_is_right {file_size == len(data)}")
+
+words = data[192:] + bytes(-len(data[192:]) % 8)
+fnv = 0xCBF29CE484222325
+for (word,) in struct.iter_unpack("<Q", words):
+    fnv = (fnv ^ word) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+print(f"checksum_is_right {fnv == checksum}")
+
+fields = struct.unpack_from("<8Iq", data, 24)
+names = "header_size kernel_abi layers q_heads kv_heads head_dim dtype length_rule".split()
+print("header", *(f"{n} {v}" for n, v in zip(names, fields)), f"max_length {fields[8]}")
+print(f"plan_id {data[64:96].hex()}")
+sections = {}
+for index, name in enumerate("rules layers kernels images strings code".split()):
+    sections[name] = struct.unpack_from("<QQ", data, 96 + 16 * index)
+    offset, size = sections[name]
+    print(f"section {name} aligned {offset % 64 == 0} inside {offset + size <= len(data)}")
+
+
+def records(name, layout):
+    offset, size = sections[name]
+    return struct.iter_unpack("<" + layout, data[offset : offset + size])
+
+
+def string(offset):
+    start = sections["strings"][0] + offset
+    return data[start : data.index(b"\0", start)].decode()
+
+
+heads = fields[3]
+for index, (alpha, beta, sink, least, block, length) in enumerate(records("rules", "qd4i")):
+    layer, head = divmod(index, heads)
+    rule = f"{alpha} + {beta} * N sink {sink} min {least} block {block} length {length}"
+    print(f"rule {layer}.{head} {rule}")
+for index, layer in enumerate(records("layers", "4I")):
+    print(f"layer {index} prefill {layer[0]} decode {layer[1]} append {layer[2]:#x}")
+for index, (name, kind, dtype, dim, group, first, count, _) in enumerate(records("kernels", "8I")):
+    facts = f"kind {kind} dtype {dtype} head_dim {dim} group {group}"
+    print(f"kernel {index} {string(name)} {facts} images {first}+{count}")
+for index, image in enumerate(records("images", "4I4Q")):
+    target, features, chip, _, offset, size, entry, _ = image
+    inside = offset % 64 == 0 and offset + size <= sections["code"][1] and entry < size
+    print(f"image {index} target {target} features {features} {string(chip)} inside {inside}")
