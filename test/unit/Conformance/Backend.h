@@ -1,0 +1,73 @@
+//===- Backend.h - What the conformance driver runs on ----------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The few operations that a back end offers to the driver. Each failure is a
+// text that starts with the name of its status code; success is empty.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_TEST_UNIT_CONFORMANCE_BACKEND_H
+#define MOA_TEST_UNIT_CONFORMANCE_BACKEND_H
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace moa::conformance {
+
+/// Strides of a tensor in elements; the elements of a head are dense.
+struct Strides {
+  int64_t row = 0, head = 0;
+};
+
+/// One sequence's part of a call.
+struct Entry {
+  int sequence;
+  int64_t tokens;
+  const void *q, *k, *v;
+  void *out;
+  Strides qStrides, kvStrides; ///< `out` has those of q.
+};
+
+/// A loaded artifact with an empty cache.
+class Backend {
+public:
+  virtual ~Backend() = default;
+
+  /// Creates a sequence; its number, or -1.
+  virtual int createSequence(int64_t length) = 0;
+  virtual void destroySequence(int sequence) = 0;
+  virtual std::string setLength(int sequence, int64_t length) = 0;
+  virtual std::string attend(uint32_t layer, const float *scale,
+                             const std::vector<Entry> &entries) = 0;
+  virtual int64_t firstResident(int sequence, uint32_t layer,
+                                uint32_t kvHead) = 0;
+  virtual int64_t tokensSeen(int sequence, uint32_t layer) = 0;
+  virtual uint64_t bytesHeld(int sequence) = 0;
+  /// Bytes in closed form.
+  virtual uint64_t bytesExpected(int64_t length, int64_t seen) = 0;
+  virtual uint64_t pagesUsed() = 0;
+  /// Variant that runs, as the artifact names it.
+  virtual std::string variant() = 0;
+};
+
+/// How to open an artifact.
+struct OpenOptions {
+  uint32_t features = 0; ///< MOA_CPU_* bits; 0 = what the machine has.
+  int threads = 2;
+  uint64_t maxBytes = 0; ///< Of pages; 0 = no limit.
+};
+
+/// The CPU back end over the C ABI. Null with a reason in `error`.
+std::unique_ptr<Backend> openCpu(const std::string &artifact,
+                                 const OpenOptions &options,
+                                 std::string &error);
+
+} // namespace moa::conformance
+
+#endif // MOA_TEST_UNIT_CONFORMANCE_BACKEND_H

@@ -1,0 +1,311 @@
+//===- Cases.cpp - The table of conformance cases -------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Each case is a short function that returns scenarios; what is not said in it
+// has the defaults of Scenario.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Cases.h"
+
+#include <cmath>
+
+using namespace moa::conformance;
+
+std::vector<std::vector<Part>>
+moa::conformance::chunks(std::initializer_list<int64_t> tokens,
+                         int64_t length) {
+  std::vector<std::vector<Part>> steps;
+  for (int64_t count : tokens)
+    steps.push_back({{0, count, length}});
+  return steps;
+}
+
+/// A prompt, single tokens, a chunk over a page border, a single token.
+static std::vector<std::vector<Part>> mixedChunks() {
+  return chunks({150, 1, 1, 65, 1}, 300);
+}
+
+static std::vector<Scenario> promptLengths() {
+  std::vector<Scenario> list;
+  for (int64_t n : {1, 2, 63, 64, 65, 127, 128, 129, 500, 1000}) {
+    Scenario s;
+    s.steps = chunks({n}, n);
+    list.push_back(s);
+  }
+  return list;
+}
+
+static std::vector<Scenario> decodeFromOne() {
+  Scenario s;
+  s.kvHeads = 1;
+  for (int64_t i = 0; i < 200; ++i)
+    s.steps.push_back({{0, 1, 512}});
+  return {s};
+}
+
+static std::vector<Scenario> sinks() {
+  std::vector<Scenario> list;
+  for (int64_t sink : {0, 1, 4, 63, 65, 100, 130, 400}) {
+    Scenario s;
+    s.sink = sink;
+    s.min = sink + 1; // Windows from 1 to 64 keys.
+    s.rules = {{0, 0}, {sink + 70, 0}, {0, 0.5}, {sink + 64, 0}};
+    s.steps = mixedChunks();
+    list.push_back(s);
+  }
+  return list;
+}
+
+static std::vector<Scenario> shortWindows() {
+  std::vector<Scenario> list;
+  for (int64_t sink : {0, 64, 100}) {
+    Scenario s;
+    s.sink = sink;
+    s.block = 1; // Token-exact windows of 1, 2, 63, 64, 65 and 66 keys.
+    s.min = sink + 1;
+    s.qHeads = 6;
+    s.kvHeads = 2;
+    s.rules = {{sink + 1, 0},  {sink + 2, 0},  {sink + 63, 0},
+               {sink + 64, 0}, {sink + 65, 0}, {sink + 66, 0}};
+    s.steps = mixedChunks();
+    list.push_back(s);
+  }
+  return list;
+}
+
+static std::vector<Scenario> fullHeads() {
+  std::vector<Scenario> list;
+  for (std::vector<Rule> rules :
+       {std::vector<Rule>{{0, 1}},
+        std::vector<Rule>{{0, 1}, {0, 0}, {0, 0}, {1 << 20, 0}},
+        std::vector<Rule>{{-1, 1}, {-64, 1}, {0, 1}, {64, 1}}}) {
+    Scenario s;
+    s.rules = rules;
+    s.steps = mixedChunks();
+    list.push_back(s);
+  }
+  return list;
+}
+
+static std::vector<Scenario> headDims(Dtype dtype) {
+  std::vector<Scenario> list;
+  for (int64_t dim : {64, 80, 96, 128, 192, 256}) {
+    Scenario s;
+    s.headDim = dim;
+    s.dtype = dtype;
+    s.steps = chunks({190, 1, 70, 1}, 400);
+    list.push_back(s);
+  }
+  return list;
+}
+
+static std::vector<Scenario> groups() {
+  std::vector<Scenario> list;
+  for (int64_t group : {1, 2, 3, 4, 5, 7, 8, 16}) {
+    Scenario s;
+    s.kvHeads = group == 3 ? 2 : 1;
+    s.qHeads = group * s.kvHeads;
+    s.rules = {{0, 0.5}, {0, 0}, {64, 0.25}, {0, 1}, {-100, 0.75}};
+    s.steps = chunks({130, 1, 1, 20, 1}, 300);
+    list.push_back(s);
+  }
+  return list;
+}
+
+static std::vector<Scenario> chunkSizes() {
+  std::vector<Scenario> list;
+  for (bool perRow : {false, true})
+    for (auto sizes : {std::initializer_list<int64_t>{1, 63, 64, 65, 1, 64},
+                       {65, 1, 1, 62, 1, 128, 1},
+                       {64, 64, 64, 1, 63, 64, 200, 1},
+                       {40, 24, 40, 88, 3, 3, 1}}) {
+      Scenario s;
+      s.perRow = perRow;
+      s.steps = chunks(sizes, 700);
+      list.push_back(s);
+    }
+  return list;
+}
+
+static std::vector<Scenario> rowRule() {
+  std::vector<Scenario> list;
+  for (int64_t block : {1, 16, 64, 100}) {
+    Scenario s;
+    s.perRow = true;
+    s.block = block;
+    s.rules = {{0, 0.5}, {-64, 0.875}, {0, 0.37}, {200, 0}};
+    s.steps = chunks({333, 1, 1, 130, 1}, 1);
+    list.push_back(s);
+  }
+  return list;
+}
+
+static std::vector<Scenario> turns() {
+  Scenario budget; // Past the budget, N not raised.
+  budget.steps = chunks({200, 1, 100, 1, 200, 1}, 220);
+  Scenario raised; // Each turn raises N; what is gone stays gone.
+  raised.rules = {{0, 0.5}, {0, 0.25}, {0, 0}, {-64, 0.75}};
+  raised.steps = {{{0, 400, 450}},  {{0, 1}}, {{0, 1}},
+                  {{0, 100, 700}},  {{0, 1}}, {{0, 64}},
+                  {{0, 200, 1500}}, {{0, 1}}, {{0, 1, 3000}},
+                  {{0, 300}},       {{0, 1}}};
+  Scenario sinkless = raised;
+  sinkless.sink = 0;
+  sinkless.min = 1;
+  return {budget, raised, sinkless};
+}
+
+static std::vector<Scenario> raggedBatch() {
+  std::vector<Scenario> list;
+  for (bool perRow : {false, true}) {
+    Scenario s;
+    s.perRow = perRow;
+    s.steps = {{{0, 1, 100}, {1, 64, 200}, {2, 300, 310}},
+               {{2, 1}, {0, 70}, {1, 1}, {3, 128, 128}},
+               {{1, 1}, {0, 1}, {3, 1}, {2, 1}},
+               {{3, 65}, {1, 192}}};
+    list.push_back(s);
+  }
+  return list;
+}
+
+static std::vector<Scenario> layers() {
+  Scenario s;
+  s.layers = 3;
+  s.rules = {{0, 0.5}, {0, 0.5},   {0, 0},    {0, 0},  {0, 1},
+             {0, 1},   {64, 0.25}, {0, 0.75}, {-64, 1}};
+  s.steps = mixedChunks();
+  return {s};
+}
+
+static std::vector<Scenario> poison() {
+  std::vector<Scenario> list;
+  for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16})
+    for (double value : {double(NAN), double(INFINITY)}) {
+      Scenario s;
+      s.dtype = dtype;
+      s.rules = {{0, 0}, {192, 0}};
+      s.steps = chunks({200, 1, 1, 120, 1, 1}, 400);
+      // Seen by its window's rows and gone then; rows before never see it.
+      s.poison = {{Poison::Key, 0, 70, 0, value},
+                  {Poison::Value, 0, 140, 1, value},
+                  {Poison::Value, 0, 201, 0, value}};
+      list.push_back(s);
+    }
+  Scenario query; // A query taints its own row and head alone.
+  query.steps = chunks({100, 1, 1}, 200);
+  query.poison = {{Poison::Query, 0, 30, 1, NAN},
+                  {Poison::Query, 0, 100, 2, NAN}};
+  list.push_back(query);
+  return list;
+}
+
+static std::vector<Scenario> extremeScores() {
+  std::vector<Scenario> list;
+  Scenario large; // Scores are whole multiples of 128, up to about 8000.
+  large.wholeMultiples = true;
+  large.qMagnitude = large.kMagnitude = 32;
+  // Queries are scaled first, in float: a score of 4000 then carries an error
+  // of up to 1e-3, and so does the share of two keys that tie.
+  large.tolerance = 1e-3;
+  large.steps = mixedChunks();
+  list.push_back(large);
+  large.dtype = Dtype::BF16;
+  large.tolerance = 0;
+  list.push_back(large);
+  Scenario equal;
+  equal.qMagnitude = 0;
+  equal.steps = mixedChunks();
+  list.push_back(equal);
+  Scenario tiny; // Products of q and k are subnormal in float.
+  tiny.wholeMultiples = true;
+  tiny.qMagnitude = tiny.kMagnitude = 1e-20;
+  tiny.steps = mixedChunks();
+  list.push_back(tiny);
+  return list;
+}
+
+static std::vector<Scenario> scales() {
+  std::vector<Scenario> list;
+  for (float scale : {0.0f, -0.125f, 0.5f, -1.0f, 1e-6f}) {
+    Scenario s;
+    s.scale = scale;
+    s.steps = mixedChunks();
+    list.push_back(s);
+  }
+  return list;
+}
+
+static std::vector<Scenario> hugeValues() {
+  std::vector<Scenario> list;
+  for (Dtype dtype : {Dtype::F16, Dtype::BF16}) {
+    Scenario s;
+    s.dtype = dtype;
+    s.vMagnitude = 60000; // Sums of them pass the range of f16.
+    s.steps = mixedChunks();
+    list.push_back(s);
+  }
+  return list;
+}
+
+static std::vector<Scenario> strides() {
+  std::vector<Scenario> list;
+  for (Dtype dtype : {Dtype::F32, Dtype::BF16}) {
+    Scenario s;
+    s.dtype = dtype;
+    s.steps = mixedChunks();
+    s.headPadding = 8;
+    list.push_back(s);
+    s.rowPadding = 24;
+    s.offset = 4;
+    list.push_back(s);
+    s.headMajor = true;
+    list.push_back(s);
+    s.headPadding = s.rowPadding = 0;
+    s.offset = 1; // Aligned to the element alone.
+    list.push_back(s);
+    s.steps = {{{0, 100, 200}, {1, 1, 100}}, {{1, 70}, {0, 1}}};
+    s.headMajor = false;
+    s.headPadding = 3;
+    list.push_back(s);
+  }
+  return list;
+}
+
+static std::vector<Scenario> longSequence() {
+  Scenario s;
+  s.kvHeads = 1;
+  s.rules = {{0, 0.5}, {0, 0.125}, {512, 0}, {0, 1}};
+  s.steps = chunks({2100, 1, 1, 300, 1}, 2500);
+  return {s};
+}
+
+const std::vector<Case> &moa::conformance::cases() {
+  static const std::vector<Case> all = {
+      {"PromptLengths", promptLengths},
+      {"DecodeFromOne", decodeFromOne},
+      {"Sinks", sinks},
+      {"ShortWindows", shortWindows},
+      {"FullHeads", fullHeads},
+      {"HeadDimsF32", [] { return headDims(Dtype::F32); }},
+      {"HeadDimsF16", [] { return headDims(Dtype::F16); }},
+      {"HeadDimsBF16", [] { return headDims(Dtype::BF16); }},
+      {"Groups", groups},
+      {"ChunkSizes", chunkSizes},
+      {"RowRule", rowRule},
+      {"Turns", turns},
+      {"RaggedBatch", raggedBatch},
+      {"Layers", layers},
+      {"Poison", poison},
+      {"ExtremeScores", extremeScores},
+      {"Scales", scales},
+      {"HugeValues", hugeValues},
+      {"Strides", strides},
+      {"LongSequence", longSequence}};
+  return all;
+}

@@ -1,0 +1,33 @@
+//===- Cases.h - The table of conformance cases -----------------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Named lists of scenarios; every back end runs all of them.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_TEST_UNIT_CONFORMANCE_CASES_H
+#define MOA_TEST_UNIT_CONFORMANCE_CASES_H
+
+#include "Scenario.h"
+
+namespace moa::conformance {
+
+struct Case {
+  const char *name;
+  std::vector<Scenario> (*scenarios)();
+};
+
+/// All cases, in order.
+const std::vector<Case> &cases();
+
+/// One sequence that arrives in chunks of these sizes.
+std::vector<std::vector<Part>> chunks(std::initializer_list<int64_t> tokens,
+                                      int64_t length);
+
+} // namespace moa::conformance
+
+#endif // MOA_TEST_UNIT_CONFORMANCE_CASES_H

@@ -1,0 +1,143 @@
+//===- CpuBackend.cpp - The runtime's C ABI as a back end -----------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Uses nothing but moa/runtime.h.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Backend.h"
+
+#include "moa/runtime.h"
+
+using namespace moa::conformance;
+
+namespace {
+
+/// Takes a status; empty for success, else "CODE: message".
+std::string take(moa_status *status) {
+  static const char *const names[] = {
+      "OK",           "INVALID_ARGUMENT", "OUT_OF_PAGES", "OUT_OF_MEMORY",
+      "INCOMPATIBLE", "CORRUPT",          "IO",           "OUT_OF_RANGE",
+      "UNSUPPORTED"};
+  if (!status)
+    return "";
+  std::string text = names[moa_status_get_code(status)];
+  text += std::string(": ") + moa_status_get_message(status);
+  moa_status_free(status);
+  return text;
+}
+
+class CpuBackend : public Backend {
+public:
+  ~CpuBackend() override {
+    moa_cache_destroy(cache);
+    moa_module_destroy(module);
+    moa_context_destroy(context);
+  }
+
+  std::string open(const std::string &artifact, const OpenOptions &options) {
+    moa_context_options contextOptions = {sizeof contextOptions,
+                                          options.threads, options.features};
+    std::string error = take(moa_context_create(&contextOptions, &context));
+    if (error.empty())
+      error = take(moa_module_load_file(context, artifact.c_str(), &module));
+    moa_cache_options cacheOptions = {sizeof cacheOptions, options.maxBytes};
+    if (error.empty())
+      error = take(moa_cache_create(module, &cacheOptions, &cache));
+    return error;
+  }
+
+  int createSequence(int64_t length) override {
+    moa_sequence *sequence = nullptr;
+    if (!take(moa_sequence_create(cache, length, &sequence)).empty())
+      return -1;
+    sequences.push_back(sequence);
+    return int(sequences.size()) - 1;
+  }
+
+  void destroySequence(int sequence) override {
+    moa_sequence_destroy(sequences[sequence]);
+    sequences[sequence] = nullptr;
+  }
+
+  std::string setLength(int sequence, int64_t length) override {
+    return take(moa_sequence_set_length(sequences[sequence], length));
+  }
+
+  std::string attend(uint32_t layer, const float *scale,
+                     const std::vector<Entry> &entries) override {
+    std::vector<moa_attend_entry> list;
+    for (const Entry &e : entries)
+      list.push_back({sequences[e.sequence], e.tokens, e.q, e.k, e.v, e.out,
+                      e.qStrides.row, e.qStrides.head, e.kvStrides.row,
+                      e.kvStrides.head, e.kvStrides.row, e.kvStrides.head,
+                      e.qStrides.row, e.qStrides.head});
+    moa_attend_options options = {sizeof options, sizeof(moa_attend_entry),
+                                  layer, scale != nullptr,
+                                  scale ? *scale : 0.0f};
+    return take(moa_attend(cache, &options, list.data(), list.size()));
+  }
+
+  int64_t firstResident(int sequence, uint32_t layer,
+                        uint32_t kvHead) override {
+    int64_t position = -1;
+    take(moa_sequence_get_first_resident(sequences[sequence], layer, kvHead,
+                                         &position));
+    return position;
+  }
+
+  int64_t tokensSeen(int sequence, uint32_t layer) override {
+    int64_t seen = -1;
+    take(moa_sequence_get_length(sequences[sequence], layer, nullptr, &seen));
+    return seen;
+  }
+
+  uint64_t bytesHeld(int sequence) override {
+    uint64_t bytes = ~uint64_t(0);
+    take(moa_sequence_get_bytes(sequences[sequence], &bytes));
+    return bytes;
+  }
+
+  uint64_t bytesExpected(int64_t length, int64_t seen) override {
+    uint64_t bytes = 0, dense;
+    take(moa_module_kv_bytes(module, length, seen, &bytes, &dense));
+    return bytes;
+  }
+
+  uint64_t pagesUsed() override {
+    moa_cache_stats stats = {};
+    stats.struct_size = sizeof stats;
+    stats.pages_used = ~uint64_t(0);
+    take(moa_cache_get_stats(cache, &stats));
+    return stats.pages_used;
+  }
+
+  std::string variant() override {
+    moa_module_info info = {};
+    info.struct_size = sizeof info;
+    take(moa_module_get_info(module, &info));
+    return info.chip ? info.chip : "";
+  }
+
+private:
+  moa_context *context = nullptr;
+  moa_module *module = nullptr;
+  moa_cache *cache = nullptr;
+  std::vector<moa_sequence *> sequences; ///< Owned by the cache.
+};
+
+} // namespace
+
+std::unique_ptr<Backend> moa::conformance::openCpu(const std::string &artifact,
+                                                   const OpenOptions &options,
+                                                   std::string &error) {
+  auto backend = std::make_unique<CpuBackend>();
+  error = backend->open(artifact, options);
+  if (!error.empty())
+    return nullptr;
+  return backend;
+}

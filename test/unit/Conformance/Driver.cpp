@@ -1,0 +1,329 @@
+//===- Driver.cpp - Compiles, runs and compares a scenario ----------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Outputs are filled with 0xFF before every call; afterwards every row that
+// was asked for is compared and every other byte must be 0xFF still.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Scenario.h"
+
+#include "gtest/gtest.h"
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <sstream>
+#include <unistd.h>
+
+using namespace moa::conformance;
+namespace fs = std::filesystem;
+
+namespace {
+
+const char *nameOf(Dtype dtype) {
+  return dtype == Dtype::F32 ? "f32" : dtype == Dtype::F16 ? "f16" : "bf16";
+}
+
+double toleranceOf(const Scenario &s) {
+  if (s.tolerance > 0)
+    return s.tolerance;
+  return s.dtype == Dtype::F32 ? 1e-5 : s.dtype == Dtype::F16 ? 2e-3 : 8e-3;
+}
+
+std::string planText(const Scenario &s) {
+  std::ostringstream alphas, betas;
+  alphas.precision(17);
+  betas.precision(17);
+  for (int64_t layer = 0; layer < s.layers; ++layer) {
+    const char *open = layer ? ",[" : "[";
+    alphas << open;
+    betas << open;
+    for (int64_t head = 0; head < s.qHeads; ++head) {
+      Rule rule = s.rule(layer, head);
+      alphas << (head ? "," : "") << rule.alpha;
+      betas << (head ? "," : "") << rule.beta;
+    }
+    alphas << ']';
+    betas << ']';
+  }
+  std::ostringstream plan;
+  plan << "{\"format\":\"moa-plan\",\"version\":1,\"alphas\":[" << alphas.str()
+       << "],\"betas\":[" << betas.str() << "],\"span\":{\"sink\":" << s.sink
+       << ",\"block\":" << s.block << ",\"min\":" << s.min << ",\"length\":\""
+       << (s.perRow ? "row" : "request") << "\"}}\n";
+  return plan.str();
+}
+
+/// Where artifacts of this very compiler are kept between test processes.
+fs::path artifactFolder(const fs::path &compiler) {
+  auto built = fs::last_write_time(compiler).time_since_epoch().count();
+  fs::path folder =
+      fs::path(MOA_TEST_BUILD) / "conformance" / std::to_string(built);
+  fs::create_directories(folder);
+  return folder;
+}
+
+/// One tensor of a call in the scenario's layout, between guard bytes.
+class Tensor {
+public:
+  Tensor(const Scenario &s, int64_t tokens, int64_t heads)
+      : bytes(elementBytes(s.dtype)) {
+    int64_t head = s.headDim + s.headPadding;
+    if (s.headMajor)
+      strides = {head, head * tokens + s.rowPadding};
+    else
+      strides = {head * heads + s.rowPadding, head};
+    first = kGuard + s.offset;
+    int64_t last = strides.row * (tokens - 1) + strides.head * (heads - 1);
+    data.assign((first + last + s.headDim + kGuard) * bytes, '\xff');
+  }
+
+  char *at(int64_t token, int64_t head) {
+    return data.data() +
+           (first + token * strides.row + head * strides.head) * bytes;
+  }
+
+  Strides strides;
+  std::vector<char> data;
+
+private:
+  static constexpr int64_t kGuard = 64;
+  int64_t bytes, first;
+};
+
+/// One part of a step with its tensors.
+struct Call {
+  Call(const Scenario &s, const Part &part)
+      : part(part), q(s, part.tokens, s.qHeads), k(s, part.tokens, s.kvHeads),
+        v(s, part.tokens, s.kvHeads), out(s, part.tokens, s.qHeads) {}
+  Part part;
+  Tensor q, k, v, out;
+};
+
+class Run {
+public:
+  Run(const Scenario &scenario, Backend &backend)
+      : s(scenario), backend(backend) {}
+
+  Outputs run();
+
+private:
+  struct Sequence {
+    int handle = -1;
+    int64_t length = 0, seen = 0;
+    bool raised = false;
+    std::vector<Reference> references; ///< One per layer.
+  };
+
+  void begin(const Part &part);
+  void fill(Call &call, int64_t layer);
+  void step(const std::vector<Part> &parts, int64_t layer);
+  void compare(Call &call, int64_t layer, const std::vector<int64_t> &resident);
+  void compareRow(const std::vector<double> &expected, const char *found,
+                  const std::string &where);
+
+  const Scenario &s;
+  Backend &backend;
+  std::map<int, Sequence> sequences;
+  Outputs outputs;
+};
+
+/// Creates a sequence or raises its length.
+void Run::begin(const Part &part) {
+  Sequence &sequence = sequences[part.sequence];
+  if (sequence.handle < 0) {
+    sequence.length = part.length ? part.length : part.tokens;
+    sequence.handle = backend.createSequence(sequence.length);
+    ASSERT_GE(sequence.handle, 0);
+    for (int64_t layer = 0; layer < s.layers; ++layer)
+      sequence.references.emplace_back(s, layer, part.sequence);
+  } else if (part.length > sequence.length) {
+    ASSERT_EQ(backend.setLength(sequence.handle, part.length), "");
+    sequence.length = part.length;
+    sequence.raised = true;
+  }
+}
+
+void Run::fill(Call &call, int64_t layer) {
+  int64_t first = sequences[call.part.sequence].seen;
+  auto put = [&](Tensor &tensor, Poison::Where where, int64_t heads) {
+    for (int64_t token = 0; token < call.part.tokens; ++token)
+      for (int64_t head = 0; head < heads; ++head) {
+        std::vector<double> row =
+            inputRow(s, where, layer, call.part.sequence, first + token, head);
+        char *to = tensor.at(token, head);
+        for (double value : row) {
+          store(value, s.dtype, to);
+          to += elementBytes(s.dtype);
+        }
+      }
+  };
+  put(call.q, Poison::Query, s.qHeads);
+  put(call.k, Poison::Key, s.kvHeads);
+  put(call.v, Poison::Value, s.kvHeads);
+}
+
+void Run::compareRow(const std::vector<double> &expected, const char *found,
+                     const std::string &where) {
+  double difference = 0, norm = 0;
+  for (size_t d = 0; d < expected.size(); ++d) {
+    double got = load(found + d * elementBytes(s.dtype), s.dtype);
+    char bytes[4];
+    store(expected[d], s.dtype, bytes);
+    double rounded = load(bytes, s.dtype);
+    if (!std::isfinite(rounded) || !std::isfinite(got)) {
+      bool same = std::isnan(rounded) ? std::isnan(got) : rounded == got;
+      ASSERT_TRUE(same) << where << ", element " << d << ": expected "
+                        << rounded << ", found " << got;
+      continue;
+    }
+    difference += (got - expected[d]) * (got - expected[d]);
+    norm += expected[d] * expected[d];
+  }
+  // Rows whose values cancel are measured against the values' size.
+  double floor = 1e-2 * s.vMagnitude;
+  double scale = std::max(std::sqrt(norm), floor);
+  ASSERT_LE(std::sqrt(difference), toleranceOf(s) * scale)
+      << where << ": relative error " << std::sqrt(difference) / scale;
+}
+
+void Run::compare(Call &call, int64_t layer,
+                  const std::vector<int64_t> &resident) {
+  Sequence &sequence = sequences[call.part.sequence];
+  std::string &all = outputs[{layer, call.part.sequence}];
+  const size_t bytes = s.headDim * elementBytes(s.dtype);
+  for (int64_t token = 0; token < call.part.tokens; ++token)
+    for (int64_t head = 0; head < s.qHeads; ++head) {
+      char *found = call.out.at(token, head);
+      std::ostringstream where;
+      where << "layer " << layer << " sequence " << call.part.sequence
+            << " row " << sequence.seen + token << " head " << head;
+      compareRow(sequence.references[layer].row(sequence.seen + token, head,
+                                                sequence.length,
+                                                resident[head / s.group()]),
+                 found, where.str());
+      if (testing::Test::HasFatalFailure())
+        return;
+      all.append(found, bytes);
+      std::memset(found, 0xff, bytes);
+    }
+  for (size_t i = 0; i < call.out.data.size(); ++i)
+    ASSERT_EQ(call.out.data[i], '\xff')
+        << "byte " << i << " outside the output rows was written";
+}
+
+void Run::step(const std::vector<Part> &parts, int64_t layer) {
+  std::vector<Call> calls;
+  for (const Part &part : parts) {
+    calls.emplace_back(s, part);
+    fill(calls.back(), layer);
+  }
+  std::vector<Entry> entries;
+  std::vector<std::vector<int64_t>> resident;
+  for (Call &call : calls) {
+    int handle = sequences[call.part.sequence].handle;
+    entries.push_back({handle, call.part.tokens, call.q.at(0, 0),
+                       call.k.at(0, 0), call.v.at(0, 0), call.out.at(0, 0),
+                       call.q.strides, call.k.strides});
+    resident.emplace_back();
+    for (int64_t kv = 0; kv < s.kvHeads; ++kv)
+      resident.back().push_back(
+          backend.firstResident(handle, uint32_t(layer), uint32_t(kv)));
+  }
+  ASSERT_EQ(
+      backend.attend(uint32_t(layer), s.scale ? &*s.scale : nullptr, entries),
+      "");
+  for (size_t i = 0; i < calls.size(); ++i) {
+    compare(calls[i], layer, resident[i]);
+    if (testing::Test::HasFatalFailure())
+      return;
+  }
+}
+
+Outputs Run::run() {
+  for (size_t index = 0; index < s.steps.size(); ++index) {
+    SCOPED_TRACE("step " + std::to_string(index));
+    for (const Part &part : s.steps[index])
+      begin(part);
+    for (int64_t layer = 0; layer < s.layers; ++layer) {
+      if (testing::Test::HasFatalFailure())
+        return outputs;
+      step(s.steps[index], layer);
+    }
+    for (const Part &part : s.steps[index]) {
+      Sequence &sequence = sequences[part.sequence];
+      sequence.seen += part.tokens;
+      uint64_t held = backend.bytesHeld(sequence.handle);
+      uint64_t exact = backend.bytesExpected(sequence.length, sequence.seen);
+      if (sequence.raised)
+        EXPECT_LE(held, exact);
+      else
+        EXPECT_EQ(held, exact);
+    }
+  }
+  for (auto &[number, sequence] : sequences)
+    backend.destroySequence(sequence.handle);
+  EXPECT_EQ(backend.pagesUsed(), 0u) << "pages not returned";
+  return outputs;
+}
+
+} // namespace
+
+std::string moa::conformance::compileScenario(const Scenario &s,
+                                              int64_t maxLength) {
+  fs::path compiler = fs::path(MOA_TEST_BUILD) / "bin" / "moa-compile";
+  if (!fs::exists(compiler)) {
+    ADD_FAILURE() << "expected a built moa-compile at " << compiler;
+    return "";
+  }
+  std::string plan = planText(s);
+  std::ostringstream options;
+  options << " --model layers=" << s.layers << ",q_heads=" << s.qHeads
+          << ",kv_heads=" << s.kvHeads << ",head_dim=" << s.headDim
+          << " --max-length " << maxLength << " --dtype " << nameOf(s.dtype);
+  size_t key = std::hash<std::string>()(plan + options.str());
+  fs::path base = artifactFolder(compiler) / std::to_string(key);
+  std::string artifact = base.string() + ".moa";
+  if (fs::exists(artifact))
+    return artifact;
+  // Written beside and renamed, as several tests may run at a time.
+  std::string own = base.string() + "-" + std::to_string(getpid());
+  std::ofstream(own + ".json") << plan;
+  std::string command = "\"" + compiler.string() + "\" \"" + own + ".json\"" +
+                        options.str() + " -o \"" + own + ".moa\" 2>\"" + own +
+                        ".log\"";
+  if (std::system(command.c_str()) != 0) {
+    std::ifstream log(own + ".log");
+    ADD_FAILURE() << command << "\n" << log.rdbuf();
+    return "";
+  }
+  fs::rename(own + ".moa", artifact);
+  fs::remove(own + ".json");
+  fs::remove(own + ".log");
+  return artifact;
+}
+
+Outputs moa::conformance::runScenario(const Scenario &scenario,
+                                      Backend &backend) {
+  return Run(scenario, backend).run();
+}
+
+Outputs moa::conformance::runScenario(const Scenario &scenario,
+                                      const OpenOptions &options) {
+  std::string artifact = compileScenario(scenario), error;
+  if (artifact.empty())
+    return {};
+  auto backend = openCpu(artifact, options, error);
+  if (!backend) {
+    ADD_FAILURE() << error;
+    return {};
+  }
+  return runScenario(scenario, *backend);
+}
