@@ -5,7 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Generated definitions of the tile operations. Verifiers: MoaTileVerify.cpp.
+// Generated definitions of the tile operations, and the mask that each segment
+// needs. Verifiers: MoaTileVerify.cpp; folds: MoaTileFolds.cpp.
 //
 //===----------------------------------------------------------------------===//
 
@@ -18,3 +19,18 @@ using namespace moa::tile;
 
 #define GET_OP_CLASSES
 #include "moa/Dialect/MoaTile/IR/MoaTileOps.cpp.inc"
+
+MaskClass moa::tile::maskTermsOf(Segment segment) {
+  switch (segment) {
+  case Segment::Sink:
+    return MaskClass::Sink;
+  case Segment::Edge:
+    return MaskClass::Sink | MaskClass::Window;
+  case Segment::Full:
+    return MaskClass(0);
+  case Segment::All:
+  case Segment::Diagonal:
+    return MaskClass::Sink | MaskClass::Window | MaskClass::Causal;
+  }
+  llvm_unreachable("unknown segment");
+}

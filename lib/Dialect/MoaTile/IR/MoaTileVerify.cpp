@@ -125,7 +125,8 @@ LogicalResult CopyRowsOp::verify() {
   if (failed(expectKind(*this, getItem().getType(), {ItemKind::Append})) ||
       failed(expectElement(*this, getType())))
     return failure();
-  if (getDims() < 1)
-    return emitOpError("(C2) expected a positive dims, got ") << getDims();
+  int64_t dims = getDims(); // The accessor is unsigned.
+  if (dims < 1)
+    return emitOpError("(C2) expected a positive dims, got ") << dims;
   return success();
 }

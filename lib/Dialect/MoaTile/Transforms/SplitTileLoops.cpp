@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 //
 // Replaces each loop over all blocks by one loop a segment. What each segment
-// still needs is a table; the bodies are clones.
+// still needs says maskTermsOf; the bodies are clones.
 //
 //===----------------------------------------------------------------------===//
 
@@ -30,21 +30,10 @@ struct SplitTileLoops
   void runOnOperation() override;
 };
 
-/// A segment and the terms of the mask that its blocks may fail.
-struct SegmentMask {
-  Segment segment;
-  MaskClass terms;
-};
-
 } // namespace
 
-static const SegmentMask kSegments[] = {
-    {Segment::Sink, MaskClass::Sink},
-    {Segment::Edge, MaskClass::Sink | MaskClass::Window},
-    {Segment::Full, MaskClass(0)},
-    {Segment::Diagonal,
-     MaskClass::Sink | MaskClass::Window | MaskClass::Causal},
-};
+static constexpr Segment kSegments[] = {Segment::Sink, Segment::Edge,
+                                        Segment::Full, Segment::Diagonal};
 
 /// Reduces masks of one loop to `terms`.
 static void narrowMasks(ForBlocksOp loop, MaskClass terms) {
@@ -64,12 +53,12 @@ static void narrowMasks(ForBlocksOp loop, MaskClass terms) {
 static void split(ForBlocksOp loop) {
   OpBuilder builder(loop);
   Value state = loop.getInit();
-  for (const SegmentMask &part : kSegments) {
+  for (Segment segment : kSegments) {
     IRMapping mapping;
     mapping.map(loop.getInit(), state);
     auto clone = cast<ForBlocksOp>(builder.clone(*loop, mapping));
-    clone.setSegment(part.segment);
-    narrowMasks(clone, part.terms);
+    clone.setSegment(segment);
+    narrowMasks(clone, maskTermsOf(segment));
     state = clone.getResult();
   }
   loop.getResult().replaceAllUsesWith(state);

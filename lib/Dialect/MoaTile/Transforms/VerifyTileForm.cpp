@@ -76,6 +76,12 @@ static LogicalResult verifyLinear(Operation *op) {
   return success();
 }
 
+static std::string describe(MaskClass terms) {
+  return terms == MaskClass(0) ? "(none)"
+                               : "(" + stringifyMaskClass(terms) + ")";
+}
+
+/// Each segment has exactly the mask it needs, and guards values where it has.
 static LogicalResult verifyLoop(ForBlocksOp loop) {
   Segment segment = loop.getSegment();
   if (segment == Segment::All) {
@@ -84,21 +90,27 @@ static LogicalResult verifyLoop(ForBlocksOp loop) {
     diag.attachNote() << "moa-split-tile-loops splits it";
     return diag;
   }
-  bool wantsMask = segment != Segment::Full;
+  MaskClass terms = maskTermsOf(segment);
+  bool masked = terms != MaskClass(0);
   WalkResult result = loop.walk([&](Operation *op) -> WalkResult {
+    std::string want;
     if (auto step = dyn_cast<SoftmaxStepOp>(op)) {
-      bool masked = isa_and_present<MaskOp>(step.getScores().getDefiningOp());
-      if (masked != wantsMask)
-        return op->emitOpError("expected ")
-               << (wantsMask ? "masked" : "unmasked") << " scores in segment '"
-               << stringifySegment(segment) << "'";
+      auto mask = step.getScores().getDefiningOp<MaskOp>();
+      MaskClass found = mask ? mask.getClasses() : MaskClass(0);
+      if (found != terms)
+        want = "scores with mask " + describe(terms) + ", got " +
+               describe(found) + ",";
+    } else if (auto accumulate = dyn_cast<AccumulateOp>(op)) {
+      if (accumulate.getSkipZero() != masked)
+        want = masked ? "skip_zero" : "no skip_zero";
     }
-    if (auto accumulate = dyn_cast<AccumulateOp>(op))
-      if (accumulate.getSkipZero() != wantsMask)
-        return op->emitOpError("expected ")
-               << (wantsMask ? "" : "no ") << "skip_zero in segment '"
-               << stringifySegment(segment) << "'";
-    return WalkResult::advance();
+    if (want.empty())
+      return WalkResult::advance();
+    InFlightDiagnostic diag = op->emitOpError("expected ")
+                              << want << " in segment '"
+                              << stringifySegment(segment) << "'";
+    diag.attachNote() << "moa-split-tile-loops makes loops of that form";
+    return diag;
   });
   return failure(result.wasInterrupted());
 }

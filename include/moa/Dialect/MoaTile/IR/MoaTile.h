@@ -35,6 +35,10 @@ namespace moa::tile {
 /// Name of the ConfigAttr on a kernel function.
 inline constexpr llvm::StringLiteral kConfigAttrName = "moa_tile.config";
 
+/// The terms of the visibility rule that blocks of `segment` may fail; none for
+/// blocks seen whole, all before the loops are split.
+MaskClass maskTermsOf(Segment segment);
+
 } // namespace moa::tile
 
 #endif // MOA_DIALECT_MOATILE_IR_MOATILE_H

@@ -81,6 +81,7 @@ def MoaTile_ForBlocksOp : MoaTile_Op<"for_blocks", [
     $segment $item `,` $init attr-dict `:` type($item) `,` type($init) $body
   }];
   let hasRegionVerifier = 1;
+  let hasFolder = 1;
 }
 
 def MoaTile_YieldOp : MoaTile_Op<"yield", [
@@ -154,6 +155,7 @@ def MoaTile_MaskOp : MoaTile_Op<"mask", [
     type($item)
   }];
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
 def MoaTile_SoftmaxStepOp : MoaTile_Op<"softmax_step", [

@@ -1,0 +1,34 @@
+// RUN: moa-opt %s --split-input-file --verify-diagnostics
+
+// expected-error @+1 {{(C1) expected positive tile sizes, got 0x64}}
+func.func private @tile_c1(!moa_tile.tile<0x64xf32>)
+
+// -----
+
+// expected-error @+1 {{(C2) expected element type f32, f16 or bf16, got 'f64'}}
+func.func private @tile_c2(!moa_tile.tile<64x64xf64>)
+
+// -----
+
+// expected-error @+1 {{expected a shape of 2 dimensions, got 3}}
+func.func private @tile_rank(!moa_tile.tile<4x64x64xf32>)
+
+// -----
+
+// expected-error @+1 {{(C1) expected positive state sizes, got 64x0}}
+func.func private @state_c1(!moa_tile.state<64x0>)
+
+// -----
+
+// expected-error @+1 {{expected a shape of 2 dimensions, got 1}}
+func.func private @state_rank(!moa_tile.state<64>)
+
+// -----
+
+// expected-error @+1 {{(C1) expected rows between 1 and 64, got 65}}
+func.func private @config_c1() attributes {a = #moa_tile.config<lanes = rows, rows = 65, keys = 64>}
+
+// -----
+
+// expected-error @+1 {{(C2) expected keys = 64 (one page), got 128}}
+func.func private @config_c2() attributes {a = #moa_tile.config<lanes = rows, rows = 64, keys = 128>}
