@@ -13,7 +13,7 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
-#include "moa/Dialect/Moa/IR/Moa.h"
+#include "moa/Dialect/Moa/Transforms/Passes.h"
 #include "llvm/Support/FormatVariadic.h"
 
 using namespace mlir;
@@ -81,17 +81,6 @@ void LayerBuilder::buildFunction(int64_t layer, KernelKind kind,
   func::ReturnOp::create(b, loc, returned);
 }
 
-/// The window of one layer of the plan.
-static WindowAttr windowOf(MLIRContext &context, const plan::Plan &plan,
-                           int64_t layer) {
-  SmallVector<SpanAttr> spans;
-  for (const moa_span_rule &rule : plan.layerRules(layer))
-    spans.push_back(SpanAttr::get(&context, rule.alpha, rule.beta));
-  return WindowAttr::get(&context, spans, plan.span.sink, plan.span.block,
-                         plan.span.min,
-                         static_cast<LengthRule>(plan.span.lengthRule));
-}
-
 OwningOpRef<ModuleOp> moa::buildModule(MLIRContext &context,
                                        const plan::Plan &plan,
                                        const plan::ModelShape &shape,
@@ -109,7 +98,7 @@ OwningOpRef<ModuleOp> moa::buildModule(MLIRContext &context,
   b.setInsertionPointToEnd(module->getBody());
   LayerBuilder layers{b, loc, shape, dtype, phases};
   for (int64_t layer = 0; layer < shape.layers; ++layer) {
-    WindowAttr window = windowOf(context, plan, layer);
+    WindowAttr window = planWindow(&context, plan, layer);
     if (phases.prefill)
       layers.buildFunction(layer, KernelKind::Prefill, window);
     if (phases.decode)

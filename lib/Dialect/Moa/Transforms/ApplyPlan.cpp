@@ -35,8 +35,7 @@ private:
 
 } // namespace
 
-/// The window of one layer of the plan.
-static WindowAttr windowOf(MLIRContext *ctx, const moa::plan::Plan &plan,
+WindowAttr moa::planWindow(MLIRContext *ctx, const plan::Plan &plan,
                            int64_t layer) {
   SmallVector<SpanAttr> spans;
   for (const moa_span_rule &rule : plan.layerRules(layer))
@@ -69,7 +68,7 @@ LogicalResult ApplyPlan::apply(const moa::plan::Plan &parsed) {
       return op->emitOpError("has ")
              << op.getQueryHeads() << " query heads, the plan " << plan
              << " has rules for " << parsed.qHeads;
-    op.setWindowAttr(windowOf(ctx, parsed, layer.getInt()));
+    op.setWindowAttr(planWindow(ctx, parsed, layer.getInt()));
     return WalkResult::advance();
   });
   if (result.wasInterrupted())

@@ -12,8 +12,9 @@
 #ifndef MOA_DIALECT_MOA_TRANSFORMS_PASSES_H
 #define MOA_DIALECT_MOA_TRANSFORMS_PASSES_H
 
-#include "moa/Dialect/Moa/IR/Moa.h"
 #include "mlir/Pass/Pass.h"
+#include "moa/Dialect/Moa/IR/Moa.h"
+#include "moa/Plan/Plan.h"
 
 namespace moa {
 
@@ -22,6 +23,10 @@ namespace moa {
 
 #define GEN_PASS_REGISTRATION
 #include "moa/Dialect/Moa/Transforms/Passes.h.inc"
+
+/// The window of one layer of a plan.
+WindowAttr planWindow(mlir::MLIRContext *context, const plan::Plan &plan,
+                      int64_t layer);
 
 } // namespace moa
 
