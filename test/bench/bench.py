@@ -1,0 +1,248 @@
+"""Attention of one layer on the CPU, beside what torch offers: `make bench`.
+
+Shape and plan: Llama-3-8B (32 query heads, 8 KV heads, head size 128), layer 16
+of its published plan. Prefill against dense causal SDPA and FlexAttention with
+the plan's mask; decode against dense SDPA with the group packed into the query
+axis. All in one process, on the same inputs and as many threads; outputs are
+checked against float64 rows first. Useful FLOPs are 4 * D * visible pairs;
+needed bytes count, per KV head, the longest span of its group.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import moa
+
+PLAN = Path(__file__).resolve().parents[1] / "Inputs/plans/llama-3-8b-moa.json"
+HQ, HKV, D, LAYER = 32, 8, 128, 16
+GROUP = HQ // HKV
+NAMES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+TOLERANCE = {"f32": 1e-5, "f16": 2e-3, "bf16": 8e-3}
+
+
+def best(run, repeats=4, limit=8.0):
+    times = []
+    while len(times) < repeats and sum(times) < limit:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def median(run, repeats=40):
+    for _ in range(3):
+        run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+class Case:
+    """Layer 16 at `length` tokens, in one type."""
+
+    def __init__(self, context, dtype, length):
+        artifact = moa.compile(
+            PLAN, f"layers=32,q_heads={HQ},kv_heads={HKV},head_dim={D}",
+            dtype=dtype, max_length=1 << 17,
+        )  # fmt: skip
+        self.module = moa.runtime.Module(context, str(artifact.path))
+        self.dtype, self.length = dtype, length
+        torch.manual_seed(0)
+        make = lambda heads: torch.randn(length, heads, D).to(NAMES[dtype])
+        self.q, self.k, self.v = make(HQ), make(HKV), make(HKV)
+        rules = [self.module.rule(LAYER, h) for h in range(HQ)]
+        self.sink = rules[0].sink
+        self.local = [rule.local(length) for rule in rules]
+
+    def visible(self, head, row):
+        start = max(0, row + 1 - self.local[head])
+        seen = row + 1
+        return seen if start <= self.sink else seen - start + self.sink
+
+    def pairs(self):
+        return sum(
+            self.visible(head, row) for head in range(HQ) for row in range(self.length)
+        )
+
+    def needed_bytes(self):
+        last = self.length - 1
+        keys = sum(
+            max(self.visible(g * GROUP + i, last) for i in range(GROUP))
+            for g in range(HKV)
+        )
+        return 2 * keys * D * self.k.element_size()
+
+    def prefill(self):
+        cache = moa.runtime.Cache(self.module)
+        sequence = moa.runtime.Sequence(cache, self.length)
+        out = torch.empty_like(self.q)
+        moa.runtime.attend(cache, LAYER, [(sequence, self.q, self.k, self.v, out)])
+        return cache, sequence, out
+
+    def error(self, out, rows, first=0):
+        """Largest error of rows against float64, relative to the row's norm."""
+        worst = 0.0
+        keys = torch.arange(self.length)
+        for row in rows:
+            for head in range(HQ):
+                seen = (keys <= row) & (
+                    (keys < self.sink) | (row - keys < self.local[head])
+                )
+                k = self.k[seen, head // GROUP].double()
+                v = self.v[seen, head // GROUP].double()
+                p = torch.softmax(k @ self.q[row, head].double() / math.sqrt(D), 0)
+                want = p @ v
+                got = out[row - first, head].double()
+                worst = max(worst, float((got - want).norm() / want.norm()))
+        return worst
+
+    def flex(self):
+        """FlexAttention with the plan's mask: (run, seconds to build the mask)."""
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+        torch._dynamo.reset()
+        local = torch.tensor(self.local)
+        sink = self.sink
+
+        def mask(b, h, i, j):
+            return (i >= j) & ((j < sink) | (i - j < local[h]))
+
+        start = time.perf_counter()
+        block = create_block_mask(mask, None, HQ, self.length, self.length, device="cpu")
+        built = time.perf_counter() - start
+        compiled = torch.compile(flex_attention, dynamic=False)
+        q, k, v = (t.transpose(0, 1)[None] for t in (self.q, self.k, self.v))
+        run = lambda: compiled(q, k, v, block_mask=block, enable_gqa=True)
+        run()
+        return run, built
+
+
+def ceilings():
+    x = torch.randn(1 << 26)
+    rows = {"read_gb_per_s": x.numel() * 4 / best(x.sum) * 1e-9}
+    for name in ("f32", "bf16"):
+        a = torch.randn(2048, 2048).to(NAMES[name])
+        a @ a
+        rows[f"matmul_{name}_gflop_per_s"] = 2 * 2048**3 / best(lambda: a @ a) * 1e-9
+    return rows
+
+
+def bench_prefill(context, dtype, length, ceiling, flex):
+    case = Case(context, dtype, length)
+    _, _, out = case.prefill()
+    rows = [0, 63, 64, length // 3, length // 2 + 1, length - 1]
+    error = case.error(out, rows)
+    useful = 4 * D * case.pairs()
+    dense = 4 * D * HQ * length * (length + 1) / 2
+    ours = best(lambda: case.prefill())
+    q, k, v = (t.transpose(0, 1)[None] for t in (case.q, case.k, case.v))
+    sdpa = best(
+        lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    )
+    row = {
+        "kind": "prefill", "dtype": dtype, "length": length, "max_rel_err": error,
+        "density": useful / dense, "ours_ms": ours * 1e3, "sdpa_dense_ms": sdpa * 1e3,
+        "ours_useful_gflop_per_s": useful / ours * 1e-9,
+        "fraction_of_matmul": useful / ours * 1e-9 / ceiling,
+        "speedup_over_sdpa": sdpa / ours,
+    }  # fmt: skip
+    if flex:
+        run, built = case.flex()
+        seconds = best(run)
+        row |= {"flex_ms": seconds * 1e3, "flex_mask_build_s": built,
+                "speedup_over_flex": seconds / ours}  # fmt: skip
+    return row
+
+
+def bench_decode(context, dtype, length, read):
+    case = Case(context, dtype, length)
+    cache = moa.runtime.Cache(case.module)
+    sequence = moa.runtime.Sequence(cache, length)
+    out = torch.empty_like(case.q)
+    # Hold all but the last token, then decode it; later steps repeat it.
+    head = [(sequence, case.q[:-1], case.k[:-1], case.v[:-1], out[:-1])]
+    moa.runtime.attend(cache, LAYER, head)
+    step = [(sequence, case.q[-1:], case.k[-1:], case.v[-1:], out[-1:])]
+    moa.runtime.attend(cache, LAYER, step)
+    error = case.error(out[-1:], [length - 1], first=length - 1)
+    ours = median(lambda: moa.runtime.attend(cache, LAYER, step))
+    q = case.q[-1].view(1, HKV, GROUP, D)
+    k, v = (t.transpose(0, 1)[None].contiguous() for t in (case.k, case.v))
+    sdpa = median(lambda: F.scaled_dot_product_attention(q, k, v))
+    needed = case.needed_bytes()
+    return {
+        "kind": "decode", "dtype": dtype, "length": length, "max_rel_err": error,
+        "ours_ms": ours * 1e3, "sdpa_packed_dense_ms": sdpa * 1e3,
+        "needed_gb_per_s": needed / ours * 1e-9,
+        "fraction_of_read": needed / ours * 1e-9 / read,
+        "speedup_over_sdpa": sdpa / ours,
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("build/bench"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prefill", default="1024,4096", help="lengths, in tokens")
+    parser.add_argument("--decode", default="2048,8192", help="lengths, in tokens")
+    parser.add_argument("--no-flex", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    context = moa.runtime.Context(args.threads)
+    limits = ceilings()
+    print(", ".join(f"{name} {value:.1f}" for name, value in limits.items()), flush=True)
+    rows = []
+    with torch.no_grad():
+        for length in map(int, args.prefill.split(",")):
+            for dtype in ("f32", "bf16"):
+                ceiling = limits[f"matmul_{dtype}_gflop_per_s"]
+                flex = not args.no_flex and dtype == "f32"
+                rows.append(bench_prefill(context, dtype, length, ceiling, flex))
+                print(describe(rows[-1]), flush=True)
+        for length in map(int, args.decode.split(",")):
+            for dtype in ("f32", "bf16"):
+                rows.append(bench_decode(context, dtype, length, limits["read_gb_per_s"]))
+                print(describe(rows[-1]), flush=True)
+    args.output.mkdir(parents=True, exist_ok=True)
+    result = {
+        "schema": 1, "shape": "llama-3-8b", "plan": PLAN.name, "layer": LAYER,
+        "threads": args.threads, "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(), "ceilings": limits, "rows": rows,
+    }  # fmt: skip
+    path = args.output / "attention-cpu.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {path}")
+    wrong = [row for row in rows if not row["max_rel_err"] <= TOLERANCE[row["dtype"]]]
+    for row in wrong:
+        print(f"error: {row['kind']} {row['dtype']} is off by {row['max_rel_err']:.2g}")
+    return 1 if wrong else 0
+
+
+def describe(row):
+    text = f"{row['kind']:8}{row['dtype']:5} N={row['length']:<6} ours {row['ours_ms']:8.2f} ms"
+    if row["kind"] == "prefill":
+        text += (f"  dense SDPA {row['sdpa_dense_ms']:8.2f} ms"
+                 + (f"  Flex {row['flex_ms']:8.2f} ms (+ mask {row['flex_mask_build_s']:.1f} s)"
+                    if "flex_ms" in row else "")
+                 + f"  {row['ours_useful_gflop_per_s']:.0f} useful GFLOP/s,"
+                 f" {row['fraction_of_matmul']:.2f} of matmul")  # fmt: skip
+    else:
+        text += (f"  packed dense SDPA {row['sdpa_packed_dense_ms']:8.2f} ms"
+                 f"  {row['needed_gb_per_s']:.1f} needed GB/s,"
+                 f" {row['fraction_of_read']:.2f} of read")  # fmt: skip
+    return text + f"  error {row['max_rel_err']:.1e}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
