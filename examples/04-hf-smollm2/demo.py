@@ -109,33 +109,40 @@ def main() -> int:
 
     reference = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     Reference(args.plan, total).use(reference)
-    expected, (ref_prefill, ref_decode) = generate(
-        reference, inputs, args.new, **options
-    )
+    expected, (ref_prefill, ref_decode) = generate(reference, inputs, args.new, **options)
     reference.set_attn_implementation("sdpa")
-    without_plan, (sdpa_prefill, sdpa_decode) = generate(
-        reference, inputs, args.new, **options
-    )
+    without_plan, (sdpa_prefill, sdpa_decode) = generate(reference, inputs, args.new, **options)
 
     same = tokens == expected
-    print(f"plan {args.plan.name} ({model.moa.info['plan_id'][:12]}), kernels for "
-          f"{model.moa.info['chip']}, prompt {prompt} tokens, {args.new} new\n")
+    print(
+        f"plan {args.plan.name} ({model.moa.info['plan_id'][:12]}), kernels for "
+        f"{model.moa.info['chip']}, prompt {prompt} tokens, {args.new} new\n"
+    )
     print(tokenizer.decode(tokens), "\n")
     print("tokens identical to the masked reference:", "yes" if same else "no")
     if not same:
         first = next(i for i, (a, b) in enumerate(zip(tokens, expected)) if a != b)
-        print(f"  first difference at new token {first}: the reference wrote\n  "
-              f"{tokenizer.decode(expected)}")
-    print("tokens of the dense model are the same:",
-          "yes" if without_plan == tokens else "no (the plan changes the model)")
-    print(f"prefill tokens/s: ours {prefill:.0f}, masked reference {ref_prefill:.0f}, "
-          f"dense SDPA {sdpa_prefill:.0f}")
-    print(f"decode tokens/s:  ours {decode:.1f}, masked reference {ref_decode:.1f}, "
-          f"dense SDPA {sdpa_decode:.1f}")
-    print(f"KV bytes: ours {held}, closed form {closed}, dense {dense} "
-          f"(ours is {held / dense:.3f} of dense)")
-    print(f"peak memory: {ours_peak:.0f} MB with ours, {peak_mb():.0f} MB after the "
-          "reference")
+        print(
+            f"  first difference at new token {first}: the reference wrote\n  "
+            f"{tokenizer.decode(expected)}"
+        )
+    print(
+        "tokens of the dense model are the same:",
+        "yes" if without_plan == tokens else "no (the plan changes the model)",
+    )
+    print(
+        f"prefill tokens/s: ours {prefill:.0f}, masked reference {ref_prefill:.0f}, "
+        f"dense SDPA {sdpa_prefill:.0f}"
+    )
+    print(
+        f"decode tokens/s:  ours {decode:.1f}, masked reference {ref_decode:.1f}, "
+        f"dense SDPA {sdpa_decode:.1f}"
+    )
+    print(
+        f"KV bytes: ours {held}, closed form {closed}, dense {dense} "
+        f"(ours is {held / dense:.3f} of dense)"
+    )
+    print(f"peak memory: {ours_peak:.0f} MB with ours, {peak_mb():.0f} MB after the reference")
     if held != closed:
         print("error: the cache does not hold its closed form")
     return 0 if same and held == closed else 1

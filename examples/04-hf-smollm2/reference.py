@@ -5,6 +5,7 @@ the runtime, so that agreement means something.
 """
 
 import json
+from pathlib import Path
 
 import torch
 from transformers import AttentionInterface
@@ -18,7 +19,7 @@ class Reference:
     """Attention masks of a plan at length `n` (prompt + generation budget)."""
 
     def __init__(self, plan_path, n):
-        plan = json.loads(open(plan_path).read())
+        plan = json.loads(Path(plan_path).read_text())
         rules = plan.get("span", {})
         self.sink = rules.get("sink", 64)
         block, minimum = rules.get("block", 64), rules.get("min", 128)

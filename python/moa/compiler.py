@@ -33,9 +33,7 @@ def find_compiler() -> str:
     found = shutil.which("moa-compile")
     if found:
         return found
-    raise CompileError(
-        f"moa-compile is neither at {beside} nor on PATH; run `make build`"
-    )
+    raise CompileError(f"moa-compile is neither at {beside} nor on PATH; run `make build`")
 
 
 def cache_dir() -> Path:

@@ -33,8 +33,7 @@ def files_of(root: Path):
         folders[:] = sorted(
             name
             for name in folders
-            if name in (".ci", ".github")
-            or not name.startswith((".", "build", "__pycache__"))
+            if name in (".ci", ".github") or not name.startswith((".", "build", "__pycache__"))
         )
         for name in sorted(names):
             path = Path(folder, name)

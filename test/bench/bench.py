@@ -71,15 +71,12 @@ class Case:
         return seen if start <= self.sink else seen - start + self.sink
 
     def pairs(self):
-        return sum(
-            self.visible(head, row) for head in range(HQ) for row in range(self.length)
-        )
+        return sum(self.visible(head, row) for head in range(HQ) for row in range(self.length))
 
     def needed_bytes(self):
         last = self.length - 1
         keys = sum(
-            max(self.visible(g * GROUP + i, last) for i in range(GROUP))
-            for g in range(HKV)
+            max(self.visible(g * GROUP + i, last) for i in range(GROUP)) for g in range(HKV)
         )
         return 2 * keys * D * self.k.element_size()
 
@@ -96,9 +93,7 @@ class Case:
         keys = torch.arange(self.length)
         for row in rows:
             for head in range(HQ):
-                seen = (keys <= row) & (
-                    (keys < self.sink) | (row - keys < self.local[head])
-                )
+                seen = (keys <= row) & ((keys < self.sink) | (row - keys < self.local[head]))
                 k = self.k[seen, head // GROUP].double()
                 v = self.v[seen, head // GROUP].double()
                 p = torch.softmax(k @ self.q[row, head].double() / math.sqrt(D), 0)

@@ -92,9 +92,7 @@ def _without_cache(module, query, key):
     """A layer of a cache that lives for this call (use_cache=False)."""
     engine = getattr(module, "moa", None)
     if engine is None:
-        raise RuntimeError(
-            "attn_implementation='moa' works on models from moa.hf.load alone"
-        )
+        raise RuntimeError("attn_implementation='moa' works on models from moa.hf.load alone")
     if key.shape[2] != query.shape[2]:
         raise TypeError(
             "past_key_values is not a moa.hf.Cache; pass moa.hf.Cache(model), or none"

@@ -51,9 +51,7 @@ class Layer(CacheLayerMixin):
         """
         batch, _, tokens, _ = query.shape
         self.owner.begin(self, batch, tokens, padding)
-        out = torch.empty(
-            batch, tokens, query.shape[1], query.shape[3], dtype=query.dtype
-        )
+        out = torch.empty(batch, tokens, query.shape[1], query.shape[3], dtype=query.dtype)
         entries = []
         for row in range(batch):
             skip = 0
@@ -150,14 +148,18 @@ class Cache(HFCache):
             )
         if layer.index != self.leader:
             return
+        told = self.lengths is not None
         lengths = self._wanted(layer, batch, tokens, padding)
+        self.lengths = None
         if not self.sequences:
             self.sequences = [runtime.Sequence(self._pages, n) for n in lengths]
-        elif tokens > 1 or self.lengths is not None:
-            for sequence, n in zip(self.sequences, lengths):
-                if n > sequence.length:
-                    sequence.set_length(n)
-        self.lengths = None
+            return
+        for sequence, n in zip(self.sequences, lengths):
+            # A chunk within N keeps N; one that goes past it is a new turn. Single
+            # tokens past the budget keep the spans they have.
+            past = tokens > 1 and n - DEFAULT_BUDGET > sequence.length
+            if n > sequence.length and (told or past):
+                sequence.set_length(n)
 
     def _wanted(self, layer, batch, tokens, padding) -> list[int]:
         if self.lengths is not None:
@@ -191,16 +193,12 @@ class Cache(HFCache):
     @property
     def closed_form_bytes(self) -> int:
         """The same from the plan alone: what the rows must hold now."""
-        return sum(
-            self.engine.module.kv_bytes(s.length, s.seen(0))[0] for s in self.sequences
-        )
+        return sum(self.engine.module.kv_bytes(s.length, s.seen(0))[0] for s in self.sequences)
 
     @property
     def dense_bytes(self) -> int:
         """What a dense cache of whole pages would hold."""
-        return sum(
-            self.engine.module.kv_bytes(s.length, s.seen(0))[1] for s in self.sequences
-        )
+        return sum(self.engine.module.kv_bytes(s.length, s.seen(0))[1] for s in self.sequences)
 
     @property
     def stats(self) -> dict:

@@ -1,2 +1,0 @@
-import numpy
-from moa.compiler import compile

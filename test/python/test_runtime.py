@@ -1,0 +1,213 @@
+"""The runtime through Python: values against float64, and every refusal."""
+
+import pytest
+import torch
+
+import moa
+from conftest import DTYPES, TOLERANCE, Rule, make_plan, reference, relative_error
+from moa.runtime import Cache, Context, Module, Sequence, attend
+
+HQ, HKV, D = 6, 2, 64
+RULES = [(0, 1.0), (-64, 0.5), (192, 0.0), (256, 0.25), (0, 0.5), (128, 0.0)]
+SHAPE = f"layers=1,q_heads={HQ},kv_heads={HKV},head_dim={D}"
+
+
+def compiled(dtype="f32", length="request"):
+    plan = make_plan([[float(a) for a, _ in RULES]], [[b for _, b in RULES]], length=length)
+    return moa.compile(plan, SHAPE, dtype=dtype, max_length=4096)
+
+
+def load(dtype="f32", threads=2, length="request"):
+    return Module(Context(threads), str(compiled(dtype, length).path))
+
+
+def tensors(tokens, dtype="f32", seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    make = lambda heads: torch.randn(tokens, heads, D, generator=generator).to(DTYPES[dtype])
+    return make(HQ), make(HKV), make(HKV)
+
+
+def run(module, q, k, v, chunks, n, cache, **kwargs):
+    """Feeds the sequence in chunks; the outputs together, and the sequence."""
+    sequence = Sequence(cache, n)
+    out = torch.full_like(q, float("nan"))
+    first = 0
+    for tokens in chunks:
+        rows = slice(first, first + tokens)
+        attend(cache, 0, [(sequence, q[rows], k[rows], v[rows], out[rows])], **kwargs)
+        first += tokens
+    assert first == len(q)
+    return out, sequence
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("chunks", [[700], [1, 63, 64, 65, 500, 1, 1, 5], [1] * 70 + [630]])
+def test_chunks_match_float64(dtype, chunks):
+    module = load(dtype)
+    q, k, v = tensors(700, dtype)
+    cache = Cache(module)
+    out, sequence = run(module, q, k, v, chunks, 900, cache)
+    want = reference(q, k, v, [Rule(a, b) for a, b in RULES], 900)
+    assert relative_error(out, want) <= TOLERANCE[dtype]
+    assert sequence.bytes == module.kv_bytes(900, 700)[0]
+    assert cache.stats["pages_used"] * cache.stats["page_bytes"] == sequence.bytes
+
+
+def test_row_rule_is_independent_of_chunks():
+    module = load(length="row")
+    q, k, v = tensors(600)
+    want = reference(q, k, v, [Rule(a, b, per_row=True) for a, b in RULES], 0)
+    for chunks in ([600], [100, 1, 1, 398, 100]):
+        out, _ = run(module, q, k, v, chunks, 1, Cache(module))
+        assert relative_error(out, want) <= TOLERANCE["f32"]
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.3, 1.0])
+def test_scale(scale):
+    module = load()
+    q, k, v = tensors(200)
+    out, _ = run(module, q, k, v, [199, 1], 200, Cache(module), scale=scale)
+    want = reference(q, k, v, [Rule(a, b) for a, b in RULES], 200, scale)
+    assert relative_error(out, want) <= 2e-5
+
+
+def test_ragged_batch_equals_each_alone_bit_for_bit():
+    module = load(threads=2)
+    lengths = [1, 64, 65, 300]
+    cache = Cache(module)
+    sequences = [Sequence(cache, n + 3) for n in lengths]
+    data = [tensors(n + 3, seed=n) for n in lengths]
+    outs = [torch.empty_like(q) for q, _, _ in data]
+
+    def step(rows):
+        attend(cache, 0, [
+            (s, q[r], k[r], v[r], o[r])
+            for s, (q, k, v), o, r in zip(sequences, data, outs, rows)
+        ])  # fmt: skip
+
+    step([slice(0, n) for n in lengths])
+    for i in range(3):
+        step([slice(n + i, n + i + 1) for n in lengths])
+    other = load(threads=1)
+    for n, (q, k, v), out in zip(lengths, data, outs):
+        alone, _ = run(other, q, k, v, [n, 1, 1, 1], n + 3, Cache(other))
+        assert torch.equal(alone, out)
+
+
+def test_strided_tensors():
+    module = load()
+    q, k, v = tensors(130)
+    wide = lambda t: torch.stack([t, torch.full_like(t, float("nan"))], 2)[:, :, 0]
+    views = [t.transpose(0, 1).contiguous().transpose(0, 1) for t in (q, k, v)]
+    want = reference(q, k, v, [Rule(a, b) for a, b in RULES], 130)
+    for a, b, c in (views, [wide(t) for t in (q, k, v)]):
+        out, _ = run(module, a, b, c, [129, 1], 130, Cache(module))
+        assert relative_error(out, want) <= TOLERANCE["f32"]
+
+
+def test_out_of_pages_changes_nothing():
+    module = load()
+    q, k, v = tensors(640)
+    page = Cache(module).stats["page_bytes"]
+    cache = Cache(module, max_bytes=6 * page)
+    sequence = Sequence(cache, 640)
+    out = torch.empty_like(q)
+    attend(cache, 0, [(sequence, q[:64], k[:64], v[:64], out[:64])])
+    before = cache.stats
+    with pytest.raises(moa.errors.OutOfPagesError, match="wanted .* free"):
+        attend(cache, 0, [(sequence, q[64:], k[64:], v[64:], out[64:])])
+    assert cache.stats == before and sequence.seen(0) == 64
+    assert issubclass(moa.errors.OutOfPagesError, MemoryError)
+    attend(cache, 0, [(sequence, q[64:65], k[64:65], v[64:65], out[64:65])])
+    want = reference(q[:65], k[:65], v[:65], [Rule(a, b) for a, b in RULES], 640)
+    assert relative_error(out[:65], want) <= TOLERANCE["f32"]
+    del sequence
+    assert cache.stats["pages_used"] == 0
+
+
+def test_first_resident_and_raised_length():
+    module = load()
+    q, k, v = tensors(1200)
+    cache = Cache(module)
+    sequence = Sequence(cache, 400)
+    out = torch.empty_like(q)
+    attend(cache, 0, [(sequence, q[:1000], k[:1000], v[:1000], out[:1000])])
+    bounds = [sequence.first_resident(0, h) for h in range(HKV)]
+    assert bounds[0] == 0 or bounds[0] % 64 == 0
+    assert bounds[1] > 64
+    sequence.set_length(1200)
+    attend(cache, 0, [(sequence, q[1000:], k[1000:], v[1000:], out[1000:])])
+    group = HQ // HKV
+    for h, (alpha, beta) in enumerate(RULES):
+        rule = Rule(alpha, beta)
+        for row in (1000, 1100, 1199):
+            start = max(row + 1 - rule.local(1200), bounds[h // group])
+            j = torch.arange(1200)
+            seen = (j <= row) & ((j < 64) | (j >= start))
+            p = torch.softmax(k[seen, h // group].double() @ q[row, h].double() / 8, 0)
+            want = p @ v[seen, h // group].double()
+            assert float((out[row, h].double() - want).norm() / want.norm()) < 1e-5
+    with pytest.raises(moa.errors.InvalidArgumentError, match="may only rise"):
+        sequence.set_length(100)
+
+
+def test_refusals():
+    module = load()
+    cache, (q, k, v) = Cache(module), tensors(8)
+    sequence, out = Sequence(cache, 100), torch.empty_like(q)
+    entry = (sequence, q, k, v, out)
+    cases = [
+        (dict(entries=[]), ValueError, "no entries"),
+        (dict(layer=1), ValueError, "layer 1"),
+        (dict(entries=[entry, entry]), ValueError, "same sequence"),
+        (dict(entries=[(sequence, q[:0], k[:0], v[:0], out[:0])]), ValueError, "at least 1"),
+        (dict(entries=[(sequence, q.half(), k, v, out)]), TypeError, "float32"),
+        (dict(entries=[(sequence, q, k[:4], v, out)]), ValueError, "expected \\[8"),
+        (dict(entries=[(sequence, q.transpose(1, 2).contiguous().transpose(1, 2), k, v, out)]),
+         ValueError, "adjacent"),
+        (dict(entries=[(sequence, q[:1].expand(8, HQ, D), k, v, out)]), ValueError, "stride"),
+        (dict(scale=float("inf")), ValueError, "finite"),
+        (dict(entries=[(Sequence(Cache(module), 9), q, k, v, out)]), ValueError, "another"),
+    ]  # fmt: skip
+    for change, kind, message in cases:
+        arguments = {"cache": cache, "layer": 0, "entries": [entry]} | change
+        with pytest.raises(kind, match=message):
+            attend(**arguments)
+    assert sequence.seen(0) == 0 and cache.stats["pages_used"] == 0
+    big, bk, bv = tensors(4097)
+    with pytest.raises(moa.errors.OutOfRangeError, match="max length"):
+        attend(cache, 0, [(sequence, big, bk, bv, torch.empty_like(big))])
+    with pytest.raises(moa.errors.OutOfRangeError):
+        Sequence(cache, 5000)
+
+
+def test_damaged_artifacts(tmp_path):
+    good = compiled().path.read_bytes()
+    path = tmp_path / "x.moa"
+    flipped = bytearray(good)
+    flipped[len(good) // 2] ^= 1
+    newer = bytearray(good)
+    newer[4] += 1
+    for data, kind, message in [
+        (good[:100], moa.errors.CorruptError, "bytes"),
+        (good[:-1], moa.errors.CorruptError, "bytes"),
+        (bytes(flipped), moa.errors.CorruptError, "checksum"),
+        (bytes(newer), moa.errors.IncompatibleError, "version 2"),
+        (b"not an artifact" * 20, moa.errors.CorruptError, "not a MoA artifact"),
+    ]:
+        path.write_bytes(data)
+        with pytest.raises(kind, match=message):
+            Module(Context(1), str(path))
+    with pytest.raises(moa.errors.ArtifactIOError, match="cannot be opened"):
+        Module(Context(1), str(tmp_path / "missing.moa"))
+
+
+def test_compile_errors_carry_the_compilers_words(tmp_path):
+    bad = tmp_path / "plan.json"
+    bad.write_text('{"alphas": [[0]], "betas": [[2.0]]}')
+    with pytest.raises(moa.errors.CompileError, match="betas"):
+        moa.compile(bad, "layers=1,q_heads=1,kv_heads=1,head_dim=64")
+    with pytest.raises(moa.errors.CompileError, match="layers"):
+        moa.compile(make_plan([[0.0]], [[1.0]]), "layers=2,q_heads=1,kv_heads=1,head_dim=64")
+    with pytest.raises(moa.errors.CompileError, match="num_hidden_layers|lacks"):
+        moa.compile(make_plan([[0.0]], [[1.0]]), {})
