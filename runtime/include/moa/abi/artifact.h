@@ -100,7 +100,9 @@ enum { MOA_TARGET_CPU_X86_64 = 0 };
 enum {
   MOA_CPU_X86_64_V3 = 1u << 0,  ///< AVX2, FMA, F16C, BMI2.
   MOA_CPU_X86_64_V4 = 1u << 1,  ///< AVX-512 F, BW, CD, DQ, VL.
-  MOA_CPU_AVX512_BF16 = 1u << 2 ///< vdpbf16ps.
+  /// vdpbf16ps at full rate. A runtime sets it where that pays (AMD Zen 4 and
+  /// later); on Intel cores f32 FMA is faster.
+  MOA_CPU_AVX512_BF16 = 1u << 2
 };
 
 typedef struct moa_artifact_image {
