@@ -18,20 +18,11 @@ for (word,) in struct.iter_unpack("<Q", words):
 print(f"checksum_is_right {fnv == checksum}")
 
 fields = struct.unpack_from("<8Iq", data, 24)
-names = [
-    "header_size",
-    "kernel_abi",
-    "layers",
-    "q_heads",
-    "kv_heads",
-    "head_dim",
-    "dtype",
-    "length_rule",
-]
+names = "header_size kernel_abi layers q_heads kv_heads head_dim dtype length_rule".split()
 print("header", *(f"{n} {v}" for n, v in zip(names, fields)), f"max_length {fields[8]}")
 print(f"plan_id {data[64:96].hex()}")
 sections = {}
-for index, name in enumerate(["rules", "layers", "kernels", "images", "strings", "code"]):
+for index, name in enumerate("rules layers kernels images strings code".split()):
     sections[name] = struct.unpack_from("<QQ", data, 96 + 16 * index)
     offset, size = sections[name]
     print(f"section {name} aligned {offset % 64 == 0} inside {offset + size <= len(data)}")
@@ -54,14 +45,10 @@ for index, (alpha, beta, sink, least, block, length) in enumerate(records("rules
     print(f"rule {layer}.{head} {rule}")
 for index, layer in enumerate(records("layers", "4I")):
     print(f"layer {index} prefill {layer[0]} decode {layer[1]} append {layer[2]:#x}")
-for index, (name, kind, dtype, dim, group, first, count, _) in enumerate(
-    records("kernels", "8I")
-):
+for index, (name, kind, dtype, dim, group, first, count, _) in enumerate(records("kernels", "8I")):
     facts = f"kind {kind} dtype {dtype} head_dim {dim} group {group}"
     print(f"kernel {index} {string(name)} {facts} images {first}+{count}")
 for index, image in enumerate(records("images", "4I4Q")):
     target, features, chip, _, offset, size, entry, _ = image
     inside = offset % 64 == 0 and offset + size <= sections["code"][1] and entry < size
-    print(
-        f"image {index} target {target} features {features} {string(chip)} inside {inside}"
-    )
+    print(f"image {index} target {target} features {features} {string(chip)} inside {inside}")

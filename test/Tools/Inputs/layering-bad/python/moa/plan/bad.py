@@ -1,0 +1,2 @@
+import numpy
+from moa.compiler import compile

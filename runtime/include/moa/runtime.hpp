@@ -1,0 +1,153 @@
+//===- runtime.hpp - C++ objects over the C ABI ---------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// RAII for contexts, modules, caches and sequences, header only. Functions that
+// can fail return a Status that is true for success, so the header works with
+// and without exceptions.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_RUNTIME_HPP
+#define MOA_RUNTIME_HPP
+
+#include "moa/runtime.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace moa {
+
+/// Outcome of a call: true for success, else a code and a message.
+class [[nodiscard]] Status {
+public:
+  Status() = default;
+  /// Takes ownership of what the C ABI returned.
+  explicit Status(moa_status *status) : status(status) {}
+
+  explicit operator bool() const { return !status; }
+  moa_status_code code() const { return moa_status_get_code(status.get()); }
+  /// Valid as long as the Status.
+  const char *message() const { return moa_status_get_message(status.get()); }
+
+private:
+  struct Free {
+    void operator()(moa_status *status) const { moa_status_free(status); }
+  };
+  std::unique_ptr<moa_status, Free> status;
+};
+
+/// Owns a handle of the C ABI. Movable; empty until a create function fills it.
+template <typename T, void (*Destroy)(T *)> class Handle {
+public:
+  T *get() const { return handle.get(); }
+  explicit operator bool() const { return handle != nullptr; }
+
+protected:
+  void reset(T *value) { handle.reset(value); }
+
+private:
+  struct Free {
+    void operator()(T *value) const { Destroy(value); }
+  };
+  std::unique_ptr<T, Free> handle;
+};
+
+/// The threads that run kernels. Outlives its modules.
+class Context : public Handle<moa_context, moa_context_destroy> {
+public:
+  /// `threads` includes the calling one; 0 for one a core.
+  Status create(int32_t threads = 0) {
+    moa_context_options options = {sizeof(options), threads, 0};
+    moa_context *value = nullptr;
+    Status status(moa_context_create(&options, &value));
+    reset(value);
+    return status;
+  }
+};
+
+/// A loaded artifact. Outlives its caches.
+class Module : public Handle<moa_module, moa_module_destroy> {
+public:
+  Status load(const Context &context, const std::string &path) {
+    moa_module *value = nullptr;
+    Status status(moa_module_load_file(context.get(), path.c_str(), &value));
+    reset(value);
+    return status;
+  }
+  Status load(const Context &context, const void *bytes, size_t size) {
+    moa_module *value = nullptr;
+    Status status(moa_module_load_memory(context.get(), bytes, size, &value));
+    reset(value);
+    return status;
+  }
+  Status info(moa_module_info &info) const {
+    info.struct_size = sizeof(info);
+    return Status(moa_module_get_info(get(), &info));
+  }
+  /// Bytes of one sequence in closed form and of a dense cache.
+  Status kvBytes(int64_t n, int64_t seen, uint64_t &bytes,
+                 uint64_t &dense) const {
+    return Status(moa_module_kv_bytes(get(), n, seen, &bytes, &dense));
+  }
+};
+
+/// A page pool. Outlives its sequences.
+class Cache : public Handle<moa_cache, moa_cache_destroy> {
+public:
+  /// `maxBytes` of pages; 0 for no limit.
+  Status create(const Module &module, uint64_t maxBytes = 0) {
+    moa_cache_options options = {sizeof(options), maxBytes};
+    moa_cache *value = nullptr;
+    Status status(moa_cache_create(module.get(), &options, &value));
+    reset(value);
+    return status;
+  }
+  Status stats(moa_cache_stats &stats) const {
+    stats.struct_size = sizeof(stats);
+    return Status(moa_cache_get_stats(get(), &stats));
+  }
+  /// Appends, attends and evicts for one layer, at scale 1 / sqrt(head size).
+  Status attend(uint32_t layer, const std::vector<moa_attend_entry> &entries) {
+    moa_attend_options options = {sizeof(options), sizeof(moa_attend_entry),
+                                  layer, 0, 0};
+    return Status(moa_attend(get(), &options, entries.data(), entries.size()));
+  }
+  /// The same at another scale.
+  Status attend(uint32_t layer, const std::vector<moa_attend_entry> &entries,
+                float scale) {
+    moa_attend_options options = {sizeof(options), sizeof(moa_attend_entry),
+                                  layer, 1, scale};
+    return Status(moa_attend(get(), &options, entries.data(), entries.size()));
+  }
+};
+
+/// One sequence of a cache.
+class Sequence : public Handle<moa_sequence, moa_sequence_destroy> {
+public:
+  /// `length`: prompt tokens + generation budget.
+  Status create(const Cache &cache, int64_t length) {
+    moa_sequence *value = nullptr;
+    Status status(moa_sequence_create(cache.get(), length, &value));
+    reset(value);
+    return status;
+  }
+  Status setLength(int64_t length) {
+    return Status(moa_sequence_set_length(get(), length));
+  }
+  Status seen(uint32_t layer, int64_t &tokens) const {
+    return Status(moa_sequence_get_length(get(), layer, nullptr, &tokens));
+  }
+  Status bytes(uint64_t &bytes) const {
+    return Status(moa_sequence_get_bytes(get(), &bytes));
+  }
+};
+
+} // namespace moa
+
+#endif // MOA_RUNTIME_HPP

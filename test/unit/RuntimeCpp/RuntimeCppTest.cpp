@@ -1,0 +1,114 @@
+//===- RuntimeCppTest.cpp - The C++ header over the C ABI -----------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Compiles a plan, loads it through moa/runtime.hpp, decodes a few tokens and
+// meets each kind of failure as a Status.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/abi/kernel_args.h"
+#include "moa/runtime.hpp"
+
+#include "gtest/gtest.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+namespace {
+
+/// An artifact of one layer, two query heads over one KV head, f32.
+std::string compileSmallPlan() {
+  std::string plan = testing::TempDir() + "runtime-cpp-plan.json";
+  std::string out = testing::TempDir() + "runtime-cpp.moa";
+  std::ofstream(plan) << "{\"alphas\": [[0, 128]], \"betas\": [[1.0, 0.0]]}\n";
+  std::string command = std::string(MOA_COMPILE) + " " + plan +
+                        " --model layers=1,q_heads=2,kv_heads=1,head_dim=64"
+                        " --dtype f32 --max-length 1024 -o " +
+                        out;
+  EXPECT_EQ(std::system(command.c_str()), 0) << command;
+  return out;
+}
+
+TEST(RuntimeCpp, AverageOfValuesAtScaleZero) {
+  moa::Context context;
+  ASSERT_TRUE(context.create(2));
+  moa::Module module;
+  moa::Status loaded = module.load(context, compileSmallPlan());
+  ASSERT_TRUE(loaded) << loaded.message();
+  moa_module_info info = {};
+  ASSERT_TRUE(module.info(info));
+  ASSERT_EQ(info.dtype, uint32_t(MOA_DTYPE_F32));
+  ASSERT_EQ(info.q_heads, 2u);
+
+  moa::Cache cache;
+  ASSERT_TRUE(cache.create(module));
+  moa::Sequence sequence;
+  ASSERT_TRUE(sequence.create(cache, 100));
+
+  // At scale 0 every visible key weighs the same: row i is the mean of the
+  // values 0 to i, which are their positions here.
+  constexpr int64_t kTokens = 10, kDim = 64;
+  std::vector<float> q(kTokens * 2 * kDim, 1.0f), k(kTokens * kDim, 1.0f),
+      v(kTokens * kDim), out(q.size(), -1.0f);
+  for (int64_t i = 0; i < kTokens; ++i)
+    std::fill_n(v.begin() + i * kDim, kDim, float(i));
+  auto entry = [&](int64_t first, int64_t count) {
+    moa_attend_entry e = {};
+    e.sequence = sequence.get();
+    e.tokens = count;
+    e.q = q.data() + first * 2 * kDim;
+    e.k = k.data() + first * kDim;
+    e.v = v.data() + first * kDim;
+    e.out = out.data() + first * 2 * kDim;
+    e.q_row_stride = e.out_row_stride = 2 * kDim;
+    e.k_row_stride = e.v_row_stride = kDim;
+    e.q_head_stride = e.k_head_stride = e.v_head_stride = kDim;
+    e.out_head_stride = kDim;
+    return e;
+  };
+  ASSERT_TRUE(cache.attend(0, {entry(0, 7)}, 0.0f));
+  for (int64_t i = 7; i < kTokens; ++i)
+    ASSERT_TRUE(cache.attend(0, {entry(i, 1)}, 0.0f));
+  for (int64_t i = 0; i < kTokens; ++i)
+    EXPECT_NEAR(out[i * 2 * kDim + 5], i / 2.0, 1e-5) << "row " << i;
+
+  int64_t seen = 0;
+  ASSERT_TRUE(sequence.seen(0, seen));
+  EXPECT_EQ(seen, kTokens);
+  uint64_t held = 0, closed = 0, dense = 0;
+  ASSERT_TRUE(sequence.bytes(held));
+  ASSERT_TRUE(module.kvBytes(100, kTokens, closed, dense));
+  EXPECT_EQ(held, closed);
+  moa_cache_stats stats = {};
+  ASSERT_TRUE(cache.stats(stats));
+  EXPECT_EQ(stats.pages_used * stats.page_bytes, held);
+
+  // Refusals are statuses with a code and a message; nothing has changed.
+  moa::Status status = cache.attend(3, {entry(0, 1)});
+  EXPECT_FALSE(status);
+  EXPECT_EQ(status.code(), MOA_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(status.message()).find("layer 3"), std::string::npos);
+  status = sequence.setLength(5);
+  EXPECT_EQ(status.code(), MOA_INVALID_ARGUMENT);
+  ASSERT_TRUE(sequence.setLength(200));
+}
+
+TEST(RuntimeCpp, LoadingFailsWithAReason) {
+  moa::Context context;
+  ASSERT_TRUE(context.create(1));
+  moa::Module module;
+  moa::Status status = module.load(context, "/nonexistent/plan.moa");
+  EXPECT_EQ(status.code(), MOA_IO);
+  EXPECT_FALSE(module);
+  status = module.load(context, static_cast<const void *>("short"), 5);
+  EXPECT_EQ(status.code(), MOA_CORRUPT);
+  EXPECT_FALSE(moa::Context().create(-1));
+}
+
+} // namespace
