@@ -63,6 +63,7 @@ class Moa_AttendOp<string mnemonic, list<Trait> traits = []>
     type($queries) `,` type($cache)
   }];
   let hasVerifier = 1;
+  let hasCanonicalizer = 1;
 }
 
 def Moa_AttentionOp : Moa_AttendOp<"attention"> {
