@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface
+from transformers.masking_utils import AttentionMaskInterface, causal_mask_function
 
 from .cache import Cache
 
@@ -29,11 +29,36 @@ def left_padding(mask: torch.Tensor | None) -> list[int] | None:
     return pads.tolist() if int(pads.max()) else None
 
 
-def mask_function(batch_size, q_length, kv_length, attention_mask=None, **kwargs):
-    """Called once a forward pass; the 2-D mask goes on to `attention_function`."""
+def mask_function(
+    batch_size,
+    q_length,
+    kv_length,
+    q_offset=0,
+    kv_offset=0,
+    mask_function=causal_mask_function,
+    attention_mask=None,
+    **kwargs,
+):
+    """Called once a forward pass; the 2-D mask goes on to `attention_function`.
+
+    NotImplementedError for any mask beside the causal one, such as that of packed
+    sequences; ValueError for a padding mask that does not cover every column.
+    """
+    if mask_function is not causal_mask_function:
+        raise NotImplementedError(
+            "compiled attention has the causal mask alone; here is another one, such as "
+            "that of packed sequences (position_ids that start again). Pass one sequence "
+            "a row, padded on the left"
+        )
     if attention_mask is None:
         return None
-    mask = attention_mask[:, :kv_length]
+    columns = int(q_offset) + q_length
+    if attention_mask.shape[1] < columns or kv_length != columns:
+        raise ValueError(
+            f"attention_mask has {attention_mask.shape[1]} columns, expected {columns}: "
+            "one for each token, those in the cache included"
+        )
+    mask = attention_mask[:, :columns]
     mask.moa_padding = left_padding(mask)
     return mask
 
@@ -85,6 +110,11 @@ def attention_function(
     layer = getattr(key, "moa_layer", None)
     if layer is None:
         layer = _without_cache(module, query, key)
+    elif layer.owner.engine is not getattr(module, "moa", None):
+        raise ValueError(
+            "past_key_values belongs to another model or plan; make one for this model "
+            "with moa.hf.Cache(model)"
+        )
     return layer.attend(query, key, value, padding, scaling), None
 
 

@@ -126,6 +126,7 @@ class Cache(HFCache):
         self.sequences: list = []
         self.lengths: list[int] | None = None
         self.broken: str | None = None
+        self._pads: list[int] = []
         #: The layer that a forward pass meets first; it makes sequences.
         self.leader = 0
         self._pages = runtime.Cache(engine.module, max_bytes)
@@ -148,30 +149,41 @@ class Cache(HFCache):
             )
         if layer.index != self.leader:
             return
+        self._check_padding(layer, tokens, padding or [0] * batch)
         told = self.lengths is not None
-        lengths = self._wanted(layer, batch, tokens, padding)
+        seen = [max(1, layer.columns + tokens - pad) for pad in padding or [0] * batch]
+        lengths = self._wanted(seen)
         self.lengths = None
         if not self.sequences:
             self.sequences = [runtime.Sequence(self._pages, n) for n in lengths]
             return
-        for sequence, n in zip(self.sequences, lengths):
+        for sequence, rows, n in zip(self.sequences, seen, lengths):
             # A chunk within N keeps N; one that goes past it is a new turn. Single
             # tokens past the budget keep the spans they have.
-            past = tokens > 1 and n - DEFAULT_BUDGET > sequence.length
+            past = tokens > 1 and rows > sequence.length
             if n > sequence.length and (told or past):
                 sequence.set_length(n)
 
-    def _wanted(self, layer, batch, tokens, padding) -> list[int]:
-        if self.lengths is not None:
-            if batch % len(self.lengths):
+    def _check_padding(self, layer, tokens, pads) -> None:
+        """A row's padding is its own for the life of the cache."""
+        for row, (pad, known) in enumerate(zip(pads, self._pads)):
+            if min(pad, layer.columns) != known:
                 raise ValueError(
-                    f"lengths are set for {len(self.lengths)} rows, the batch has {batch}"
+                    f"row {row} had {known} pad columns on the left in this cache, the mask "
+                    f"now has {pad}; keep each row's padding, or start a new cache"
                 )
-            repeat = batch // len(self.lengths)
+        self._pads = [min(pad, layer.columns + tokens) for pad in pads]
+
+    def _wanted(self, seen) -> list[int]:
+        """N of each row, whose tokens up to the end of this call are `seen`."""
+        if self.lengths is not None:
+            if len(seen) % len(self.lengths):
+                raise ValueError(
+                    f"lengths are set for {len(self.lengths)} rows, the batch has {len(seen)}"
+                )
+            repeat = len(seen) // len(self.lengths)
             return [n for n in self.lengths for _ in range(repeat)]
-        total = layer.columns + tokens + DEFAULT_BUDGET
-        pads = padding or [0] * batch
-        return [self.engine.clamp(max(1, total - pad)) for pad in pads]
+        return [self.engine.clamp(rows + DEFAULT_BUDGET) for rows in seen]
 
     def run(self, index: int, entries, scaling) -> None:
         try:
@@ -182,7 +194,7 @@ class Cache(HFCache):
 
     def drop(self) -> None:
         """Gives every page back."""
-        self.sequences = []
+        self.sequences, self._pads = [], []
         self.lengths = self.broken = None
 
     @property

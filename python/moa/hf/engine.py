@@ -18,6 +18,10 @@ class Engine:
         self.info = self.module.info
         self.layers = self.info["layers"]
 
+    def __deepcopy__(self, memo):
+        # Nothing in here changes, so copies of a model share it.
+        return self
+
     def clamp(self, length: int) -> int:
         """A length the artifact can take."""
         return min(length, self.info["max_length"])

@@ -55,11 +55,16 @@ def load(
         )
     engine = Engine(artifact, threads)
     _check_artifact(engine, model, config)
+    model.set_attn_implementation(attention.NAME)
+    if config._attn_implementation != attention.NAME:
+        raise CompileError(
+            f"{type(model).__name__} computes attention by itself, not through "
+            "transformers' AttentionInterface, so a plan cannot apply to it"
+        )
     for module in model.modules():
-        if hasattr(module, "layer_idx") and hasattr(module, "num_key_value_groups"):
+        if hasattr(module, "layer_idx"):
             module.moa = engine
     model.moa = engine
-    model.set_attn_implementation(attention.NAME)
     model._prepare_cache_for_generation = types.MethodType(_prepare_cache, model)
     return model.eval()
 
@@ -86,6 +91,10 @@ def _check(model, config) -> None:
     if model.device.type != "cpu":
         raise CompileError(
             f"the model is on {model.device}; this build attends on the CPU: model.to('cpu')"
+        )
+    if model.config.is_encoder_decoder:
+        raise CompileError(
+            "the model has an encoder and a decoder; plans apply to decoder-only models"
         )
     types_found = set(getattr(config, "layer_types", None) or ["full_attention"])
     if types_found != {"full_attention"} or getattr(config, "sliding_window", None):
@@ -139,6 +148,11 @@ def _prepare_cache(
             "the elastic cache; leave it out"
         )
     if generation_config.use_cache is False:
+        if self.moa.info["length"] == "request":
+            raise ValueError(
+                "use_cache=False computes each token with a longer N than the last, and so "
+                "with other spans; leave use_cache on, or use a plan with length rule 'row'"
+            )
         return
     cache = model_kwargs.get("past_key_values")
     if cache is None:
