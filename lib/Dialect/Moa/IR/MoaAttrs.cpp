@@ -14,6 +14,7 @@
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
+#include "moa/Plan/Plan.h"
 #include "moa/abi/kernel_args.h"
 #include "llvm/ADT/TypeSwitch.h"
 
@@ -48,10 +49,10 @@ static void printRule(AsmPrinter &printer, SpanAttr span) {
   }
 }
 
-/// Runs of equal rules: `3 x (...), (...)`.
+/// Runs of equal rules: `[3 x (...), (...)]`.
 static ParseResult parseSpanRuns(AsmParser &parser,
                                  SmallVector<SpanAttr> &spans) {
-  return parser.parseCommaSeparatedList([&]() -> ParseResult {
+  auto parseRun = [&]() -> ParseResult {
     int64_t count = 1;
     llvm::SMLoc loc = parser.getCurrentLocation();
     OptionalParseResult counted = parser.parseOptionalInteger(count);
@@ -67,10 +68,12 @@ static ParseResult parseSpanRuns(AsmParser &parser,
       return failure();
     spans.append(count, *span);
     return success();
-  });
+  };
+  return parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, parseRun);
 }
 
 static void printSpanRuns(AsmPrinter &printer, ArrayRef<SpanAttr> spans) {
+  printer << '[';
   for (size_t i = 0; i < spans.size();) {
     size_t run = 1;
     while (i + run < spans.size() && spans[i + run] == spans[i])
@@ -84,6 +87,7 @@ static void printSpanRuns(AsmPrinter &printer, ArrayRef<SpanAttr> spans) {
     printer << ')';
     i += run;
   }
+  printer << ']';
 }
 
 #include "moa/Dialect/Moa/IR/MoaEnums.cpp.inc"
@@ -98,7 +102,7 @@ void MoaDialect::registerAttributes() {
 }
 
 bool moa::isSupportedHeadDim(int64_t dim) {
-  return llvm::is_contained({64, 80, 96, 128, 192, 256}, dim);
+  return plan::isSupportedHeadDim(dim);
 }
 
 static bool isElement(Type type) {
@@ -122,11 +126,12 @@ void SpanAttr::print(AsmPrinter &printer) const {
 
 LogicalResult SpanAttr::verify(EmitError emitError, int64_t alpha,
                                APFloat betaValue) {
+  if (&betaValue.getSemantics() != &APFloat::IEEEdouble())
+    return emitError() << "(C1) expected beta to be a double";
   double beta = betaValue.convertToDouble();
-  if (!(beta >= 0 && beta <= 1))
+  if (!(beta >= 0 && beta <= 1) || betaValue.isNegative())
     return emitError() << "(C1) expected beta between 0 and 1, got " << beta;
-  const int64_t bound = int64_t(1) << 40;
-  if (alpha < -bound || alpha > bound)
+  if (alpha < -plan::kMaxAlpha || alpha > plan::kMaxAlpha)
     return emitError() << "(C2) expected alpha between -2^40 and 2^40, got "
                        << alpha;
   return success();
@@ -137,11 +142,13 @@ LogicalResult WindowAttr::verify(EmitError emitError, ArrayRef<SpanAttr> spans,
                                  LengthRule) {
   if (spans.empty())
     return emitError() << "(C1) expected at least one span";
-  if (sink < 0 || sink >= min)
-    return emitError() << "(C2) expected 0 <= sink < min, got sink = " << sink
+  if (sink < 0 || sink >= min || min > plan::kMaxSpanParameter)
+    return emitError() << "(C2) expected 0 <= sink < min <= "
+                       << plan::kMaxSpanParameter << ", got sink = " << sink
                        << ", min = " << min;
-  if (block < 1)
-    return emitError() << "(C3) expected a positive block, got " << block;
+  if (block < 1 || block > plan::kMaxSpanParameter)
+    return emitError() << "(C3) expected block between 1 and "
+                       << plan::kMaxSpanParameter << ", got " << block;
   return success();
 }
 
@@ -155,20 +162,43 @@ moa_span_rule WindowAttr::rule(int64_t head) const {
           static_cast<int32_t>(getLength())};
 }
 
+/// Whether a head of this rule sees everything at every length.
+static bool isDenseRule(SpanAttr span) {
+  return (span.getBeta() == 1 && span.getAlpha() >= 0) ||
+         span.getAlpha() >= plan::kMaxLength;
+}
+
 bool WindowAttr::isDense() const {
-  return llvm::all_of(getSpans(), [](SpanAttr span) {
-    return span.getBeta() == 1 && span.getAlpha() >= 0;
-  });
+  return llvm::all_of(getSpans(), isDenseRule);
+}
+
+WindowAttr WindowAttr::getCanonical() const {
+  SmallVector<SpanAttr> spans(getSpans());
+  for (auto [head, span] : llvm::enumerate(spans)) {
+    if (span.getBeta() == 0 && !isDenseRule(span)) {
+      // At a length of at least alpha nothing but the rule decides.
+      moa_span_rule constant = rule(head);
+      int64_t value =
+          moa_span(&constant, std::max<int64_t>(1, span.getAlpha()));
+      span = SpanAttr::get(getContext(), value, 0.0);
+    }
+    if (isDenseRule(span))
+      span = SpanAttr::get(getContext(), 0, 1.0);
+  }
+  return get(getContext(), spans, getSink(), getBlock(), getMin(), getLength());
 }
 
 LogicalResult ModelAttr::verify(EmitError emitError, int64_t layers,
                                 int64_t qHeads, int64_t kvHeads,
                                 int64_t headDim, Type dtype,
                                 int64_t maxLength) {
-  if (layers < 1 || qHeads < 1 || kvHeads < 1 || maxLength < 1)
-    return emitError() << "(C1) expected positive sizes, got layers = "
-                       << layers << ", q_heads = " << qHeads
-                       << ", kv_heads = " << kvHeads
+  auto fits = [](int64_t size) { return size >= 1 && size <= 1 << 16; };
+  if (!fits(layers) || !fits(qHeads) || !fits(kvHeads) || maxLength < 1 ||
+      maxLength > plan::kMaxLength)
+    return emitError() << "(C1) expected sizes between 1 and 65536 and "
+                          "max_length between 1 and "
+                       << plan::kMaxLength << ", got layers = " << layers
+                       << ", q_heads = " << qHeads << ", kv_heads = " << kvHeads
                        << ", max_length = " << maxLength;
   if (qHeads % kvHeads || qHeads / kvHeads > MOA_MAX_GROUP)
     return emitError() << "(C2) expected q_heads to be 1 to " << MOA_MAX_GROUP
@@ -218,10 +248,9 @@ LogicalResult KernelAttr::verify(EmitError emitError, KernelKind,
                                  int64_t headDim, int64_t group, Type dtype,
                                  DenseI64ArrayAttr layers) {
   if (headDim < 1 || group < 1 || group > MOA_MAX_GROUP)
-    return emitError() << "(C1) expected a positive head_dim and a group of 1 "
-                          "to "
-                       << MOA_MAX_GROUP << ", got " << headDim << " and "
-                       << group;
+    return emitError()
+           << "(C1) expected a positive head_dim and a group of 1 to "
+           << MOA_MAX_GROUP << ", got " << headDim << " and " << group;
   if (!isElement(dtype))
     return emitError() << "(C2) expected dtype f32, f16 or bf16, got " << dtype;
   if (layers.empty() ||

@@ -5,16 +5,15 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Verifiers of the moa operations; messages start with the constraint's id in
-// MoaOps.td.
+// Generated definitions of the moa operations and their interfaces. Verifiers:
+// MoaVerify.cpp; folds: MoaFolds.cpp.
 //
 //===----------------------------------------------------------------------===//
 
 #include "moa/Dialect/Moa/IR/Moa.h"
 
 #include "mlir/IR/Builders.h"
-#include "mlir/IR/BuiltinOps.h"
-#include "moa/abi/kernel_args.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 
 using namespace mlir;
 using namespace moa;
@@ -25,59 +24,10 @@ using namespace moa;
 KernelKind AttentionOp::getKernelKind() { return KernelKind::Prefill; }
 KernelKind DecodeOp::getKernelKind() { return KernelKind::Decode; }
 
-LogicalResult CacheAppendOp::verify() {
-  auto rows = cast<RankedTensorType>(getKeys().getType());
-  CacheType cache = getCache().getType();
-  if (rows.getDimSize(1) != cache.getHeads() ||
-      rows.getDimSize(2) != cache.getDims() ||
-      rows.getElementType() != cache.getElementType())
-    return emitOpError("(C1) expected keys and values of ?x")
-           << cache.getHeads() << "x" << cache.getDims() << "x"
-           << cache.getElementType() << ", got " << rows;
-  return success();
-}
-
-/// What moa.attention and moa.decode have in common.
-static LogicalResult verifyAttend(WindowedOpInterface op,
-                                  RankedTensorType rows) {
-  CacheType cache = op.getCacheType();
-  int64_t heads = rows.getDimSize(1);
-  if (heads % cache.getHeads() || heads < cache.getHeads() ||
-      heads / cache.getHeads() > MOA_MAX_GROUP)
-    return op->emitOpError("(C1) expected query heads to be 1 to ")
-           << MOA_MAX_GROUP << " times the cache's " << cache.getHeads()
-           << " heads, got " << heads;
-  if (rows.getDimSize(2) != cache.getDims() ||
-      rows.getElementType() != cache.getElementType())
-    return op->emitOpError("(C2) expected queries of ?x")
-           << heads << "x" << cache.getDims() << "x" << cache.getElementType()
-           << " for this cache, got " << rows;
-  if (WindowAttr window = op.getWindowAttr())
-    if (static_cast<int64_t>(window.getSpans().size()) != heads)
-      return op->emitOpError("(C3) expected one span per query head (")
-             << heads << "), got " << window.getSpans().size();
-  return success();
-}
-
-LogicalResult AttentionOp::verify() {
-  return verifyAttend(*this, cast<RankedTensorType>(getQueries().getType()));
-}
-
-LogicalResult DecodeOp::verify() {
-  auto rows = cast<RankedTensorType>(getQueries().getType());
-  if (rows.getDimSize(0) != 1)
-    return emitOpError("(C4) expected exactly one row, got ") << rows;
-  return verifyAttend(*this, rows);
-}
-
-LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &tables) {
-  auto kernel =
-      tables.lookupNearestSymbolFrom<ModuleOp>(*this, getKernelAttr());
-  if (!kernel)
-    return emitOpError("(C1) expected a kernel module named '")
-           << getKernel() << "'";
-  if (!kernel->hasAttrOfType<KernelAttr>(kKernelAttrName))
-    return emitOpError("(C1) expected '")
-           << getKernel() << "' to have attribute '" << kKernelAttrName << "'";
-  return success();
+std::optional<int64_t> moa::layerOf(Operation *op) {
+  auto function = op->getParentOfType<FunctionOpInterface>();
+  if (!function)
+    return std::nullopt;
+  auto layer = function->getAttrOfType<IntegerAttr>(kLayerAttrName);
+  return layer ? std::optional<int64_t>(layer.getInt()) : std::nullopt;
 }

@@ -48,6 +48,9 @@ inline constexpr llvm::StringLiteral kKernelAttrName = "moa.kernel";
 /// Whether compiled kernels exist for heads of this size.
 bool isSupportedHeadDim(int64_t dim);
 
+/// The layer that `op` belongs to: `moa.layer` of the function around it.
+std::optional<int64_t> layerOf(mlir::Operation *op);
+
 } // namespace moa
 
 #endif // MOA_DIALECT_MOA_IR_MOA_H

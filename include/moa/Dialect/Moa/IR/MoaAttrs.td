@@ -22,13 +22,14 @@ def Moa_SpanAttr : Moa_Attr<"Span", "span"> {
     `alpha` in tokens, `beta` without unit. A rule without `N` is constant.
     Example: `#moa.span<-512 + 7.500000e-01 * N>`, `#moa.span<512>`.
 
-    - (C1) `beta` is between 0 and 1.
+    - (C1) `beta` is a double between 0 and 1, and not the negative zero.
     - (C2) `alpha` is between -2^40 and 2^40.
   }];
   let parameters = (ins "int64_t":$alpha, APFloatParameter<"">:$betaValue);
   let builders = [
     AttrBuilder<(ins "int64_t":$alpha, "double":$beta), [{
-      return $_get($_ctxt, alpha, ::llvm::APFloat(beta));
+      // The negative zero becomes the other one.
+      return $_get($_ctxt, alpha, ::llvm::APFloat(beta + 0.0));
     }]>
   ];
   let hasCustomAssemblyFormat = 1;
@@ -52,14 +53,14 @@ def Moa_WindowAttr : Moa_Attr<"Window", "window"> {
     ```
 
     - (C1) At least one span.
-    - (C2) `sink` is not negative and below `min`.
-    - (C3) `block` is positive.
+    - (C2) `sink` is not negative and below `min`, `min` at most 2^20.
+    - (C3) `block` is between 1 and 2^20.
   }];
   let parameters = (ins ArrayRefParameter<"SpanAttr">:$spans,
                         "int64_t":$sink, "int64_t":$block, "int64_t":$min,
                         EnumParameter<Moa_LengthRule>:$length);
   let assemblyFormat = [{
-    `<` `[` custom<SpanRuns>($spans) `]` `,` struct($sink, $block, $min, $length)
+    `<` custom<SpanRuns>($spans) `,` struct($sink, $block, $min, $length)
     `>`
   }];
   let extraClassDeclaration = [{
@@ -67,6 +68,9 @@ def Moa_WindowAttr : Moa_Attr<"Window", "window"> {
     ::moa_span_rule rule(int64_t head) const;
     /// Whether every head sees everything at every length.
     bool isDense() const;
+    /// The window in which rules that mean the same at every length are written
+    /// alike: dense ones as `0 + 1 * N`, constant ones as the span they give.
+    WindowAttr getCanonical() const;
   }];
 }
 
@@ -76,7 +80,8 @@ def Moa_ModelAttr : Moa_Attr<"Model", "model"> {
     Stands on the module as `moa.model`. `max_length` is the longest sequence
     served, in tokens.
 
-    - (C1) All sizes are positive.
+    - (C1) `layers`, `q_heads` and `kv_heads` are between 1 and 2^16,
+      `max_length` between 1 and 2^30.
     - (C2) `kv_heads` divides `q_heads`, at most 16 query heads a KV head.
     - (C3) `head_dim` is one of 64, 80, 96, 128, 192, 256.
     - (C4) `dtype` is f32, f16 or bf16.

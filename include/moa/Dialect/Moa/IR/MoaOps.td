@@ -41,8 +41,10 @@ def Moa_CacheAppendOp : Moa_Op<"cache_append", [
   let arguments = (ins Moa_Rows:$keys, Moa_Rows:$values, Moa_CacheType:$cache);
   let results = (outs Moa_CacheType:$result);
   let assemblyFormat = [{
-    $keys `,` $values `,` $cache attr-dict `:` type($keys) `,` type($cache)
+    $keys `,` $values `,` $cache attr-dict `:` type($keys) `,`
+    qualified(type($cache))
   }];
+  let hasFolder = 1;
   let hasVerifier = 1;
 }
 
@@ -60,10 +62,10 @@ class Moa_AttendOp<string mnemonic, list<Trait> traits = []>
   let assemblyFormat = [{
     $queries `,` $cache (`window` `(` $window^ `)`)? (`scale` `(` $scale^ `)`)?
     (`layout` `(` $layout^ `)`)? (`tile` `(` $tile_config^ `)`)? attr-dict `:`
-    type($queries) `,` type($cache)
+    type($queries) `,` qualified(type($cache))
   }];
+  let hasFolder = 1;
   let hasVerifier = 1;
-  let hasCanonicalizer = 1;
 }
 
 def Moa_AttentionOp : Moa_AttendOp<"attention"> {
@@ -76,6 +78,9 @@ def Moa_AttentionOp : Moa_AttendOp<"attention"> {
     - (C1) Query heads are a multiple of the cache's heads, at most 16 times.
     - (C2) Head size and element type are the cache's.
     - (C3) One span per query head.
+    - (C4) The layout has the page size of this cache and, for each KV head,
+      deciding query heads of its own group in increasing order.
+    - (C5) The scale is finite.
 
     ```mlir
     %o = moa.attention %q, %c window(#window)
@@ -89,8 +94,9 @@ def Moa_DecodeOp : Moa_AttendOp<"decode"> {
   let description = [{
     As `moa.attention`, for the last token alone.
 
-    - (C1) to (C3) as `moa.attention`.
-    - (C4) Exactly one row.
+    - (C1) to (C5) as `moa.attention`.
+    - (C6) Exactly one row.
+    - (C7) A tile has one row for each query head of a group.
   }];
 }
 
@@ -104,6 +110,12 @@ def Moa_LaunchOp : Moa_Op<"launch", [
     attributes are what it needs for that.
 
     - (C1) `kernel` names a module with a `moa.kernel` attribute.
+    - (C2) Operands and results are those of the operation that the kernel
+      stands for, with its head size, element type and group: for append keys,
+      values and cache to cache, else queries and cache to rows like the
+      queries.
+    - (C3) A window stands on attention alone, with one span per query head.
+    - (C4) In a function with `moa.layer`, the kernel's `layers` name it.
 
     ```mlir
     %o = moa.launch @prefill_d64_f32(%q, %c) {window = #window}
