@@ -162,8 +162,8 @@ static uint64_t placeCode(std::vector<uint8_t> &code,
                           const std::vector<uint8_t> &image) {
   llvm::StringRef text(reinterpret_cast<const char *>(image.data()),
                        image.size());
-  auto [entry, fresh] = placed.try_emplace(
-      text, llvm::alignTo(code.size(), MOA_ARTIFACT_ALIGN));
+  auto [entry, fresh] =
+      placed.try_emplace(text, llvm::alignTo(code.size(), MOA_ARTIFACT_ALIGN));
   if (fresh) {
     align(code);
     code.insert(code.end(), image.begin(), image.end());
@@ -226,8 +226,8 @@ moa::writeArtifact(const ArtifactContents &contents) {
   header.strings = append(file, strings.get());
   header.code = append(file, code);
   header.file_size = file.size();
-  header.checksum = moa_artifact_checksum(file.data() + sizeof(header),
-                                          file.size() - sizeof(header));
+  std::memcpy(file.data(), &header, sizeof(header));
+  header.checksum = moa_artifact_checksum(file.data(), file.size());
   std::memcpy(file.data(), &header, sizeof(header));
   return file;
 }

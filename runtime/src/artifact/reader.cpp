@@ -97,8 +97,7 @@ Status Reader::readHeader() {
                    header.header_size);
   if (header.file_size != size)
     return corrupt("expected ", header.file_size, " bytes, found ", size);
-  uint64_t checksum =
-      moa_artifact_checksum(bytes + sizeof(header), size - sizeof(header));
+  uint64_t checksum = moa_artifact_checksum(bytes, size);
   if (checksum != header.checksum)
     return corrupt("expected checksum ", header.checksum, ", found ", checksum);
   return ok();

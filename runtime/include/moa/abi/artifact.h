@@ -9,8 +9,7 @@
 // offset counted in bytes from the start of the file:
 //
 //  1. moa_artifact_header (192 bytes): magic, versions, file size, checksum of
-//     everything behind the header, model geometry, one (offset, size) per
-//     section.
+//     the whole file, model geometry, one (offset, size) per section.
 //  2. RULES: layers * q_heads moa_span_rule, layer-major.
 //  3. LAYERS: layers moa_artifact_layer: which kernel serves each phase.
 //  4. KERNELS: moa_artifact_kernel records, one per structure.
@@ -53,7 +52,7 @@ typedef struct moa_artifact_header {
   uint32_t magic;
   uint32_t version;            ///< MOA_ARTIFACT_VERSION of the writer.
   uint64_t file_size;          ///< Whole file, bytes.
-  uint64_t checksum;           ///< moa_artifact_checksum of [header_size, file_size).
+  uint64_t checksum;           ///< moa_artifact_checksum of the whole file.
   uint32_t header_size;        ///< sizeof(moa_artifact_header).
   uint32_t kernel_abi_version; ///< MOA_KERNEL_ABI_VERSION of the writer.
   uint32_t layers;
@@ -87,7 +86,7 @@ typedef struct moa_artifact_kernel {
   uint32_t kind;  ///< MOA_KERNEL_*.
   uint32_t dtype; ///< MOA_DTYPE_*.
   uint32_t head_dim;
-  uint32_t group; ///< Decode: query heads a work item holds; else 1.
+  uint32_t group;       ///< Decode: query heads a work item holds; else 1.
   uint32_t first_image; ///< Its images are [first_image, first_image + images).
   uint32_t images;
   uint32_t reserved;
@@ -98,8 +97,8 @@ enum { MOA_TARGET_CPU_X86_64 = 0 };
 
 /// CPU features an image needs: bits of moa_artifact_image.features.
 enum {
-  MOA_CPU_X86_64_V3 = 1u << 0,  ///< AVX2, FMA, F16C, BMI2.
-  MOA_CPU_X86_64_V4 = 1u << 1,  ///< AVX-512 F, BW, CD, DQ, VL.
+  MOA_CPU_X86_64_V3 = 1u << 0, ///< AVX2, FMA, F16C, BMI2.
+  MOA_CPU_X86_64_V4 = 1u << 1, ///< AVX-512 F, BW, CD, DQ, VL.
   /// vdpbf16ps at full rate. A runtime sets it where that pays (AMD Zen 4 and
   /// later); on Intel cores f32 FMA is faster.
   MOA_CPU_AVX512_BF16 = 1u << 2
@@ -117,6 +116,7 @@ typedef struct moa_artifact_image {
 } moa_artifact_image;
 
 static_assert(sizeof(moa_span_rule) == 32, "artifact format");
+static_assert(offsetof(moa_artifact_header, checksum) == 16, "artifact format");
 static_assert(offsetof(moa_artifact_header, plan_id) == 64, "artifact format");
 static_assert(offsetof(moa_artifact_header, rules) == 96, "artifact format");
 static_assert(sizeof(moa_artifact_header) == 192, "artifact format");
@@ -124,16 +124,18 @@ static_assert(sizeof(moa_artifact_layer) == 16, "artifact format");
 static_assert(sizeof(moa_artifact_kernel) == 32, "artifact format");
 static_assert(sizeof(moa_artifact_image) == 48, "artifact format");
 
-/// FNV-1a over 64-bit little-endian words, the last one zero-padded. Guards
-/// against truncation and flipped bits, not against an adversary.
-static inline uint64_t moa_artifact_checksum(const uint8_t *bytes,
+/// FNV-1a over the 64-bit little-endian words of a file, the last one
+/// zero-padded, the header's checksum field taken as zero. Guards against
+/// truncation and flipped bits, not against an adversary.
+static inline uint64_t moa_artifact_checksum(const uint8_t *file,
                                              uint64_t size) {
   uint64_t hash = 0xcbf29ce484222325ull;
   for (uint64_t i = 0; i < size; i += 8) {
     uint64_t word = 0;
     uint64_t left = size - i < 8 ? size - i : 8;
-    for (uint64_t j = 0; j < left; ++j)
-      word |= (uint64_t)bytes[i + j] << (8 * j);
+    if (i != offsetof(moa_artifact_header, checksum))
+      for (uint64_t j = 0; j < left; ++j)
+        word |= (uint64_t)file[i + j] << (8 * j);
     hash = (hash ^ word) * 0x100000001b3ull;
   }
   return hash;

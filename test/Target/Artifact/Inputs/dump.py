@@ -11,7 +11,7 @@ data = open(sys.argv[1], "rb").read()
 magic, version, file_size, checksum = struct.unpack_from("<IIQQ", data, 0)
 print(f"magic {magic:#x} version {version} size_is_right {file_size == len(data)}")
 
-words = data[192:] + bytes(-len(data[192:]) % 8)
+words = data[:16] + bytes(8) + data[24:] + bytes(-len(data) % 8)
 fnv = 0xCBF29CE484222325
 for (word,) in struct.iter_unpack("<Q", words):
     fnv = (fnv ^ word) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF

@@ -1,0 +1,267 @@
+//===- ReaderTest.cpp - The artifact reader trusts nothing ----------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Builds a small valid artifact in memory, then damages it: each field, each
+// length, random bits, and random bytes behind a right checksum.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/abi/artifact.h"
+#include "moa/abi/kernel_args.h"
+#include "moa/abi/version.h"
+#include "moa/runtime.hpp"
+
+#include "gtest/gtest.h"
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+/// A valid artifact of 2 layers, 4 query heads over 2 KV heads, and how to
+/// reach its records.
+class Builder {
+public:
+  Builder() {
+    std::memset(&header, 0, sizeof(header));
+    bytes.resize(sizeof(header));
+    for (int i = 0; i < 8; ++i)
+      rules.push_back({-64, 0.5, 64, 128, 64, MOA_LENGTH_REQUEST});
+    layers.assign(2, {0, 1, 2, 0});
+    kernels = {{0, MOA_KERNEL_PREFILL, MOA_DTYPE_F32, 64, 1, 0, 1, 0},
+               {8, MOA_KERNEL_DECODE, MOA_DTYPE_F32, 64, 2, 1, 1, 0},
+               {15, MOA_KERNEL_APPEND, MOA_DTYPE_F32, 64, 1, 2, 1, 0}};
+    for (uint64_t i = 0; i < 3; ++i)
+      images.push_back({MOA_TARGET_CPU_X86_64, 0, 22, 0, i * 64, 1, 0, 256});
+  }
+
+  Bytes build() {
+    bytes.assign(sizeof(header), 0);
+    add(header.rules, rules.data(), rules.size() * sizeof(rules[0]));
+    add(header.layer_table, layers.data(), layers.size() * sizeof(layers[0]));
+    add(header.kernels, kernels.data(), kernels.size() * sizeof(kernels[0]));
+    add(header.images, images.data(), images.size() * sizeof(images[0]));
+    add(header.strings, strings.data(), strings.size());
+    Bytes code(3 * 64, 0xC3); // ret
+    add(header.code, code.data(), code.size());
+    header.magic = MOA_ARTIFACT_MAGIC;
+    header.version = MOA_ARTIFACT_VERSION;
+    header.kernel_abi_version = MOA_KERNEL_ABI_VERSION;
+    header.header_size = sizeof(header);
+    header.layers = 2;
+    header.q_heads = 4;
+    header.kv_heads = 2;
+    header.head_dim = 64;
+    header.dtype = MOA_DTYPE_F32;
+    header.max_length = 4096;
+    header.file_size = bytes.size();
+    if (change)
+      change(header);
+    seal(bytes, header);
+    return bytes;
+  }
+
+  /// Writes the header with the right checksum.
+  static void seal(Bytes &bytes, moa_artifact_header header) {
+    std::memcpy(bytes.data(), &header, sizeof(header));
+    header.checksum = moa_artifact_checksum(bytes.data(), bytes.size());
+    std::memcpy(bytes.data(), &header, sizeof(header));
+  }
+
+  moa_artifact_header header;
+  std::vector<moa_span_rule> rules;
+  std::vector<moa_artifact_layer> layers;
+  std::vector<moa_artifact_kernel> kernels;
+  std::vector<moa_artifact_image> images;
+  std::string strings = std::string("prefill\0decode\0append\0any\0", 26);
+  /// Last change to the header, before it is sealed.
+  std::function<void(moa_artifact_header &)> change;
+
+private:
+  void add(moa_artifact_section &section, const void *data, size_t size) {
+    bytes.resize((bytes.size() + 63) / 64 * 64);
+    section = {bytes.size(), size};
+    auto *from = static_cast<const uint8_t *>(data);
+    bytes.insert(bytes.end(), from, from + size);
+  }
+
+  Bytes bytes;
+};
+
+class ReaderTest : public testing::Test {
+protected:
+  void SetUp() override { ASSERT_TRUE(context.create(1)); }
+
+  moa::Status load(const Bytes &bytes) {
+    moa::Module module;
+    return module.load(context, static_cast<const void *>(bytes.data()),
+                       bytes.size());
+  }
+
+  /// Expects a refusal with this code whose message has this text.
+  void refused(const Bytes &bytes, moa_status_code code,
+               const std::string &text) {
+    moa::Status status = load(bytes);
+    EXPECT_EQ(status.code(), code) << status.message();
+    EXPECT_NE(std::string(status.message()).find(text), std::string::npos)
+        << status.message() << " does not say: " << text;
+  }
+
+  moa::Context context;
+};
+
+TEST_F(ReaderTest, ValidArtifactLoads) {
+  moa::Module module;
+  Bytes bytes = Builder().build();
+  moa::Status status = module.load(
+      context, static_cast<const void *>(bytes.data()), bytes.size());
+  ASSERT_TRUE(status) << status.message();
+  moa_module_info info = {};
+  ASSERT_TRUE(module.info(info));
+  EXPECT_EQ(info.layers, 2u);
+  EXPECT_EQ(info.kernels, 3u);
+  EXPECT_EQ(info.max_length, 4096);
+  EXPECT_STREQ(info.chip, "any");
+}
+
+TEST_F(ReaderTest, OtherVersionsAreNamed) {
+  Builder newer, older, abi;
+  newer.change = [](auto &h) { h.version = MOA_ARTIFACT_VERSION + 1; };
+  refused(newer.build(), MOA_INCOMPATIBLE,
+          "version " + std::to_string(MOA_ARTIFACT_VERSION + 1));
+  refused(newer.build(), MOA_INCOMPATIBLE,
+          "to " + std::to_string(MOA_ARTIFACT_VERSION));
+  older.change = [](auto &h) { h.version = 0; };
+  refused(older.build(), MOA_INCOMPATIBLE, "version 0");
+  abi.change = [](auto &h) { h.kernel_abi_version += 7; };
+  refused(abi.build(), MOA_INCOMPATIBLE, "kernel ABI 8");
+}
+
+TEST_F(ReaderTest, HeaderFieldsAreChecked) {
+  struct Case {
+    const char *text;
+    std::function<void(moa_artifact_header &)> change;
+  };
+  const Case cases[] = {
+      {"not a MoA artifact", [](auto &h) { h.magic ^= 1; }},
+      {"header of 192 bytes", [](auto &h) { h.header_size = 100; }},
+      {"bytes, found", [](auto &h) { ++h.file_size; }},
+      {"layers, found 0", [](auto &h) { h.layers = 0; }},
+      {"layers, found", [](auto &h) { h.layers = 1u << 30; }},
+      {"found 4 and 3", [](auto &h) { h.kv_heads = 3; }},
+      {"found 4 and 0", [](auto &h) { h.kv_heads = 0; }},
+      {"head size", [](auto &h) { h.head_dim = 72; }},
+      {"dtype", [](auto &h) { h.dtype = 9; }},
+      {"length rule", [](auto &h) { h.length_rule = 2; }},
+      {"max length", [](auto &h) { h.max_length = 0; }},
+      {"max length", [](auto &h) { h.max_length = INT64_MAX; }},
+      {"section rules", [](auto &h) { h.rules.size -= 32; }},
+      {"section rules", [](auto &h) { h.rules.offset += 8; }},
+      {"section layers",
+       [](auto &h) { h.layer_table.offset = UINT64_MAX - 63; }},
+      {"section kernels", [](auto &h) { h.kernels.size = UINT64_MAX; }},
+      {"section images", [](auto &h) { h.images.size += 1; }},
+      {"section strings", [](auto &h) { h.strings.offset = 0; }},
+      {"section code", [](auto &h) { h.code.size += 1; }},
+  };
+  for (const Case &c : cases) {
+    Builder builder;
+    builder.change = c.change;
+    refused(builder.build(), MOA_CORRUPT, c.text);
+  }
+}
+
+TEST_F(ReaderTest, RecordsAreChecked) {
+  struct Case {
+    const char *text;
+    std::function<void(Builder &)> change;
+  };
+  const Case cases[] = {
+      {"layer 1 head 2", [](Builder &b) { b.rules[6].beta = 2; }},
+      {"layer 0 head 1", [](Builder &b) { b.rules[1].beta = NAN; }},
+      {"layer 0 head 3", [](Builder &b) { b.rules[3].min_span = 64; }},
+      {"layer 0 head 0", [](Builder &b) { b.rules[0].round_to = 0; }},
+      {"layer 0 head 0", [](Builder &b) { b.rules[0].sink = -1; }},
+      {"layer 0 head 2", [](Builder &b) { b.rules[2].sink = 0; }},
+      {"layer 1 head 0",
+       [](Builder &b) { b.rules[4].length_rule = MOA_LENGTH_ROW; }},
+      {"layer 0 head 0", [](Builder &b) { b.rules[0].alpha = INT64_MIN; }},
+      {"kernel 0: kind", [](Builder &b) { b.kernels[0].head_dim = 128; }},
+      {"kernel 1: kind", [](Builder &b) { b.kernels[1].group = 4; }},
+      {"kernel 2: kind", [](Builder &b) { b.kernels[2].kind = 3; }},
+      {"kernel 0: kind", [](Builder &b) { b.kernels[0].dtype = 1; }},
+      {"kernel 0: name", [](Builder &b) { b.kernels[0].name = 26; }},
+      {"has no end", [](Builder &b) { b.strings.back() = 'x'; }},
+      {"kernel 1: images", [](Builder &b) { b.kernels[1].images = 3; }},
+      {"kernel 1: images",
+       [](Builder &b) { b.kernels[1].first_image = UINT32_MAX; }},
+      {"image 0 at", [](Builder &b) { b.images[0].offset = 192; }},
+      {"image 0 at", [](Builder &b) { b.images[0].offset = 1; }},
+      {"image 1 at", [](Builder &b) { b.images[1].size = UINT64_MAX; }},
+      {"image 1 at", [](Builder &b) { b.images[1].size = 0; }},
+      {"image 2: entry", [](Builder &b) { b.images[2].entry = 1; }},
+      {"image 2: scratch",
+       [](Builder &b) { b.images[2].scratch_bytes = 1ull << 40; }},
+      {"layer 0: prefill", [](Builder &b) { b.layers[0].prefill = 1; }},
+      {"layer 1: append", [](Builder &b) { b.layers[1].append = 77; }},
+  };
+  for (const Case &c : cases) {
+    Builder builder;
+    c.change(builder);
+    refused(builder.build(), MOA_CORRUPT, c.text);
+  }
+}
+
+TEST_F(ReaderTest, ImageForAnotherMachineIsNamed) {
+  Builder builder;
+  builder.images[1].features = 1u << 31;
+  refused(builder.build(), MOA_INCOMPATIBLE, "kernel decode has no image");
+  builder.kernels[1].images = 0;
+  refused(builder.build(), MOA_INCOMPATIBLE, "it has: none");
+}
+
+TEST_F(ReaderTest, EveryTruncationIsRefused) {
+  Bytes whole = Builder().build();
+  for (size_t size = 0; size < whole.size(); ++size) {
+    moa::Status status = load(Bytes(whole.begin(), whole.begin() + size));
+    ASSERT_NE(status.code(), MOA_OK) << "truncated to " << size;
+  }
+}
+
+TEST_F(ReaderTest, EveryFlippedBitIsRefused) {
+  Bytes whole = Builder().build();
+  for (size_t bit = 0; bit < whole.size() * 8; ++bit) {
+    Bytes damaged = whole;
+    damaged[bit / 8] ^= uint8_t(1u << (bit % 8));
+    ASSERT_NE(load(damaged).code(), MOA_OK) << "bit " << bit;
+  }
+}
+
+TEST_F(ReaderTest, RandomBytesBehindARightChecksumNeverCrash) {
+  std::mt19937 random(1);
+  Bytes whole = Builder().build();
+  int loaded = 0;
+  for (int round = 0; round < 20000; ++round) {
+    Bytes damaged = whole;
+    for (int change = 1 + round % 4; change > 0; --change)
+      damaged[sizeof(uint64_t) + random() % (damaged.size() - 8)] =
+          uint8_t(random());
+    moa_artifact_header header;
+    std::memcpy(&header, damaged.data(), sizeof(header));
+    Builder::seal(damaged, header);
+    loaded += bool(load(damaged));
+  }
+  EXPECT_GT(loaded, 0) << "the mutations should leave some artifacts valid";
+}
+
+} // namespace
