@@ -29,23 +29,45 @@ TOLERANCE = {"f32": 1e-5, "f16": 2e-3, "bf16": 8e-3}
 
 
 def best(run, repeats=4, limit=8.0):
-    times = []
-    while len(times) < repeats and sum(times) < limit:
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    """Shortest of some runs, in seconds."""
+    return fastest({"": run}, repeats, limit)[""]
 
 
-def median(run, repeats=40):
-    for _ in range(3):
-        run()
-    times = []
+def fastest(runs, repeats=4, limit=8.0):
+    """Shortest time of each, in seconds; taken in turn, so that other load on the
+    machine falls on all of them alike."""
+    times = {name: [] for name in runs}
     for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+        if sum(map(sum, times.values())) > limit * len(runs):
+            break
+    return {name: min(taken) for name, taken in times.items()}
+
+
+def medians(runs, repeats=40, between=lambda: None):
+    """Median time of each, in seconds; in turn, after three runs that do not count.
+    Calls `between` before each run, not timed."""
+    times = {name: [] for name in runs}
+    for turn in range(repeats + 3):
+        for name, run in runs.items():
+            between()
+            start = time.perf_counter()
+            run()
+            if turn >= 3:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def last_level_cache():
+    """Bytes of the largest cache of a core; 64 MiB where the system does not tell."""
+    sizes = []
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        sizes.append(int(text[:-1]) * {"K": 1 << 10, "M": 1 << 20}[text[-1]])
+    return max(sizes, default=64 << 20)
 
 
 class Case:
@@ -102,6 +124,10 @@ class Case:
                 worst = max(worst, float((got - want).norm() / want.norm()))
         return worst
 
+    def heads_first(self):
+        """The inputs as torch likes them best: [1, heads, length, D], packed."""
+        return [t.transpose(0, 1)[None].contiguous() for t in (self.q, self.k, self.v)]
+
     def flex(self):
         """FlexAttention with the plan's mask: (run, seconds to build the mask)."""
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
@@ -117,15 +143,15 @@ class Case:
         block = create_block_mask(mask, None, HQ, self.length, self.length, device="cpu")
         built = time.perf_counter() - start
         compiled = torch.compile(flex_attention, dynamic=False)
-        q, k, v = (t.transpose(0, 1)[None] for t in (self.q, self.k, self.v))
+        q, k, v = self.heads_first()
         run = lambda: compiled(q, k, v, block_mask=block, enable_gqa=True)
         run()
         return run, built
 
 
 def ceilings():
-    x = torch.randn(1 << 26)
-    rows = {"read_gb_per_s": x.numel() * 4 / best(x.sum) * 1e-9}
+    x = torch.randn(max(1 << 26, last_level_cache()))
+    rows = {"read_gb_per_s": x.numel() * 4 / best(x.sum, 8) * 1e-9}
     for name in ("f32", "bf16"):
         a = torch.randn(2048, 2048).to(NAMES[name])
         a @ a
@@ -140,11 +166,18 @@ def bench_prefill(context, dtype, length, ceiling, flex):
     error = case.error(out, rows)
     useful = 4 * D * case.pairs()
     dense = 4 * D * HQ * length * (length + 1) / 2
-    ours = best(lambda: case.prefill())
-    q, k, v = (t.transpose(0, 1)[None] for t in (case.q, case.k, case.v))
-    sdpa = best(
-        lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    )
+    q, k, v = case.heads_first()
+    runs = {
+        "ours": case.prefill,
+        "sdpa": lambda: F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, enable_gqa=True
+        ),
+    }
+    built = None
+    if flex:
+        runs["flex"], built = case.flex()
+    seconds = fastest(runs)
+    ours, sdpa = seconds["ours"], seconds["sdpa"]
     row = {
         "kind": "prefill", "dtype": dtype, "length": length, "max_rel_err": error,
         "density": useful / dense, "ours_ms": ours * 1e3, "sdpa_dense_ms": sdpa * 1e3,
@@ -153,15 +186,17 @@ def bench_prefill(context, dtype, length, ceiling, flex):
         "speedup_over_sdpa": sdpa / ours,
     }  # fmt: skip
     if flex:
-        run, built = case.flex()
-        seconds = best(run)
-        row |= {"flex_ms": seconds * 1e3, "flex_mask_build_s": built,
-                "speedup_over_flex": seconds / ours}  # fmt: skip
+        row |= {"flex_ms": seconds["flex"] * 1e3, "flex_mask_build_s": built,
+                "speedup_over_flex": seconds["flex"] / ours}  # fmt: skip
     return row
 
 
 def bench_decode(context, dtype, length, read):
+    """A step finds its keys in memory, not in a cache: the other layers of a model
+    pass between two steps of one."""
     case = Case(context, dtype, length)
+    other = torch.ones(last_level_cache() // 2)  # twice the cache, in f32
+    flush = other.sum
     cache = moa.runtime.Cache(case.module)
     sequence = moa.runtime.Sequence(cache, length)
     out = torch.empty_like(case.q)
@@ -171,10 +206,13 @@ def bench_decode(context, dtype, length, read):
     step = [(sequence, case.q[-1:], case.k[-1:], case.v[-1:], out[-1:])]
     moa.runtime.attend(cache, LAYER, step)
     error = case.error(out[-1:], [length - 1], first=length - 1)
-    ours = median(lambda: moa.runtime.attend(cache, LAYER, step))
     q = case.q[-1].view(1, HKV, GROUP, D)
-    k, v = (t.transpose(0, 1)[None].contiguous() for t in (case.k, case.v))
-    sdpa = median(lambda: F.scaled_dot_product_attention(q, k, v))
+    _, k, v = case.heads_first()
+    seconds = medians({
+        "ours": lambda: moa.runtime.attend(cache, LAYER, step),
+        "sdpa": lambda: F.scaled_dot_product_attention(q, k, v),
+    }, between=flush)  # fmt: skip
+    ours, sdpa = seconds["ours"], seconds["sdpa"]
     needed = case.needed_bytes()
     return {
         "kind": "decode", "dtype": dtype, "length": length, "max_rel_err": error,
