@@ -1,5 +1,6 @@
 // RUN: moa-opt %s | moa-opt | FileCheck %s
 // RUN: moa-opt %s --mlir-print-op-generic | moa-opt | FileCheck %s
+// RUN: moa-opt %s | FileCheck %s --check-prefix=SPACES --strict-whitespace
 
 !item = !moa_tile.item<prefill>
 !one = !moa_tile.item<decode>
@@ -16,6 +17,7 @@ func.func @prefill(%item: !item) attributes {
   %q = moa_tile.load_queries %item : !item -> !q
   // CHECK: moa_tile.init : <64x64>
   %s0 = moa_tile.init : !state
+  // SPACES: {{= }}moa_tile.for_blocks all %
   // CHECK: moa_tile.for_blocks all %{{.*}}, %{{.*}} : <prefill>, <64x64> {
   %s1 = moa_tile.for_blocks all %item, %s0 : !item, !state {
   // CHECK-NEXT: ^bb0(%[[B:.*]]: index, %[[S:.*]]: !moa_tile.state<64x64>):

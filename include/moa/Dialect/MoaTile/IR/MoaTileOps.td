@@ -78,7 +78,7 @@ def MoaTile_ForBlocksOp : MoaTile_Op<"for_blocks", [
   let results = (outs MoaTile_StateType:$result);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
-    $segment $item `,` $init attr-dict `:` type($item) `,` type($init) $body
+    `` $segment $item `,` $init attr-dict `:` type($item) `,` type($init) $body
   }];
   let hasRegionVerifier = 1;
   let hasFolder = 1;
