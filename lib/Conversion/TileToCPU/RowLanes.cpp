@@ -228,9 +228,9 @@ void RowLanes::mask(tile::MaskClass classes, Value block) {
         Value key = e.toI32(e.add(firstKey, k));
         Value keys = splatI32(key);
         // Window and sink are one term: a key is left of a window or in it.
-        Value seen = compare(arith::CmpIPredicate::sge, keys, start);
-        if (!has(tile::MaskClass::Window))
-          seen = nullptr;
+        Value seen;
+        if (has(tile::MaskClass::Window))
+          seen = compare(arith::CmpIPredicate::sge, keys, start);
         if (has(tile::MaskClass::Sink)) {
           Value inSink =
               splatI32(compare(arith::CmpIPredicate::slt, key, sink));

@@ -1,0 +1,23 @@
+// One decode kernel; tests set GROUP, DIMS, TYPE and nothing else.
+!item = !moa_tile.item<decode>
+!state = !moa_tile.state<GROUPxDIMS>
+!q = !moa_tile.tile<GROUPxDIMSxf32>
+!kv = !moa_tile.tile<64xDIMSxTYPE>
+!s = !moa_tile.tile<GROUPx64xf32>
+func.func @decode(%item: !item) attributes {
+    moa_tile.config = #moa_tile.config<lanes = dims, rows = GROUP, keys = 64>} {
+  %q = moa_tile.load_queries %item : !item -> !q
+  %s0 = moa_tile.init : !state
+  %s1 = moa_tile.for_blocks all %item, %s0 : !item, !state {
+  ^bb0(%b: index, %s: !state):
+    %k = moa_tile.load_keys %item[%b] : !item -> !kv
+    %x = moa_tile.scores %q, %k : !q, !kv -> !s
+    %m = moa_tile.mask (sink, window, causal) %x, %item[%b] : !s, !item
+    %p, %t = moa_tile.softmax_step %m, %s : !s, !state -> !s
+    %v = moa_tile.load_values %item[%b] : !item -> !kv
+    %n = moa_tile.accumulate %p, %v, %t skip_zero : !s, !kv, !state
+    moa_tile.yield %n : !state
+  }
+  moa_tile.store_partial %s1, %item : !state, !item
+  return
+}
