@@ -11,6 +11,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "KernelForm.h"
 #include "Lowering.h"
 #include "moa/Conversion/Passes.h"
 
@@ -98,7 +99,6 @@ public:
   LogicalResult run();
 
 private:
-  LogicalResult check();
   void lower(Block &block);
   void lowerLoop(tile::ForBlocksOp op);
 
@@ -158,41 +158,8 @@ static Type elementType(func::FuncOp kernel) {
   return type;
 }
 
-LogicalResult KernelLowering::check() {
-  WalkResult result = source.walk([&](Operation *op) {
-    if (auto loop = dyn_cast<tile::ForBlocksOp>(op))
-      if (loop.getSegment() == tile::Segment::All) {
-        op->emitOpError("walks segment 'all', which has no CPU form")
-                .attachNote()
-            << "run moa-split-tile-loops first";
-        return WalkResult::interrupt();
-      }
-    if (auto load = dyn_cast<tile::LoadQueriesOp>(op)) {
-      int64_t dims = load.getQueries().getType().getCols();
-      if (dims % 16) {
-        op->emitOpError("expected a head size that is a multiple of 16, got ")
-            << dims;
-        return WalkResult::interrupt();
-      }
-    }
-    if (!isa<func::FuncOp, func::ReturnOp>(op) &&
-        !isa<tile::MoaTileDialect>(op->getDialect())) {
-      op->emitOpError(
-          "is not part of the tile form that CPUs are lowered from");
-      return WalkResult::interrupt();
-    }
-    return WalkResult::advance();
-  });
-  if (result.wasInterrupted())
-    return failure();
-  if (source.getNumArguments() != 1 ||
-      !isa<tile::ItemType>(source.getArgument(0).getType()))
-    return source.emitOpError("expected one argument of type !moa_tile.item");
-  return success();
-}
-
 LogicalResult KernelLowering::run() {
-  if (failed(check()))
+  if (failed(checkKernelForm(source)))
     return failure();
   auto pointer = LLVM::LLVMPointerType::get(builder.getContext());
   auto type = builder.getFunctionType({pointer, pointer}, {});
