@@ -142,3 +142,37 @@ func.func @copy_rows_c2(%i: !moa_tile.item<append>) {
   moa_tile.copy_rows %i dims -4 of f32 : !moa_tile.item<append>
   return
 }
+
+// -----
+
+func.func @load_keys_c2(%i: !moa_tile.item<prefill>, %b: index) {
+  // expected-error @+1 {{(C2) expected a tile of 64 rows, got 128}}
+  %k = moa_tile.load_keys %i[%b] : !moa_tile.item<prefill> -> !moa_tile.tile<128x64xf32>
+  return
+}
+
+// -----
+
+func.func @load_values_c1(%i: !moa_tile.item<append>, %b: index) {
+  // expected-error @+1 {{(C1) expected an item of kind prefill or decode, got append}}
+  %v = moa_tile.load_values %i[%b] : !moa_tile.item<append> -> !moa_tile.tile<64x64xf32>
+  return
+}
+
+// -----
+
+func.func @for_blocks_c1_no_yield(%i: !moa_tile.item<prefill>, %s: !moa_tile.state<64x64>) {
+  // expected-error @+1 {{(C1) expected the body to end in a yield of '!moa_tile.state<64x64>'}}
+  %r = moa_tile.for_blocks all %i, %s : !moa_tile.item<prefill>, !moa_tile.state<64x64> {
+  ^bb0(%b: index, %t: !moa_tile.state<64x64>):
+    llvm.unreachable
+  }
+  return
+}
+
+// -----
+
+func.func @yield_elsewhere(%s: !moa_tile.state<64x64>) {
+  // expected-error @+1 {{expects parent op 'moa_tile.for_blocks'}}
+  moa_tile.yield %s : !moa_tile.state<64x64>
+}
