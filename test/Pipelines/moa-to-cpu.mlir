@@ -18,7 +18,7 @@
 // PLAN: llvm.func @decode_d64_g3_bf16
 // PLAN-NOT: {{(^| )"?(vector|arith|scf|cf)\.}}
 
-#window = #moa.window<[2 x (0 + 5.000000e-01 * N), 2 x (512)], sink = 64, block = 64, min = 128, length = row>
+#window = #moa.window<[2 x (0.5 * N), 2 x (512)], sink = 64, block = 64, min = 128, length = row>
 module attributes {moa.model = #moa.model<layers = 1, q_heads = 4, kv_heads = 2, head_dim = 128, dtype = f32, max_length = 8192>} {
   func.func @layer_0_prefill(%q: tensor<?x4x128xf32>, %cache: !moa.cache<2x128xf32>) -> tensor<?x4x128xf32> attributes {moa.layer = 0 : i64} {
     %o = moa.attention %q, %cache window(#window) : tensor<?x4x128xf32>, !moa.cache<2x128xf32>

@@ -1,7 +1,7 @@
 // RUN: moa-opt %s --split-input-file --verify-diagnostics
 
 // expected-error @+1 {{(C1) expected beta between 0 and 1, got 1.500000e+00}}
-func.func private @span_c1() attributes {a = #moa.span<0 + 1.5 * N>}
+func.func private @span_c1() attributes {a = #moa.span<1.5 * N>}
 
 // -----
 

@@ -6,15 +6,15 @@
 // Rules that mean the same at every length are written alike: dense ones, and
 // constants by the span they give (minimum 128, rounded up to 64). Rules below
 // full growth stay, even where the minimum decides at short lengths.
-// CHECK-DAG: #[[DENSE:window[0-9]*]] = #moa.window<[4 x (0 + 1.000000e+00 * N)], sink = 64, block = 64, min = 128, length = request>
+// CHECK-DAG: #[[DENSE:window[0-9]*]] = #moa.window<[4 x (N)], sink = 64, block = 64, min = 128, length = request>
 // CHECK-DAG: #[[CONST:window[0-9]*]] = #moa.window<[2 x (128), (576), (512)], sink = 64, block = 64, min = 128, length = row>
-// CHECK-DAG: #[[NEIGHBOURS:window[0-9]*]] = #moa.window<[3 x (0 + 1.000000e+00 * N), (-64 + 1.000000e+00 * N)], sink = 64, block = 64, min = 128, length = request>
-// CHECK-DAG: #[[KEPT:window[0-9]*]] = #moa.window<[(-1 + 1.000000e+00 * N), (100 + 5.000000e-01 * N), (128), (0 + 1.000000e+00 * N)], sink = 0, block = 128, min = 1, length = request>
+// CHECK-DAG: #[[NEIGHBOURS:window[0-9]*]] = #moa.window<[3 x (N), (-64 + N)], sink = 64, block = 64, min = 128, length = request>
+// CHECK-DAG: #[[KEPT:window[0-9]*]] = #moa.window<[(-1 + N), (100 + 0.5 * N), (128), (N)], sink = 0, block = 128, min = 1, length = request>
 
 // CHECK-LABEL: func.func @dense
 func.func @dense(%q: !rows, %c: !cache) -> !rows {
   // CHECK: moa.attention %{{.*}} window(#[[DENSE]]) scale(2.500000e-01) :
-  %o = moa.attention %q, %c window(<[(0 + 1.0 * N), (7 + 1.0 * N), (1099511627776), (1073741824 + 0.5 * N)], sink = 64, block = 64, min = 128, length = request>) scale(0.25) : !rows, !cache
+  %o = moa.attention %q, %c window(<[(N), (7 + 1.0 * N), (1099511627776), (1073741824 + 0.5 * N)], sink = 64, block = 64, min = 128, length = request>) scale(0.25) : !rows, !cache
   return %o : !rows
 }
 
@@ -54,6 +54,6 @@ func.func @unused(%q: !rows, %k: tensor<?x2x64xf32>, %c: !cache) {
 // CHECK-LABEL: func.func @neighbours
 func.func @neighbours(%q: tensor<1x4x64xf32>, %c: !cache) -> tensor<1x4x64xf32> {
   // CHECK: moa.decode %{{.*}} window(#[[NEIGHBOURS]]) :
-  %o = moa.decode %q, %c window(<[(1024 + 1.0 * N), (0 + 1.0 * N), (1 + 1.0 * N), (-64 + 1.0 * N)], sink = 64, block = 64, min = 128, length = request>) : tensor<1x4x64xf32>, !cache
+  %o = moa.decode %q, %c window(<[(1024 + 1.0 * N), (N), (1 + 1.0 * N), (-64 + 1.0 * N)], sink = 64, block = 64, min = 128, length = request>) : tensor<1x4x64xf32>, !cache
   return %o : tensor<1x4x64xf32>
 }

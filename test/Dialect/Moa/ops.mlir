@@ -8,7 +8,7 @@
 
 // A layer prints on a screen: windows, models and layouts are aliases.
 // CHECK-DAG: #[[MODEL:model[0-9]*]] = #moa.model<layers = 2, q_heads = 9, kv_heads = 3, head_dim = 64, dtype = f32, max_length = 8192>
-// CHECK-DAG: #[[W:window[0-9]*]] = #moa.window<[3 x (-512 + 1.000000e+00 * N), 6 x (256)], sink = 64, block = 64, min = 128, length = request>
+// CHECK-DAG: #[[W:window[0-9]*]] = #moa.window<[3 x (-512 + N), 6 x (256)], sink = 64, block = 64, min = 128, length = request>
 // CHECK-DAG: #[[L:layout[0-9]*]] = #moa.cache_layout<page = 64, page_bytes = 32768, deciding = {{\[}}[0], [3], [6, 8]]>
 #window = #moa.window<[3 x (-512 + 1.0 * N), 6 x (256)], sink = 64, block = 64, min = 128, length = request>
 #layout = #moa.cache_layout<page = 64, page_bytes = 32768, deciding = [[0], [3], [6, 8]]>

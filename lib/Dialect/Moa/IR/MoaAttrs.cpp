@@ -18,20 +18,32 @@
 #include "moa/abi/kernel_args.h"
 #include "llvm/ADT/TypeSwitch.h"
 
+#include <charconv>
+#include <iterator>
+
 using namespace mlir;
 using namespace moa;
 
 using EmitError = function_ref<InFlightDiagnostic()>;
 
-/// Parses `alpha [+ beta * N]`.
+/// Parses `[beta *] N`.
+static ParseResult parseSlope(AsmParser &parser, double &beta) {
+  beta = 1;
+  if (succeeded(parser.parseOptionalKeyword("N")))
+    return success();
+  return failure(parser.parseFloat(beta) || parser.parseStar() ||
+                 parser.parseKeyword("N"));
+}
+
+/// Parses a rule: `alpha`, `[beta *] N`, or `alpha + [beta *] N`.
 static FailureOr<SpanAttr> parseRule(AsmParser &parser) {
-  int64_t alpha;
+  int64_t alpha = 0;
   double beta = 0;
-  if (parser.parseInteger(alpha))
+  OptionalParseResult hasAlpha = parser.parseOptionalInteger(alpha);
+  if (hasAlpha.has_value() && failed(*hasAlpha))
     return failure();
-  if (succeeded(parser.parseOptionalPlus()))
-    if (parser.parseFloat(beta) || parser.parseStar() ||
-        parser.parseKeyword("N"))
+  if (!hasAlpha.has_value() || succeeded(parser.parseOptionalPlus()))
+    if (parseSlope(parser, beta))
       return failure();
   SpanAttr span =
       parser.getChecked<SpanAttr>(parser.getContext(), alpha, APFloat(beta));
@@ -40,13 +52,24 @@ static FailureOr<SpanAttr> parseRule(AsmParser &parser) {
   return span;
 }
 
+/// Prints the shortest form that parses to the same rule: `N`, `-256 + N`,
+/// `0.5 * N`, `512`.
 static void printRule(AsmPrinter &printer, SpanAttr span) {
-  printer << span.getAlpha();
-  if (span.getBeta() != 0) {
-    printer << " + ";
-    printer.printFloat(span.getBetaValue());
-    printer << " * N";
+  double beta = span.getBeta();
+  if (beta == 0) {
+    printer << span.getAlpha();
+    return;
   }
+  if (span.getAlpha() != 0)
+    printer << span.getAlpha() << " + ";
+  if (beta != 1) {
+    // Fixed notation, as the lexer wants a point; 330 digits hold any beta.
+    char digits[400];
+    std::to_chars_result end = std::to_chars(
+        std::begin(digits), std::end(digits), beta, std::chars_format::fixed);
+    printer << StringRef(digits, end.ptr - digits) << " * ";
+  }
+  printer << 'N';
 }
 
 /// Runs of equal rules: `[3 x (...), (...)]`.

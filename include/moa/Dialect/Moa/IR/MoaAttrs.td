@@ -20,7 +20,7 @@ def Moa_SpanAttr : Moa_Attr<"Span", "span"> {
   let summary = "the rule of one query head: span = alpha + beta * N";
   let description = [{
     `alpha` in tokens, `beta` without unit. A rule without `N` is constant.
-    Example: `#moa.span<-512 + 7.500000e-01 * N>`, `#moa.span<512>`.
+    Example: `#moa.span<-512 + 0.75 * N>`, `#moa.span<512>`.
 
     - (C1) `beta` is a double between 0 and 1, and not the negative zero.
     - (C2) `alpha` is between -2^40 and 2^40.
@@ -48,7 +48,7 @@ def Moa_WindowAttr : Moa_Attr<"Window", "window"> {
     All arithmetic is that of `moa/abi/span.h`.
 
     ```mlir
-    #moa.window<[3 x (-512 + 1.000000e+00 * N), 6 x (-256 + 7.500000e-01 * N)],
+    #moa.window<[3 x (-512 + N), 6 x (-256 + 0.75 * N)],
                 sink = 64, block = 64, min = 128, length = request>
     ```
 
@@ -69,7 +69,7 @@ def Moa_WindowAttr : Moa_Attr<"Window", "window"> {
     /// Whether every head sees everything at every length.
     bool isDense() const;
     /// The window in which rules that mean the same at every length are written
-    /// alike: dense ones as `0 + 1 * N`, constant ones as the span they give.
+    /// alike: dense ones as `N`, constant ones as the span they give.
     WindowAttr getCanonical() const;
   }];
 }

@@ -22,7 +22,7 @@ def MoaApplyPlan : Pass<"moa-apply-plan", "::mlir::ModuleOp"> {
     After:
     ```mlir
     %o = moa.attention %q, %c
-      window(<[3 x (-512 + 1.000000e+00 * N), 6 x (0 + 7.500000e-01 * N)],
+      window(<[3 x (-512 + N), 6 x (0.75 * N)],
              sink = 64, block = 64, min = 128, length = request>) : ...
     ```
   }];
@@ -55,7 +55,7 @@ def MoaResolveSpans : Pass<"moa-resolve-spans"> {
     `request` means it. Plans with length rule `row` are left alone, as their
     rows each have a length of their own.
 
-    Before: `window(<[9 x (-512 + 1.000000e+00 * N)], ...>)`, length 2048
+    Before: `window(<[9 x (-512 + N)], ...>)`, length 2048
 
     After: `window(<[9 x (1536)], ...>)`
   }];
