@@ -14,11 +14,17 @@
 
 #include "Scenario.h"
 
+#include <ostream>
+
 namespace moa::conformance {
 
 struct Case {
   const char *name;
   std::vector<Scenario> (*scenarios)();
+
+  friend std::ostream &operator<<(std::ostream &os, const Case &c) {
+    return os << c.name;
+  }
 };
 
 /// All cases, in order.

@@ -24,6 +24,10 @@ namespace {
 struct Chip {
   const char *name; ///< As artifacts name it.
   uint32_t features;
+
+  friend std::ostream &operator<<(std::ostream &os, const Chip &chip) {
+    return os << chip.name;
+  }
 };
 
 const Chip kChips[] = {{"x86-64-v3", MOA_CPU_X86_64_V3},

@@ -20,6 +20,10 @@ struct Refused {
   const char *what;
   std::string text;
   const char *start; ///< Of the message.
+
+  friend std::ostream &operator<<(std::ostream &os, const Refused &refused) {
+    return os << refused.what;
+  }
 };
 
 const Refused kRefused[] = {

@@ -36,6 +36,10 @@ struct Published {
   const char *query;
   const char *kv;
   int mixedPercent; ///< KV heads whose query heads differ; -1: not stated.
+
+  friend std::ostream &operator<<(std::ostream &os, const Published &plan) {
+    return os << plan.name;
+  }
 };
 
 const Published kPublished[] = {
