@@ -16,7 +16,7 @@ help:
 	@echo "make doc       reference of dialects, passes and C headers in $(BUILD)/docs"
 	@echo "make format    clang-format and ruff over the sources"
 	@echo "make coverage  line coverage of the hand-written C++ (a build of its own)"
-	@echo "make wheel     not available yet"
+	@echo "make wheel     one wheel that needs no LLVM where it is installed; in $(BUILD)/dist"
 	@echo "make clean     remove what was built; keeps $(BUILD)/venv"
 
 setup:
@@ -48,10 +48,11 @@ format: setup
 coverage: setup
 	tools/coverage.sh
 
-wheel:
-	@echo "make wheel: expected the packaging of the wheel, which is not part of this" >&2
-	@echo "version; use the package from the build tree: $(PYTHON) -c 'import moa'" >&2
-	@exit 1
+wheel: setup
+	rm -rf $(BUILD)/dist
+	$(PYTHON) -m pip wheel . --no-deps --disable-pip-version-check -q -w $(BUILD)/dist
+	$(PYTHON) tools/check_wheel.py $(BUILD)/dist/moa-*.whl \
+	  $$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 clean:
 	find $(BUILD) -mindepth 1 -maxdepth 1 ! -name venv -exec rm -rf {} + 2>/dev/null || true

@@ -36,9 +36,7 @@ def main() -> int:
     covered, count = folders.pop("total")
     width = max(len(folder) for folder in folders)
     for folder, (hit, lines) in sorted(folders.items()):
-        print(
-            f"{folder:{width}}  {hit:6} of {lines:6} lines  {hit / max(lines, 1):7.1%}"
-        )
+        print(f"{folder:{width}}  {hit:6} of {lines:6} lines  {hit / max(lines, 1):7.1%}")
     print("files with the most lines not run:")
     for missed, percent, relative in sorted(files, reverse=True)[:8]:
         print(f"  {missed:5} lines  {percent:5.1f}%  {relative}")

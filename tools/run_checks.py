@@ -56,9 +56,7 @@ def run(name: str, command: list[str], report: Path, env: dict) -> Result:
     try:
         result = read_junit(report)
     except (OSError, ElementTree.ParseError) as error:
-        return Result(
-            failures=[f"{name}: exit code {code} and no readable result: {error}"]
-        )
+        return Result(failures=[f"{name}: exit code {code} and no readable result: {error}"])
     if not (result.passed or result.skipped or result.failures):
         result.failures.append(f"{name}: expected tests, found none")
     elif code != 0 and not result.failures:

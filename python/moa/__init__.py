@@ -5,11 +5,11 @@ model under one, `moa.runtime` is the runtime itself.
 """
 
 from . import errors, runtime
+from ._runtime import __version__
 from .compiler import Artifact, compile
 from .errors import Error
 
-__version__ = "0.1.0"
-__all__ = ["Artifact", "Error", "compile", "errors", "hf", "runtime"]
+__all__ = ["Artifact", "Error", "__version__", "compile", "errors", "hf", "runtime"]
 
 
 def __getattr__(name):

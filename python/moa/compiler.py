@@ -26,14 +26,20 @@ class Artifact:
 
 
 def find_compiler() -> str:
-    """Path of moa-compile: beside this package's build tree, or on PATH."""
-    beside = Path(__file__).parent.absolute().parents[1] / "bin" / "moa-compile"
-    if beside.is_file():
-        return str(beside)
+    """Path of moa-compile: of this wheel, of this build tree, or on PATH."""
+    package = Path(__file__).parent.absolute()
+    packaged = package / "bin" / "moa-compile"
+    built = package.parents[1] / "bin" / "moa-compile"
+    for program in (packaged, built):
+        if program.is_file():
+            return str(program)
     found = shutil.which("moa-compile")
     if found:
         return found
-    raise CompileError(f"moa-compile is neither at {beside} nor on PATH; run `make build`")
+    raise CompileError(
+        f"moa-compile is neither at {packaged}, nor at {built}, nor on PATH; "
+        "run `make build`, or install the wheel of `make wheel`"
+    )
 
 
 def cache_dir() -> Path:

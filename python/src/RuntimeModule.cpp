@@ -191,6 +191,7 @@ void attend(Cache &cache, uint32_t layer, std::vector<Entry> entries,
 
 NB_MODULE(_runtime, m) {
   m.doc() = "Binding of the MoA runtime (moa/runtime.h)";
+  m.attr("__version__") = MOA_VERSION;
   bindSpan(m);
 
   nb::class_<Context>(m, "Context", "The threads that run kernels.")
