@@ -164,7 +164,7 @@ void Work::addPrefill(const Call &call, const HeadWork &head, uint32_t kvHead) {
       uint32_t qHead = kvHead * group + g;
       const moa_span_rule &own = module.rule(call.layer, qHead);
       // Equal rules of a group share their starts.
-      if (!rule || rule->alpha != own.alpha || rule->beta != own.beta) {
+      if (!rule || std::memcmp(rule, &own, sizeof(own)) != 0) {
         rule = &own;
         starts = takeStarts(MOA_PREFILL_ROWS);
         for (int64_t i = 0; i < MOA_PREFILL_ROWS; ++i) {

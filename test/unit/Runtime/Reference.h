@@ -1,0 +1,60 @@
+//===- Reference.h - Kernels and models in plain C++ ------------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Modules of the runtime whose kernels are C++ functions that follow a work
+// item to the letter in float64, models with random rules, and attention by
+// definition to compare with. No compiler is needed.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_TEST_UNIT_RUNTIME_REFERENCE_H
+#define MOA_TEST_UNIT_RUNTIME_REFERENCE_H
+
+#include "cache/cache.h"
+#include "sched/thread_pool.h"
+
+#include <random>
+
+namespace moa::rt::test {
+
+constexpr uint32_t kDim = 8; ///< Head size of every model here.
+
+/// What a model looks like.
+struct Shape {
+  uint32_t layers = 1, kvHeads = 2, group = 3;
+  int32_t lengthRule = MOA_LENGTH_REQUEST;
+};
+
+/// A rule drawn from those that matter: constant, growing, both, dense, and
+/// windows of one token.
+moa_span_rule randomRule(std::mt19937 &random, int32_t sink,
+                         int32_t lengthRule);
+
+/// Makes `module` a model with random rules and the kernels of this file.
+void fill(Module &module, const Shape &shape, std::mt19937 &random);
+
+/// Tokens of one sequence and layer, [token][head][kDim] each.
+struct Tokens {
+  std::vector<float> q, k, v, out;
+
+  /// Adds `count` random tokens; their outputs are NaN.
+  void add(const Geometry &geometry, int64_t count, std::mt19937 &random);
+  /// The entry for tokens [begin, end).
+  moa_attend_entry entry(const Geometry &geometry, Sequence &sequence,
+                         int64_t begin, int64_t end);
+};
+
+/// Largest difference between `tokens.out` and the definition for rows
+/// [begin, end): row i of a head sees key j <= i if j is in the sink or at or
+/// behind both the rule's window start and `bound[KV head]`.
+double difference(const Module &module, uint32_t layer, const Tokens &tokens,
+                  int64_t begin, int64_t end, int64_t n,
+                  const std::vector<int64_t> &bound);
+
+} // namespace moa::rt::test
+
+#endif // MOA_TEST_UNIT_RUNTIME_REFERENCE_H
