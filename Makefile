@@ -41,7 +41,7 @@ doc: setup $(BUILD)/build.ninja
 	cmake --build $(BUILD) --target moa-doc
 
 format: setup
-	git ls-files '*.h' '*.hpp' '*.c' '*.cpp' | xargs clang-format-22 -i
+	git ls-files '*.h' '*.hpp' '*.c' '*.cpp' | grep -v /Inputs/ | xargs clang-format-22 -i
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
 

@@ -139,10 +139,10 @@ void checkTensor(const Tensor &tensor, size_t entry, const char *name,
   static const char *names[] = {"float32", "float16", "bfloat16"};
   std::string where = "entry " + std::to_string(entry) + ": " + name;
   if (!hasDtype(tensor, info.dtype))
-    throw nb::type_error(
-        (where + " has another dtype than the artifact; expected " +
-         names[info.dtype])
-            .c_str());
+    throw nb::type_error((where +
+                          " has another dtype than the artifact; expected " +
+                          names[info.dtype])
+                             .c_str());
   if (tensor.shape(0) != tokens || tensor.shape(1) != heads ||
       tensor.shape(2) != info.head_dim)
     throw nb::value_error(
@@ -245,13 +245,13 @@ NB_MODULE(_runtime, m) {
             check(moa_sequence_set_length(s.handle, length));
           },
           nb::arg("length"), "Raises N; a smaller value is refused.")
-      .def_prop_ro("length",
-                   [](const Sequence &s) {
-                     int64_t length = 0;
-                     check(moa_sequence_get_length(s.handle, 0, &length,
-                                                   nullptr));
-                     return length;
-                   })
+      .def_prop_ro(
+          "length",
+          [](const Sequence &s) {
+            int64_t length = 0;
+            check(moa_sequence_get_length(s.handle, 0, &length, nullptr));
+            return length;
+          })
       .def(
           "seen",
           [](const Sequence &s, uint32_t layer) {

@@ -37,12 +37,8 @@ static moa_span_rule makeRule(int64_t alpha, double beta, int32_t sink,
     throw nb::value_error("expected 0 <= sink < min and block >= 1");
   if (alpha < -(int64_t(1) << 40) || alpha > (int64_t(1) << 40))
     throw nb::value_error("expected alpha between -2^40 and 2^40");
-  return {alpha,
-          beta,
-          sink,
-          minimum,
-          block,
-          perRow ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST};
+  return {alpha,   beta,  sink,
+          minimum, block, perRow ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST};
 }
 
 void bindSpan(nb::module_ &m) {
@@ -53,9 +49,8 @@ void bindSpan(nb::module_ &m) {
           "__init__",
           [](moa_span_rule *self, int64_t alpha, double beta, int32_t sink,
              int32_t minimum, int32_t block, bool perRow) {
-            new (self)
-                moa_span_rule(makeRule(alpha, beta, sink, minimum, block,
-                                       perRow));
+            new (self) moa_span_rule(
+                makeRule(alpha, beta, sink, minimum, block, perRow));
           },
           nb::arg("alpha"), nb::arg("beta"), nb::kw_only(),
           nb::arg("sink") = 64, nb::arg("min") = 128, nb::arg("block") = 64,

@@ -13,8 +13,8 @@
 #ifndef MOA_CONVERSION_PASSES_H
 #define MOA_CONVERSION_PASSES_H
 
-#include "moa/Dialect/MoaTile/IR/MoaTile.h"
 #include "mlir/Pass/Pass.h"
+#include "moa/Dialect/MoaTile/IR/MoaTile.h"
 
 namespace moa {
 

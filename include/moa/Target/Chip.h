@@ -1,5 +1,4 @@
-//===- Chip.h - Facts of the machines that kernels are compiled for -*- C++
-//-*-===//
+//===- Chip.h - Facts of chips that kernels are compiled for ----*- C++ -*-===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

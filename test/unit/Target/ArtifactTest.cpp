@@ -95,8 +95,7 @@ TEST(Artifact, Layout) {
   EXPECT_EQ(header.kernel_abi_version, uint32_t(MOA_KERNEL_ABI_VERSION));
   EXPECT_EQ(header.file_size, file.size());
   EXPECT_EQ(header.header_size, sizeof(header));
-  EXPECT_EQ(header.checksum,
-            moa_artifact_checksum(file.data(), file.size()));
+  EXPECT_EQ(header.checksum, moa_artifact_checksum(file.data(), file.size()));
   EXPECT_EQ(header.q_heads, 4u);
   EXPECT_EQ(header.max_length, 4096);
   EXPECT_EQ(header.plan_id[31], 31);

@@ -56,10 +56,10 @@ typedef struct moa_key_block {
 /// window. Decode: one query row of every head of a group, over part of the key
 /// blocks; its unnormalised result goes to `partial` and is merged later.
 typedef struct moa_work_item {
-  const void *q;               ///< Row (prefill) or head (decode) 0; D dense.
-  void *out;                   ///< Prefill: output row 0. Decode: unused.
-  float *partial;              ///< Decode: [heads][D + 2] = O[D], m, l per head,
-                               ///< m in units of log2. Prefill: unused.
+  const void *q;  ///< Row (prefill) or head (decode) 0; D dense.
+  void *out;      ///< Prefill: output row 0. Decode: unused.
+  float *partial; ///< Decode: [heads][D + 2] = O[D], m, l per head,
+                  ///< m in units of log2. Prefill: unused.
   const moa_key_block *blocks; ///< Indexed by absolute block number.
   const int32_t *starts;       ///< First key of each row's window; prefill: 64
                                ///< entries, decode: one per head. Always
@@ -77,14 +77,14 @@ typedef struct moa_work_item {
 
 /// Copies `rows` key and value rows into a page and zeroes what follows them.
 typedef struct moa_append_item {
-  const void *k;    ///< Source row 0; D dense.
+  const void *k; ///< Source row 0; D dense.
   const void *v;
-  void *page_k;     ///< Destination row 0 of the copy inside the page, [.][D].
+  void *page_k; ///< Destination row 0 of the copy inside the page, [.][D].
   void *page_v;
   int64_t k_stride; ///< Elements between source rows.
   int64_t v_stride;
-  int32_t rows;     ///< Rows to copy, at least 1.
-  int32_t zero;     ///< Rows to zero behind them (0 unless the page is fresh).
+  int32_t rows; ///< Rows to copy, at least 1.
+  int32_t zero; ///< Rows to zero behind them (0 unless the page is fresh).
 } moa_append_item;
 
 static_assert(sizeof(moa_key_block) == 32, "kernel ABI");

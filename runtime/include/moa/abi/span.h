@@ -41,11 +41,11 @@ enum {
 /// The rule of one query head: span = alpha + beta * N, clamped and rounded.
 /// 32 bytes, the layout that artifacts store.
 typedef struct moa_span_rule {
-  int64_t alpha;       ///< Tokens; may be negative.
-  double beta;         ///< In [0, 1].
-  int32_t sink;        ///< First tokens that every row sees; counted in the span.
-  int32_t min_span;    ///< Tokens; at least sink + 1.
-  int32_t round_to;    ///< Spans are rounded up to a multiple of this; >= 1.
+  int64_t alpha;    ///< Tokens; may be negative.
+  double beta;      ///< In [0, 1].
+  int32_t sink;     ///< First tokens that every row sees; counted in the span.
+  int32_t min_span; ///< Tokens; at least sink + 1.
+  int32_t round_to; ///< Spans are rounded up to a multiple of this; >= 1.
   int32_t length_rule; ///< MOA_LENGTH_REQUEST or MOA_LENGTH_ROW.
 } moa_span_rule;
 

@@ -12,8 +12,8 @@
 #ifndef MOA_DIALECT_MOATILE_TRANSFORMS_PASSES_H
 #define MOA_DIALECT_MOATILE_TRANSFORMS_PASSES_H
 
-#include "moa/Dialect/MoaTile/IR/MoaTile.h"
 #include "mlir/Pass/Pass.h"
+#include "moa/Dialect/MoaTile/IR/MoaTile.h"
 
 namespace moa::tile {
 
