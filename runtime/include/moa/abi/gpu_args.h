@@ -1,0 +1,164 @@
+//===- gpu_args.h - What a compiled GPU kernel receives -------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The structs that the runtime fills and compiled GPU kernels read. The
+// lowering takes field offsets from these definitions with offsetof; bump
+// MOA_KERNEL_ABI_VERSION when a field moves.
+//
+// Kernels take these parameters, in this order:
+//
+//  prefill, sm_90a: moa_gpu_prefill_maps (by value), items, tables, starts,
+//                   int32 items, int32 sink, float scale_log2
+//  prefill, sm_80:  moa_gpu_prefill_entries (by value), pool, items, tables,
+//                   starts, int32 items, int32 sink, float scale_log2
+//  decode, sm_90a:  moa_gpu_tensor_map of the pool (by value), items, lines,
+//                   tables, partials, counters, int32 items, int32 sink,
+//                   float scale_log2
+//  decode, sm_80:   the same with the pool's address for the map
+//  append:          moa_append_item *items, int32 items
+//
+// where `items` points to that kernel's items, `tables` to int32 block tables,
+// `starts` to int32 window starts, `lines` to int32 prefix sums of pages
+// (items + 1 of them), `partials` to moa_gpu_partial_bytes of memory, and
+// `counters` to one zeroed int32 an item, left zeroed.
+//
+// A block table belongs to one KV head of one sequence; entry b says where keys
+// and values of block b lie: a page of the pool, or MOA_GPU_FROM_CALL for the
+// tensors of the call.
+//
+// The grid of prefill and decode may be of any size: blocks take items (or
+// pages) in turn. Append has one block an item.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_ABI_GPU_ARGS_H
+#define MOA_ABI_GPU_ARGS_H
+
+#include "moa/abi/kernel_args.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// Most sequences of one prefill launch: kernel parameters hold their maps.
+#define MOA_GPU_PREFILL_ENTRIES 16
+
+/// Columns of one box of every tensor map, and of one panel of a tile in shared
+/// memory: 64 elements of 16 bits, the reach of the 128-byte swizzle.
+#define MOA_GPU_PANEL 64
+
+/// In a block table: the block lies in the call's own key and value tensors,
+/// its row 0 at row 64 * block - first position of the call. Rows outside the
+/// tensor read as zero.
+#define MOA_GPU_FROM_CALL (-1)
+
+/// A CUtensorMap: three dimensions {D, rows, heads or page halves}, box {64,
+/// 64, 1}, 128-byte swizzle, zero fill. In a map of the pool, half 2 * page has
+/// the keys of a page and 2 * page + 1 its values.
+typedef struct moa_gpu_tensor_map {
+  uint64_t opaque[16]; ///< 64-byte aligned where the device reads it.
+} moa_gpu_tensor_map;
+
+/// Maps of one sequence's tensors: {D, tokens, heads}.
+typedef struct moa_gpu_entry_maps {
+  moa_gpu_tensor_map q, k, v, out;
+} moa_gpu_entry_maps;
+
+typedef struct moa_gpu_prefill_maps {
+  moa_gpu_tensor_map pool;
+  moa_gpu_entry_maps entries[MOA_GPU_PREFILL_ENTRIES];
+} moa_gpu_prefill_maps;
+
+/// Tensors of one sequence for kernels that read by address. Strides count
+/// elements and are multiples of 8; addresses are multiples of 16 bytes.
+typedef struct moa_gpu_entry {
+  const void *q, *k, *v;
+  void *out;
+  int64_t q_row_stride, q_head_stride;
+  int64_t k_row_stride, k_head_stride;
+  int64_t v_row_stride, v_head_stride;
+  int64_t out_row_stride, out_head_stride;
+  int32_t tokens; ///< Rows of the tensors.
+  int32_t reserved;
+} moa_gpu_entry;
+
+typedef struct moa_gpu_prefill_entries {
+  moa_gpu_entry entries[MOA_GPU_PREFILL_ENTRIES];
+} moa_gpu_prefill_entries;
+
+/// A tile of query rows of one query head, over its whole window. Tiles lie at
+/// positions that are multiples of the kernel's rows; key tiles at multiples of
+/// its keys (both are launch facts of the image). A kernel visits, in this
+/// order: key tiles top, top - 1, ... (window_tiles of them), then sink_tiles -
+/// 1, ..., 0, then, if sink_block, the 64 keys behind those tiles.
+typedef struct moa_gpu_prefill_item {
+  int32_t entry;     ///< Which sequence of the launch.
+  int32_t head;      ///< Query head.
+  int32_t kv_head;   ///< Its KV head.
+  int32_t row;       ///< First row in the call's tensors; may be negative: the
+                     ///< rows before 0 are neither read nor written.
+  int32_t position;  ///< Absolute position of that row.
+  int32_t table;     ///< Element of `tables` where the KV head's table starts.
+                     ///< Readable for every block of the tiles above.
+  int32_t local;     ///< Keys in the window, the row's own included.
+  int32_t floor;     ///< No window starts before this position.
+  int32_t starts;    ///< Element of `starts` with row 0's window start, one a
+                     ///< row; or -1: max(position + 1 - local, floor).
+  int32_t start_max; ///< Largest window start of the item's rows.
+  int32_t top;       ///< Number of the highest key tile.
+  int32_t window_tiles; ///< At least 1.
+  int32_t sink_tiles;
+  int32_t sink_block; ///< 0 or 1.
+  int32_t reserved[2];
+} moa_gpu_prefill_item;
+
+/// One query row of every head of a group. Its pages form a line: sink_pages
+/// pages from block 0, then those from window_begin to the block of the last
+/// key. `lines` counts them, so a kernel can cut the line of all items in equal
+/// parts.
+typedef struct moa_gpu_decode_item {
+  const void *q; ///< Head 0; D dense.
+  void *out;
+  int64_t q_stride; ///< Elements between heads.
+  int64_t out_stride;
+  int32_t table;  ///< As in moa_gpu_prefill_item; no MOA_GPU_FROM_CALL in it.
+  int32_t length; ///< Keys: the row's position + 1.
+  int32_t sink_pages;
+  int32_t window_begin; ///< Block; at least sink_pages.
+  int32_t start_max;    ///< Largest of `starts`.
+  int32_t heads;        ///< Of the group.
+  int32_t reserved[2];
+  int32_t starts[MOA_MAX_GROUP]; ///< Window start of each head; those behind
+                                 ///< `heads` repeat the last.
+} moa_gpu_decode_item;
+
+/// Bytes of `partials` for a decode grid of `blocks` blocks: two parts of items
+/// a block, each [group rounded up to 8][D + 8] floats.
+static inline int64_t moa_gpu_partial_bytes(int64_t blocks, int64_t group,
+                                            int64_t head_dim) {
+  return blocks * 2 * ((group + 7) / 8 * 8) * (head_dim + 8) * 4;
+}
+
+/// Line page at which block `block` of `blocks` starts, of `pages` in all.
+static inline int64_t moa_gpu_decode_cut(int64_t block, int64_t blocks,
+                                         int64_t pages) {
+  return block * pages / blocks;
+}
+
+static_assert(sizeof(moa_gpu_tensor_map) == 128, "kernel ABI");
+static_assert(sizeof(moa_gpu_prefill_maps) == 8320, "kernel ABI");
+static_assert(sizeof(moa_gpu_entry) == 104, "kernel ABI");
+static_assert(sizeof(moa_gpu_prefill_item) == 64, "kernel ABI");
+static_assert(offsetof(moa_gpu_decode_item, table) == 32, "kernel ABI");
+static_assert(offsetof(moa_gpu_decode_item, starts) == 64, "kernel ABI");
+static_assert(sizeof(moa_gpu_decode_item) == 128, "kernel ABI");
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif // MOA_ABI_GPU_ARGS_H
