@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "moa/abi/artifact.h"
+#include "moa/abi/gpu_args.h"
 #include "moa/abi/kernel_args.h"
 #include "moa/runtime.h"
 
@@ -278,6 +279,10 @@ TEST(Abi, CAndCppAgreeOnLayouts) {
                             sizeof(moa_key_block),
                             sizeof(moa_work_item),
                             sizeof(moa_append_item),
+                            sizeof(moa_gpu_prefill_maps),
+                            sizeof(moa_gpu_prefill_entries),
+                            sizeof(moa_gpu_prefill_item),
+                            sizeof(moa_gpu_decode_item),
                             sizeof(moa_artifact_header),
                             sizeof(moa_artifact_layer),
                             sizeof(moa_artifact_kernel),
