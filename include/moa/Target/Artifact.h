@@ -25,14 +25,21 @@
 
 namespace moa {
 
-/// Machine code of one kernel for one target variant.
+/// Code of one kernel for one target variant.
 struct ArtifactImage {
   uint32_t target = MOA_TARGET_CPU_X86_64; ///< MOA_TARGET_*.
-  uint32_t features = 0;                   ///< MOA_CPU_* bits it needs.
-  std::string chip;                        ///< Name of the variant.
-  std::vector<uint8_t> code;
-  uint64_t entry = 0;        ///< Offset of the kernel in `code`.
-  uint64_t scratchBytes = 0; ///< Per thread.
+  /// CPU: MOA_CPU_* bits it needs. GPU: capability and MOA_GPU_ARCH_SPECIFIC.
+  uint32_t features = 0;
+  std::string chip;          ///< Name of the variant.
+  std::vector<uint8_t> code; ///< PTX ends with a zero byte.
+  uint64_t entry = 0;        ///< CPU: offset of the kernel in `code`.
+  std::string function;      ///< GPU: name of the kernel in `code`.
+  /// CPU: scratch per thread. GPU: dynamic shared memory of a block.
+  uint64_t scratchBytes = 0;
+  uint32_t threads = 0;   ///< GPU: threads of a block.
+  uint32_t rows = 0;      ///< GPU: query rows of an item, or 0.
+  uint32_t keys = 0;      ///< GPU: keys of a tile, or 0.
+  uint32_t registers = 0; ///< GPU: registers of a thread; 0 for PTX.
 };
 
 /// One kernel structure and its images, the preferred one first.

@@ -110,6 +110,70 @@ static llvm::Error checkLayerKernel(const ArtifactContents &c, size_t layer,
   return llvm::Error::success();
 }
 
+/// Facts of a CPU image; `where` names it.
+static llvm::Error checkCpuImage(const ArtifactImage &image,
+                                 llvm::StringRef where) {
+  if (image.entry >= image.code.size())
+    return refuse("{0}: expected an entry below its {1} bytes, got {2}", where,
+                  image.code.size(), image.entry);
+  if (!image.function.empty() || image.threads || image.rows || image.keys ||
+      image.registers)
+    return refuse("{0}: expected no GPU facts for a CPU, got function '{1}', "
+                  "{2} threads, {3} rows, {4} keys, {5} registers",
+                  where, image.function, image.threads, image.rows, image.keys,
+                  image.registers);
+  return llvm::Error::success();
+}
+
+/// Launch facts of a GPU image, as far as a reader checks them.
+static llvm::Error checkGpuImage(const ArtifactKernel &kernel,
+                                 const ArtifactImage &image,
+                                 llvm::StringRef where) {
+  if (image.code.empty() || image.function.empty() || image.entry)
+    return refuse("{0}: expected code, the name of a function and no entry, "
+                  "got {1} bytes, '{2}' and {3}",
+                  where, image.code.size(), image.function, image.entry);
+  if (image.target == MOA_TARGET_CUDA_PTX && image.code.back() != 0)
+    return refuse("{0}: expected PTX to end with a zero byte, got {1}", where,
+                  image.code.back());
+  if ((image.features & MOA_GPU_CAPABILITY_MASK) < 80)
+    return refuse("{0}: expected a compute capability of at least 80, got {1}",
+                  where, image.features & MOA_GPU_CAPABILITY_MASK);
+  if (!image.threads || image.threads > 1024 || image.threads % 32)
+    return refuse("{0}: expected a multiple of 32 up to 1024 as threads, got "
+                  "{1}",
+                  where, image.threads);
+  if (image.scratchBytes > MOA_GPU_MAX_SHARED_BYTES)
+    return refuse("{0}: expected at most {1} bytes of shared memory, got {2}",
+                  where, MOA_GPU_MAX_SHARED_BYTES, image.scratchBytes);
+  if (image.registers > 255)
+    return refuse("{0}: expected at most 255 registers, got {1}", where,
+                  image.registers);
+  for (uint32_t side : {image.rows, image.keys})
+    if (side > MOA_GPU_MAX_TILE ||
+        (kernel.kind == MOA_KERNEL_PREFILL && (!side || side % 16)))
+      return refuse("{0}: expected tiles of at most {1}, in prefill multiples "
+                    "of 16, got {2} rows and {3} keys",
+                    where, MOA_GPU_MAX_TILE, image.rows, image.keys);
+  return llvm::Error::success();
+}
+
+static llvm::Error checkImages(const ArtifactContents &c, size_t index) {
+  const ArtifactKernel &kernel = c.kernels[index];
+  for (auto [i, image] : llvm::enumerate(kernel.images)) {
+    std::string where = llvm::formatv("kernel {0} ('{1}') image {2} ('{3}')",
+                                      index, kernel.name, i, image.chip);
+    if (image.target > MOA_TARGET_CUDA_PTX)
+      return refuse("{0}: expected target 0 to {1}, got {2}", where,
+                    int(MOA_TARGET_CUDA_PTX), image.target);
+    if (llvm::Error error = image.target == MOA_TARGET_CPU_X86_64
+                                ? checkCpuImage(image, where)
+                                : checkGpuImage(kernel, image, where))
+      return error;
+  }
+  return llvm::Error::success();
+}
+
 static llvm::Error checkKernels(const ArtifactContents &c) {
   for (auto [i, kernel] : llvm::enumerate(c.kernels)) {
     if (kernel.images.empty())
@@ -120,12 +184,8 @@ static llvm::Error checkKernels(const ArtifactContents &c) {
                     "as the model has, got {4} and {5}",
                     i, kernel.name, c.headDim, c.dtype, kernel.headDim,
                     kernel.dtype);
-    for (auto [j, image] : llvm::enumerate(kernel.images))
-      if (image.entry >= image.code.size())
-        return refuse("kernel {0} ('{1}') image {2} ('{3}'): expected an entry "
-                      "below its {4} bytes, got {5}",
-                      i, kernel.name, j, image.chip, image.code.size(),
-                      image.entry);
+    if (llvm::Error error = checkImages(c, i))
+      return error;
   }
   return llvm::Error::success();
 }
@@ -198,8 +258,14 @@ moa::writeArtifact(const ArtifactContents &contents) {
       entry.chip = strings.offsetOf(image.chip);
       entry.offset = placeCode(code, placed, image.code);
       entry.size = image.code.size();
-      entry.entry = image.entry;
+      entry.entry = image.target == MOA_TARGET_CPU_X86_64
+                        ? image.entry
+                        : strings.offsetOf(image.function);
       entry.scratch_bytes = image.scratchBytes;
+      entry.threads = image.threads;
+      entry.rows = image.rows;
+      entry.keys = image.keys;
+      entry.registers = image.registers;
       images.push_back(entry);
     }
   }

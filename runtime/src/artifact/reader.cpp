@@ -53,9 +53,11 @@ private:
   Status checkSections();
   Status readRules();
   Status readKernels();
-  Status readImage(uint32_t index, ImageRecord &image);
+  Status readImage(uint32_t index, uint32_t kind, ImageRecord &image);
+  Status readCpuFacts(uint32_t index, const ImageRecord &image);
+  Status readGpuFacts(uint32_t index, uint32_t kind, ImageRecord &image);
   Status readLayers();
-  Status readString(uint32_t offset, const char *what, uint32_t index,
+  Status readString(uint64_t offset, const char *what, uint32_t index,
                     std::string &text);
 
   template <typename T>
@@ -157,7 +159,7 @@ Status Reader::checkSections() {
   return ok();
 }
 
-Status Reader::readString(uint32_t offset, const char *what, uint32_t index,
+Status Reader::readString(uint64_t offset, const char *what, uint32_t index,
                           std::string &text) {
   const moa_artifact_section &strings = header.strings;
   if (offset >= strings.size)
@@ -198,7 +200,60 @@ Status Reader::readRules() {
   return ok();
 }
 
-Status Reader::readImage(uint32_t index, ImageRecord &image) {
+Status Reader::readCpuFacts(uint32_t index, const ImageRecord &image) {
+  const moa_artifact_image &facts = image.facts;
+  if (facts.entry >= facts.size)
+    return corrupt("image ", index, ": entry ", facts.entry, " outside its ",
+                   facts.size, " bytes");
+  if (facts.scratch_bytes > (uint64_t(1) << 30))
+    return corrupt("image ", index, ": scratch of ", facts.scratch_bytes,
+                   " bytes, expected at most ", uint64_t(1) << 30);
+  if (facts.threads || facts.rows || facts.keys || facts.registers)
+    return corrupt("image ", index, ": expected no GPU facts for a CPU, found ",
+                   facts.threads, " threads, ", facts.rows, " rows, ",
+                   facts.keys, " keys, ", facts.registers, " registers");
+  return ok();
+}
+
+Status Reader::readGpuFacts(uint32_t index, uint32_t kind, ImageRecord &image) {
+  const moa_artifact_image &facts = image.facts;
+  uint32_t capability = facts.features & MOA_GPU_CAPABILITY_MASK;
+  if (facts.features & ~(MOA_GPU_CAPABILITY_MASK | MOA_GPU_ARCH_SPECIFIC) ||
+      capability < 80 || capability > 999)
+    return corrupt("image ", index, ": features ", facts.features,
+                   ", expected a compute capability of 80 to 999");
+  if (facts.threads == 0 || facts.threads > 1024 || facts.threads % 32)
+    return corrupt("image ", index, ": ", facts.threads,
+                   " threads, expected a multiple of 32 up to 1024");
+  if (facts.scratch_bytes > MOA_GPU_MAX_SHARED_BYTES)
+    return corrupt("image ", index, ": shared memory of ", facts.scratch_bytes,
+                   " bytes, expected at most ", MOA_GPU_MAX_SHARED_BYTES);
+  if (facts.registers > 255)
+    return corrupt("image ", index, ": ", facts.registers,
+                   " registers, expected at most 255");
+  const struct {
+    uint32_t value;
+    const char *name;
+  } sides[] = {{facts.rows, "rows"}, {facts.keys, "keys"}};
+  for (const auto &side : sides)
+    if (side.value > MOA_GPU_MAX_TILE ||
+        (kind == MOA_KERNEL_PREFILL && (side.value == 0 || side.value % 16)))
+      return corrupt("image ", index, ": tile of ", side.value, " ", side.name,
+                     ", expected ",
+                     kind == MOA_KERNEL_PREFILL ? "a multiple of 16 "
+                                                : "a number ",
+                     "up to ", MOA_GPU_MAX_TILE);
+  if (facts.target == MOA_TARGET_CUDA_PTX && image.code[facts.size - 1] != 0)
+    return corrupt("image ", index, ": PTX of ", facts.size,
+                   " bytes does not end with a zero byte");
+  MOA_RT_TRY(
+      readString(facts.entry, "function of image", index, image.function));
+  if (image.function.empty())
+    return corrupt("image ", index, ": the function's name is empty");
+  return ok();
+}
+
+Status Reader::readImage(uint32_t index, uint32_t kind, ImageRecord &image) {
   image.facts = record<moa_artifact_image>(header.images, index);
   const moa_artifact_image &facts = image.facts;
   if (facts.offset % MOA_ARTIFACT_ALIGN || facts.offset > header.code.size ||
@@ -206,13 +261,13 @@ Status Reader::readImage(uint32_t index, ImageRecord &image) {
     return corrupt("image ", index, " at ", facts.offset, " with ", facts.size,
                    " bytes does not lie in the code of ", header.code.size,
                    " bytes");
-  if (facts.entry >= facts.size)
-    return corrupt("image ", index, ": entry ", facts.entry, " outside its ",
-                   facts.size, " bytes");
-  if (facts.scratch_bytes > (uint64_t(1) << 30))
-    return corrupt("image ", index, ": scratch of ", facts.scratch_bytes,
-                   " bytes, expected at most ", uint64_t(1) << 30);
   image.code = bytes + header.code.offset + facts.offset;
+  if (facts.target > MOA_TARGET_CUDA_PTX)
+    return corrupt("image ", index, ": target ", facts.target,
+                   ", expected 0 to ", MOA_TARGET_CUDA_PTX);
+  MOA_RT_TRY(facts.target == MOA_TARGET_CPU_X86_64
+                 ? readCpuFacts(index, image)
+                 : readGpuFacts(index, kind, image));
   return readString(facts.chip, "image", index, image.chip);
 }
 
@@ -239,7 +294,7 @@ Status Reader::readKernels() {
                      images);
     for (uint32_t j = 0; j < facts.images; ++j) {
       ImageRecord image;
-      MOA_RT_TRY(readImage(facts.first_image + j, image));
+      MOA_RT_TRY(readImage(facts.first_image + j, facts.kind, image));
       kernel.images.push_back(std::move(image));
     }
     out.kernels.push_back(std::move(kernel));

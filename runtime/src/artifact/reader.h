@@ -25,6 +25,7 @@ namespace moa::rt {
 struct ImageRecord {
   moa_artifact_image facts;
   std::string chip;
+  std::string function; ///< GPU: the kernel's name in the image.
   const uint8_t *code;
 };
 

@@ -42,7 +42,26 @@ public:
                {8, MOA_KERNEL_DECODE, MOA_DTYPE_F32, 64, 2, 1, 1, 0},
                {15, MOA_KERNEL_APPEND, MOA_DTYPE_F32, 64, 1, 2, 1, 0}};
     for (uint64_t i = 0; i < 3; ++i)
-      images.push_back({MOA_TARGET_CPU_X86_64, 0, 22, 0, i * 64, 1, 0, 256});
+      images.push_back(
+          {MOA_TARGET_CPU_X86_64, 0, 22, 0, i * 64, 1, 0, 256, 0, 0, 0, 0});
+  }
+
+  /// Gives each kernel, behind its CPU image, a cubin and PTX for sm_90a: image
+  /// 3 * kernel + 1 and the one behind it.
+  Builder &addGpuImages() {
+    const std::vector<moa_artifact_image> cpu = std::move(images);
+    images.clear();
+    for (uint32_t i = 0; i < 3; ++i) {
+      const uint32_t features = 90 | MOA_GPU_ARCH_SPECIFIC;
+      images.push_back(cpu[i]);
+      images.push_back({MOA_TARGET_CUDA_CUBIN, features, 26, 384, 0, 64,
+                        kernels[i].name, 200000, 128, 176, 168, 0});
+      images.push_back({MOA_TARGET_CUDA_PTX, features, 26, 384, 192, 5,
+                        kernels[i].name, 200000, 128, 176, 0, 0});
+      kernels[i].first_image = 3 * i;
+      kernels[i].images = 3;
+    }
+    return *this;
   }
 
   Bytes build() {
@@ -53,6 +72,7 @@ public:
     add(header.images, images.data(), images.size() * sizeof(images[0]));
     add(header.strings, strings.data(), strings.size());
     Bytes code(3 * 64, 0xC3); // ret
+    code.insert(code.end(), ptx.begin(), ptx.end());
     add(header.code, code.data(), code.size());
     header.magic = MOA_ARTIFACT_MAGIC;
     header.version = MOA_ARTIFACT_VERSION;
@@ -83,7 +103,9 @@ public:
   std::vector<moa_artifact_layer> layers;
   std::vector<moa_artifact_kernel> kernels;
   std::vector<moa_artifact_image> images;
-  std::string strings = std::string("prefill\0decode\0append\0any\0", 26);
+  std::string strings =
+      std::string("prefill\0decode\0append\0any\0sm_90a\0", 33);
+  std::string ptx = std::string("text\0", 5);
   /// Last change to the header, before it is sealed.
   std::function<void(moa_artifact_header &)> change;
 
@@ -200,18 +222,22 @@ TEST_F(ReaderTest, RecordsAreChecked) {
       {"kernel 1: kind", [](Builder &b) { b.kernels[1].group = 4; }},
       {"kernel 2: kind", [](Builder &b) { b.kernels[2].kind = 3; }},
       {"kernel 0: kind", [](Builder &b) { b.kernels[0].dtype = 1; }},
-      {"kernel 0: name", [](Builder &b) { b.kernels[0].name = 26; }},
-      {"has no end", [](Builder &b) { b.strings.back() = 'x'; }},
+      {"kernel 0: name", [](Builder &b) { b.kernels[0].name = 33; }},
+      {"has no end", [](Builder &b) { b.strings.resize(25); }},
       {"kernel 1: images", [](Builder &b) { b.kernels[1].images = 3; }},
       {"kernel 1: images",
        [](Builder &b) { b.kernels[1].first_image = UINT32_MAX; }},
-      {"image 0 at", [](Builder &b) { b.images[0].offset = 192; }},
+      {"image 0 at", [](Builder &b) { b.images[0].offset = 256; }},
       {"image 0 at", [](Builder &b) { b.images[0].offset = 1; }},
       {"image 1 at", [](Builder &b) { b.images[1].size = UINT64_MAX; }},
       {"image 1 at", [](Builder &b) { b.images[1].size = 0; }},
       {"image 2: entry", [](Builder &b) { b.images[2].entry = 1; }},
       {"image 2: scratch",
        [](Builder &b) { b.images[2].scratch_bytes = 1ull << 40; }},
+      {"image 0: target 3", [](Builder &b) { b.images[0].target = 3; }},
+      {"image 1: expected no GPU facts",
+       [](Builder &b) { b.images[1].threads = 32; }},
+      {"0 threads, 0 rows, 64 keys", [](Builder &b) { b.images[1].keys = 64; }},
       {"layer 0: prefill", [](Builder &b) { b.layers[0].prefill = 1; }},
       {"layer 1: append", [](Builder &b) { b.layers[1].append = 77; }},
   };
@@ -220,6 +246,75 @@ TEST_F(ReaderTest, RecordsAreChecked) {
     c.change(builder);
     refused(builder.build(), MOA_CORRUPT, c.text);
   }
+}
+
+TEST_F(ReaderTest, GpuImagesAreIgnoredOnTheCpu) {
+  moa::Module module;
+  Bytes bytes = Builder().addGpuImages().build();
+  moa::Status status = module.load(
+      context, static_cast<const void *>(bytes.data()), bytes.size());
+  ASSERT_TRUE(status) << status.message();
+  moa_module_info info = {};
+  ASSERT_TRUE(module.info(info));
+  EXPECT_STREQ(info.chip, "any");
+}
+
+TEST_F(ReaderTest, GpuRecordsAreChecked) {
+  struct Case {
+    const char *text;
+    std::function<void(Builder &)> change;
+  };
+  const Case cases[] = {
+      {"image 1: 0 threads", [](Builder &b) { b.images[1].threads = 0; }},
+      {"image 2: 48 threads", [](Builder &b) { b.images[2].threads = 48; }},
+      {"1056 threads", [](Builder &b) { b.images[1].threads = 1056; }},
+      {"shared memory of 232449 bytes, expected at most 232448",
+       [](Builder &b) { b.images[4].scratch_bytes = 232449; }},
+      {"image 1: 256 registers",
+       [](Builder &b) { b.images[1].registers = 256; }},
+      {"image 1: tile of 0 rows", [](Builder &b) { b.images[1].rows = 0; }},
+      {"image 2: tile of 72 keys, expected a multiple of 16 up to 1024",
+       [](Builder &b) { b.images[2].keys = 72; }},
+      {"image 4: tile of 1025 keys",
+       [](Builder &b) { b.images[4].keys = 1025; }},
+      {"image 1: features 79", [](Builder &b) { b.images[1].features = 79; }},
+      {"image 1: features",
+       [](Builder &b) { b.images[1].features |= 1u << 17; }},
+      {"function of image 1: name at 33 outside",
+       [](Builder &b) { b.images[1].entry = 33; }},
+      {"function of image 1: name at 4294967296 outside",
+       [](Builder &b) { b.images[1].entry = 1ull << 32; }},
+      {"image 1: the function's name is empty",
+       [](Builder &b) { b.images[1].entry = 7; }},
+      {"image 2: PTX of 5 bytes does not end",
+       [](Builder &b) { b.ptx.back() = '\n'; }},
+  };
+  for (const Case &c : cases) {
+    Builder builder;
+    c.change(builder.addGpuImages());
+    refused(builder.build(), MOA_CORRUPT, c.text);
+  }
+}
+
+TEST(ImageTarget, CapabilitiesThatRunIt) {
+  const uint32_t cubin = MOA_TARGET_CUDA_CUBIN, ptx = MOA_TARGET_CUDA_PTX;
+  const uint32_t special = 90 | MOA_GPU_ARCH_SPECIFIC;
+  // A cubin: its major capability, from the minor one on.
+  EXPECT_TRUE(moa_gpu_image_runs(cubin, 80, 80));
+  EXPECT_TRUE(moa_gpu_image_runs(cubin, 80, 86));
+  EXPECT_FALSE(moa_gpu_image_runs(cubin, 86, 80));
+  EXPECT_FALSE(moa_gpu_image_runs(cubin, 80, 90));
+  // PTX: anything from its capability on.
+  EXPECT_TRUE(moa_gpu_image_runs(ptx, 80, 80));
+  EXPECT_TRUE(moa_gpu_image_runs(ptx, 80, 120));
+  EXPECT_FALSE(moa_gpu_image_runs(ptx, 80, 75));
+  // Architecture-specific: that capability alone.
+  for (uint32_t target : {cubin, ptx}) {
+    EXPECT_TRUE(moa_gpu_image_runs(target, special, 90));
+    EXPECT_FALSE(moa_gpu_image_runs(target, special, 80));
+    EXPECT_FALSE(moa_gpu_image_runs(target, special, 100));
+  }
+  EXPECT_FALSE(moa_gpu_image_runs(MOA_TARGET_CPU_X86_64, 7, 90));
 }
 
 TEST_F(ReaderTest, ImageForAnotherMachineIsNamed) {
@@ -239,7 +334,7 @@ TEST_F(ReaderTest, EveryTruncationIsRefused) {
 }
 
 TEST_F(ReaderTest, EveryFlippedBitIsRefused) {
-  Bytes whole = Builder().build();
+  Bytes whole = Builder().addGpuImages().build();
   for (size_t bit = 0; bit < whole.size() * 8; ++bit) {
     Bytes damaged = whole;
     damaged[bit / 8] ^= uint8_t(1u << (bit % 8));
@@ -249,7 +344,7 @@ TEST_F(ReaderTest, EveryFlippedBitIsRefused) {
 
 TEST_F(ReaderTest, RandomBytesBehindARightChecksumNeverCrash) {
   std::mt19937 random(1);
-  Bytes whole = Builder().build();
+  Bytes whole = Builder().addGpuImages().build();
   int loaded = 0;
   for (int round = 0; round < 20000; ++round) {
     Bytes damaged = whole;

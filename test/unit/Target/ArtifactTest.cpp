@@ -63,6 +63,24 @@ ArtifactContents sample() {
   return c;
 }
 
+/// The same with a cubin as third image.
+ArtifactContents gpuSample() {
+  ArtifactContents c = sample();
+  ArtifactImage gpu;
+  gpu.target = MOA_TARGET_CUDA_CUBIN;
+  gpu.features = 90 | MOA_GPU_ARCH_SPECIFIC;
+  gpu.chip = "sm_90a";
+  gpu.code = {6, 7, 8, 0};
+  gpu.function = "prefill";
+  gpu.scratchBytes = 200000;
+  gpu.threads = 384;
+  gpu.rows = 128;
+  gpu.keys = 176;
+  gpu.registers = 168;
+  c.kernels[0].images.push_back(gpu);
+  return c;
+}
+
 std::vector<uint8_t> bytesOf(const ArtifactContents &contents) {
   llvm::Expected<std::vector<uint8_t>> bytes = writeArtifact(contents);
   if (!bytes) {
@@ -119,6 +137,64 @@ TEST(Artifact, Layout) {
   EXPECT_EQ(second.offset, 64u);
   EXPECT_EQ(second.size, 2u);
   EXPECT_EQ(file[header.code.offset + second.offset + 1], 5);
+}
+
+TEST(Artifact, GpuImage) {
+  std::vector<uint8_t> file = bytesOf(gpuSample());
+  auto header = recordAt<moa_artifact_header>(file, 0);
+  auto image = recordAt<moa_artifact_image>(
+      file, header.images.offset + 2 * sizeof(moa_artifact_image));
+  const char *strings =
+      reinterpret_cast<const char *>(file.data()) + header.strings.offset;
+  EXPECT_EQ(image.target, uint32_t(MOA_TARGET_CUDA_CUBIN));
+  EXPECT_EQ(image.features, 90 | MOA_GPU_ARCH_SPECIFIC);
+  EXPECT_STREQ(strings + image.chip, "sm_90a");
+  EXPECT_STREQ(strings + image.entry, "prefill");
+  EXPECT_EQ(image.scratch_bytes, 200000u);
+  EXPECT_EQ(image.threads, 384u);
+  EXPECT_EQ(image.rows, 128u);
+  EXPECT_EQ(image.keys, 176u);
+  EXPECT_EQ(image.registers, 168u);
+  EXPECT_EQ(file[header.code.offset + image.offset], 6);
+}
+
+TEST(Artifact, GpuRefusals) {
+  struct Case {
+    const char *text;
+    void (*change)(ArtifactImage &);
+  };
+  const Case cases[] = {
+      {"expected target 0 to 2, got 3", [](auto &i) { i.target = 3; }},
+      {"got 0 bytes, 'prefill' and 0", [](auto &i) { i.code.clear(); }},
+      {"got 4 bytes, '' and 0", [](auto &i) { i.function.clear(); }},
+      {"got 4 bytes, 'prefill' and 1", [](auto &i) { i.entry = 1; }},
+      {"expected PTX to end with a zero byte, got 1",
+       [](auto &i) {
+         i.target = MOA_TARGET_CUDA_PTX;
+         i.code.back() = 1;
+       }},
+      {"capability of at least 80, got 75", [](auto &i) { i.features = 75; }},
+      {"as threads, got 0", [](auto &i) { i.threads = 0; }},
+      {"as threads, got 1056", [](auto &i) { i.threads = 1056; }},
+      {"at most 232448 bytes of shared memory, got 232449",
+       [](auto &i) { i.scratchBytes = 232449; }},
+      {"at most 255 registers, got 256", [](auto &i) { i.registers = 256; }},
+      {"got 0 rows and 176 keys", [](auto &i) { i.rows = 0; }},
+      {"got 128 rows and 72 keys", [](auto &i) { i.keys = 72; }},
+      {"got 1040 rows", [](auto &i) { i.rows = 1040; }},
+      {"no GPU facts for a CPU, got function 'prefill'",
+       [](auto &i) { i.target = MOA_TARGET_CPU_X86_64; }},
+  };
+  for (const Case &c : cases) {
+    ArtifactContents contents = gpuSample();
+    c.change(contents.kernels[0].images[2]);
+    std::string refusal = refusalOf(contents);
+    EXPECT_NE(refusal.find("kernel 0 ('prefill_d64_f32') image 2 ('sm_90a')"),
+              std::string::npos)
+        << refusal;
+    EXPECT_NE(refusal.find(c.text), std::string::npos)
+        << refusal << " does not say: " << c.text;
+  }
 }
 
 TEST(Artifact, EqualImagesLieOnce) {

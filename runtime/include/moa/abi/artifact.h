@@ -17,7 +17,8 @@
 //     in decreasing order of preference for each kernel.
 //  6. STRINGS: NUL-terminated UTF-8, referred to by offset in this section.
 //  7. CODE: the images' bytes. A CPU image is position-independent machine code
-//     with its constants, free of relocations: mapping it is loading it.
+//     with its constants, free of relocations: mapping it is loading it. A
+//     CUDA image is what a driver loads: a cubin, or PTX text with its NUL.
 //
 // A reader checks each field before it uses it and names index, found and
 // expected values when it refuses. Bytes it does not know (reserved) are zero.
@@ -93,7 +94,11 @@ typedef struct moa_artifact_kernel {
 } moa_artifact_kernel;
 
 /// Targets an image can be for.
-enum { MOA_TARGET_CPU_X86_64 = 0 };
+enum {
+  MOA_TARGET_CPU_X86_64 = 0,
+  MOA_TARGET_CUDA_CUBIN = 1, ///< Machine code of one GPU family.
+  MOA_TARGET_CUDA_PTX = 2    ///< Text that the driver compiles at load.
+};
 
 /// CPU features an image needs: bits of moa_artifact_image.features.
 enum {
@@ -104,16 +109,52 @@ enum {
   MOA_CPU_AVX512_BF16 = 1u << 2
 };
 
+/// GPU capability an image needs: moa_artifact_image.features holds 10 * major
+/// + minor in these bits (90 for compute capability 9.0).
+#define MOA_GPU_CAPABILITY_MASK 0xFFFFu
+
+/// In features: compiled for an architecture-specific chip ("sm_90a"). It runs
+/// on exactly that capability, be it cubin or PTX.
+#define MOA_GPU_ARCH_SPECIFIC (1u << 16)
+
+/// Most shared memory, static and dynamic, that any GPU we compile for gives a
+/// block: 227 KiB of sm_90.
+#define MOA_GPU_MAX_SHARED_BYTES 232448
+
+/// Most query rows or keys of one tile.
+#define MOA_GPU_MAX_TILE 1024
+
 typedef struct moa_artifact_image {
   uint32_t target;   ///< MOA_TARGET_*.
-  uint32_t features; ///< All of these must be present on the machine.
-  uint32_t chip;     ///< Name, offset in STRINGS ("x86-64-v4").
+  uint32_t features; ///< CPU: MOA_CPU_* bits, all of which must be present.
+                     ///< GPU: capability, see moa_gpu_image_runs.
+  uint32_t chip;     ///< Name, offset in STRINGS ("x86-64-v4", "sm_90a").
+  uint32_t threads;  ///< GPU: threads of a block. CPU: 0.
+  uint64_t offset;   ///< In CODE; multiple of 64.
+  uint64_t size;     ///< Bytes.
+  uint64_t entry;    ///< CPU: offset of the kernel's entry in the image.
+                     ///< GPU: offset in STRINGS of the function's name.
+  uint64_t scratch_bytes; ///< CPU: scratch the kernel needs per thread.
+                          ///< GPU: dynamic shared memory of a block.
+  uint32_t rows;          ///< GPU prefill: query rows of an item, a multiple of
+                          ///< 16; decode: likewise, or 0. CPU: 0.
+  uint32_t keys;          ///< GPU: keys of a tile, as for rows. CPU: 0.
+  uint32_t registers;     ///< GPU: registers of a thread; PTX and CPU: 0.
   uint32_t reserved;
-  uint64_t offset;        ///< In CODE; multiple of 64.
-  uint64_t size;          ///< Bytes.
-  uint64_t entry;         ///< Offset of the kernel's entry inside the image.
-  uint64_t scratch_bytes; ///< Scratch the kernel needs per thread.
 } moa_artifact_image;
+
+/// Whether a GPU of this capability (10 * major + minor) runs an image of this
+/// target and these features. A cubin runs on its own major capability from its
+/// minor one on, PTX on anything from its capability on.
+static inline int moa_gpu_image_runs(uint32_t target, uint32_t features,
+                                     uint32_t capability) {
+  uint32_t needs = features & MOA_GPU_CAPABILITY_MASK;
+  if (features & MOA_GPU_ARCH_SPECIFIC)
+    return capability == needs;
+  if (target == MOA_TARGET_CUDA_CUBIN)
+    return capability / 10 == needs / 10 && capability >= needs;
+  return target == MOA_TARGET_CUDA_PTX && capability >= needs;
+}
 
 static_assert(sizeof(moa_span_rule) == 32, "artifact format");
 static_assert(offsetof(moa_artifact_header, checksum) == 16, "artifact format");
@@ -122,7 +163,8 @@ static_assert(offsetof(moa_artifact_header, rules) == 96, "artifact format");
 static_assert(sizeof(moa_artifact_header) == 192, "artifact format");
 static_assert(sizeof(moa_artifact_layer) == 16, "artifact format");
 static_assert(sizeof(moa_artifact_kernel) == 32, "artifact format");
-static_assert(sizeof(moa_artifact_image) == 48, "artifact format");
+static_assert(offsetof(moa_artifact_image, rows) == 48, "artifact format");
+static_assert(sizeof(moa_artifact_image) == 64, "artifact format");
 
 /// FNV-1a over the 64-bit little-endian words of a file, the last one
 /// zero-padded, the header's checksum field taken as zero. Guards against

@@ -21,8 +21,8 @@
 /// File format of `.moa` artifacts. Raise it whenever a struct of artifact.h
 /// changes layout or meaning. A runtime loads exactly the versions from
 /// MOA_ARTIFACT_VERSION_MIN to MOA_ARTIFACT_VERSION.
-#define MOA_ARTIFACT_VERSION 1
-#define MOA_ARTIFACT_VERSION_MIN 1
+#define MOA_ARTIFACT_VERSION 2
+#define MOA_ARTIFACT_VERSION_MIN 2
 
 /// Layout of the structs in kernel_args.h, recorded for every kernel image.
 /// Raise it whenever a field there moves: old images are then refused.

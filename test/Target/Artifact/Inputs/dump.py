@@ -48,7 +48,12 @@ for index, layer in enumerate(records("layers", "4I")):
 for index, (name, kind, dtype, dim, group, first, count, _) in enumerate(records("kernels", "8I")):
     facts = f"kind {kind} dtype {dtype} head_dim {dim} group {group}"
     print(f"kernel {index} {string(name)} {facts} images {first}+{count}")
-for index, image in enumerate(records("images", "4I4Q")):
-    target, features, chip, _, offset, size, entry, _ = image
-    inside = offset % 64 == 0 and offset + size <= sections["code"][1] and entry < size
-    print(f"image {index} target {target} features {features} {string(chip)} inside {inside}")
+for index, image in enumerate(records("images", "4I4Q4I")):
+    target, features, chip, threads, offset, size, entry, scratch, rows, keys, registers, _ = image
+    inside = offset % 64 == 0 and offset + size <= sections["code"][1]
+    line = f"image {index} target {target} features {features:#x} {string(chip)}"
+    if target == 0:
+        print(f"{line} inside {inside and entry < size}")
+    else:
+        launch = f"threads {threads} shared {scratch} rows {rows} keys {keys}"
+        print(f"{line} inside {inside} function {string(entry)} {launch} registers {registers}")
