@@ -21,14 +21,15 @@ endif()
 
 set(LLVM_LINK_LLVM_DYLIB OFF)
 llvm_map_components_to_libnames(MOA_LLVM_LIBRARIES
-  Analysis BinaryFormat Core MC Object Option Passes Support Target
+  Analysis BinaryFormat Core MC NVPTX Object Option Passes Support Target
   TargetParser TransformUtils X86)
 target_link_libraries(MoaLLVM INTERFACE ${MOA_LLVM_LIBRARIES})
 target_link_libraries(MoaMLIR INTERFACE
   MLIRArithDialect MLIRArithToLLVM MLIRBuiltinToLLVMIRTranslation
   MLIRBytecodeOpInterface MLIRControlFlowDialect MLIRControlFlowToLLVM
   MLIRFuncDialect MLIRFuncToLLVM MLIRIR MLIRLLVMDialect
-  MLIRLLVMToLLVMIRTranslation MLIRMathDialect MLIRParser MLIRPass
+  MLIRLLVMToLLVMIRTranslation MLIRMathDialect MLIRNVVMDialect
+  MLIRNVVMToLLVM MLIRNVVMToLLVMIRTranslation MLIRParser MLIRPass
   MLIRReconcileUnrealizedCasts MLIRSCFDialect MLIRSCFToControlFlow
   MLIRTargetLLVMIRExport MLIRTransforms MLIRVectorDialect
   MLIRVectorToLLVMPass)

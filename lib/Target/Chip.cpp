@@ -5,8 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The table behind Chip.h. The features of x86-64-v3 and v4 are those of the
-// System V ABI's micro-architecture levels.
+// The tables behind Chip.h. The features of x86-64-v3 and v4 are those of the
+// System V ABI's micro-architecture levels. Shared memory is what every chip of
+// a family grants one block: 227 KiB on Hopper, 99 KiB on sm_86 and sm_89.
 //
 //===----------------------------------------------------------------------===//
 
@@ -30,6 +31,27 @@ llvm::ArrayRef<CpuChip> moa::cpuChips() { return kCpuChips; }
 
 const CpuChip *moa::findCpuChip(llvm::StringRef name) {
   for (const CpuChip &chip : kCpuChips)
+    if (chip.name == name)
+      return &chip;
+  return nullptr;
+}
+
+static const GpuChip kGpuChips[] = {
+    {"sm_90a", 90, /*archSpecific=*/true, "+ptx86", 227 * 1024, 255},
+    {"sm_80", 80, /*archSpecific=*/false, "+ptx80", 99 * 1024, 255},
+};
+
+static_assert(MOA_GPU_MAX_SHARED_BYTES == 227 * 1024,
+              "the largest of the table is what a reader accepts");
+
+uint32_t GpuChip::features() const {
+  return capability | (archSpecific ? MOA_GPU_ARCH_SPECIFIC : 0);
+}
+
+llvm::ArrayRef<GpuChip> moa::gpuChips() { return kGpuChips; }
+
+const GpuChip *moa::findGpuChip(llvm::StringRef name) {
+  for (const GpuChip &chip : kGpuChips)
     if (chip.name == name)
       return &chip;
   return nullptr;

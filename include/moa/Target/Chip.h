@@ -43,6 +43,33 @@ llvm::ArrayRef<CpuChip> cpuChips();
 /// The variant of that name, or null.
 const CpuChip *findCpuChip(llvm::StringRef name);
 
+/// One GPU chip that kernels are compiled for, the least of its family: code
+/// for it runs on every chip of the family.
+struct GpuChip {
+  /// Name on command lines, in artifacts, and as LLVM and ptxas spell it:
+  /// "sm_90a".
+  llvm::StringRef name;
+  /// 10 * major + minor of the compute capability.
+  uint32_t capability;
+  /// Whether code for it runs on exactly that capability.
+  bool archSpecific;
+  /// PTX version that the kernels need, as LLVM spells the feature.
+  llvm::StringRef ptxFeature;
+  /// Most shared memory a block may have, static and dynamic, bytes.
+  int64_t maxSharedBytes;
+  /// Most registers a thread may have.
+  int64_t maxRegisters;
+
+  /// What the artifact stores as moa_artifact_image.features.
+  uint32_t features() const;
+};
+
+/// All GPU chips, the preferred one first.
+llvm::ArrayRef<GpuChip> gpuChips();
+
+/// The chip of that name, or null.
+const GpuChip *findGpuChip(llvm::StringRef name);
+
 } // namespace moa
 
 #endif // MOA_TARGET_CHIP_H
