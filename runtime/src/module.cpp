@@ -116,7 +116,13 @@ Status Module::mapKernels(const Artifact &artifact, uint32_t cpuFeatures,
   for (const moa_artifact_layer &layer : artifact.layers)
     layers.push_back({kernelAt(layer.prefill), kernelAt(layer.decode),
                       kernelAt(layer.append)});
-  chip = chosen.empty() ? "" : chosen.front()->chip;
+  // Not every kernel has an image for the most demanding variant.
+  uint32_t most = 0;
+  for (const ImageRecord *image : chosen)
+    if (chip.empty() || image->facts.features > most) {
+      most = image->facts.features;
+      chip = image->chip;
+    }
   return ok();
 }
 

@@ -110,7 +110,8 @@ typedef struct moa_module_info {
   uint32_t kernels;
   int64_t max_length;
   uint8_t plan_id[32];
-  const char *chip; ///< Variant chosen on this machine; lives as the module.
+  /// Most demanding variant chosen on this machine; lives as the module.
+  const char *chip;
 } moa_module_info;
 
 /// Loads an artifact from a file. Caller owns `*out`. Since: 1.0

@@ -43,6 +43,15 @@ std::string identifier(std::string text) {
   return text;
 }
 
+/// The scenario as a chip runs it: a chip for bf16 differs in bf16 alone.
+Scenario adapted(Scenario scenario, const Chip &chip) {
+  if (chip.features & MOA_CPU_AVX512_BF16 && scenario.dtype != Dtype::BF16) {
+    scenario.dtype = Dtype::BF16;
+    scenario.tolerance = 0;
+  }
+  return scenario;
+}
+
 /// Opens the artifact of a scenario for a chip; null with a failure, or null
 /// without one if this machine lacks the chip's features.
 std::unique_ptr<Backend> open(const Scenario &scenario, const Chip &chip,
@@ -67,6 +76,7 @@ TEST_P(Conformance, MatchesFloat64) {
   std::vector<Scenario> scenarios = test.scenarios();
   for (size_t i = 0; i < scenarios.size(); ++i) {
     SCOPED_TRACE("scenario " + std::to_string(i));
+    scenarios[i] = adapted(scenarios[i], chip);
     auto backend = open(scenarios[i], chip);
     if (!backend && !HasFailure())
       GTEST_SKIP() << "this machine has no " << chip.name;
@@ -91,7 +101,8 @@ INSTANTIATE_TEST_SUITE_P(Cpu, Conformance,
 class Bits : public testing::TestWithParam<Chip> {
 protected:
   /// Runs on the chip; empty if the machine has it not.
-  Outputs run(const Scenario &scenario, int threads = 2) {
+  Outputs run(Scenario scenario, int threads = 2) {
+    scenario = adapted(scenario, GetParam());
     auto backend = open(scenario, GetParam(), threads);
     return backend ? runScenario(scenario, *backend) : Outputs();
   }
