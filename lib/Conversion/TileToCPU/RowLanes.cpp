@@ -84,6 +84,9 @@ private:
   const int64_t panels;
   const int64_t tileRows; ///< Rows of a register tile: keys or dims.
   Value queries, scoreTile, output, maximum, sum, rescale, staging;
+  /// Goes into the queries, or into the scores where queries stay bf16:
+  /// rounding a scaled query would add its error to every score.
+  Value scale;
 };
 
 } // namespace
@@ -92,7 +95,7 @@ void RowLanes::loadQueries() {
   Value q = item.pointerField(offsetof(moa_work_item, q));
   Value stride =
       item.field(offsetof(moa_work_item, q_stride), e.b.getI64Type());
-  Value scale = e.splat(item.field(offsetof(moa_work_item, scale_log2), f32()));
+  scale = e.splat(item.field(offsetof(moa_work_item, scale_log2), f32()));
   Value last = e.add(item.intField(offsetof(moa_work_item, rows)), -1);
   e.loop(0, panels * width, e.lanes, [&](Value row) {
     SmallVector<Value> pointers;
@@ -105,9 +108,10 @@ void RowLanes::loadQueries() {
     Value base = at(queries, e.add(e.mul(panel, dims * width), place));
     e.loop(0, dims, e.lanes, [&](Value dim) {
       SmallVector<Value> block;
-      for (Value pointer : pointers)
-        block.push_back(e.mulf(
-            e.loadVector(e.offset(pointer, dim, element), element), scale));
+      for (Value pointer : pointers) {
+        Value q = e.loadVector(e.offset(pointer, dim, element), element);
+        block.push_back(pairs ? q : e.mulf(q, scale));
+      }
       block = e.transpose(block);
       if (pairs)
         for (int64_t i = 0; i < e.lanes / 2; ++i)
@@ -195,7 +199,8 @@ void RowLanes::scores(const Buffer &tile) {
       Value target =
           at(at(scoreTile, panel * kKeys * width), e.mul(first, width));
       for (auto [i, vector] : llvm::enumerate(acc))
-        storeF32(vector, at(target, i * e.lanes));
+        storeF32(pairs ? e.mulf(vector, scale) : vector,
+                 at(target, i * e.lanes));
     }
   });
 }
