@@ -320,44 +320,56 @@ struct Problem {
   std::vector<moa_key_block> table;
 };
 
-TEST_F(KernelTest, AttentionMatchesFloat64) {
+struct Shape {
+  bool decodes;
+  int64_t rows, dims;
+};
+
+const Shape kShapes[] = {{false, 64, 64}, {false, 64, 80}, {false, 64, 256},
+                         {true, 1, 64},   {true, 3, 96},   {true, 7, 128},
+                         {true, 16, 80}};
+
+class AttentionTest
+    : public KernelTest,
+      public testing::WithParamInterface<std::tuple<Shape, Element>> {};
+
+TEST_P(AttentionTest, MatchesFloat64) {
+  auto [shape, element] = GetParam();
   int ran = 0;
   for (const CpuChip &chip : cpuChips()) {
     if (!hostHas(chip))
       continue;
-    for (const Element &element : kElements) {
-      struct Shape {
-        bool decodes;
-        int64_t rows, dims;
-      };
-      for (Shape shape :
-           {Shape{false, 64, 64}, Shape{false, 64, 80}, Shape{false, 64, 256},
-            Shape{true, 1, 64}, Shape{true, 3, 96}, Shape{true, 7, 128},
-            Shape{true, 16, 80}}) {
-        SCOPED_TRACE(llvm::formatv("{0} {1} {2} rows {3} dims {4}", chip.name,
-                                   element.name,
-                                   shape.decodes ? "decode" : "prefill",
-                                   shape.rows, shape.dims)
-                         .str());
-        Mapped kernel;
-        ASSERT_NO_FATAL_FAILURE(compile(
-            kernelText(shape.decodes, shape.rows, shape.dims, element.name),
-            chip, kernel));
-        std::vector<char> scratch(kernel.image.scratchBytes + 64);
-        void *aligned = reinterpret_cast<void *>(
-            llvm::alignTo(reinterpret_cast<uintptr_t>(scratch.data()), 64));
-        for (unsigned seed = 0; seed < 12; ++seed) {
-          Problem problem(seed, shape.decodes, shape.rows, shape.dims, element);
-          kernel.entry<moa_attention_kernel>()(&problem.item, aligned);
-          EXPECT_LE(problem.error(), element.tolerance) << "seed " << seed;
-          EXPECT_TRUE(problem.poisonIntact()) << "seed " << seed;
-          ++ran;
-        }
-      }
+    SCOPED_TRACE(chip.name.str());
+    Mapped kernel;
+    ASSERT_NO_FATAL_FAILURE(
+        compile(kernelText(shape.decodes, shape.rows, shape.dims, element.name),
+                chip, kernel));
+    std::vector<char> scratch(kernel.image.scratchBytes + 64);
+    void *aligned = reinterpret_cast<void *>(
+        llvm::alignTo(reinterpret_cast<uintptr_t>(scratch.data()), 64));
+    for (unsigned seed = 0; seed < 12; ++seed) {
+      Problem problem(seed, shape.decodes, shape.rows, shape.dims, element);
+      kernel.entry<moa_attention_kernel>()(&problem.item, aligned);
+      EXPECT_LE(problem.error(), element.tolerance) << "seed " << seed;
+      EXPECT_TRUE(problem.poisonIntact()) << "seed " << seed;
+      ++ran;
     }
   }
   EXPECT_GT(ran, 0) << "no CPU variant of this machine is known";
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, AttentionTest,
+                         testing::Combine(testing::ValuesIn(kShapes),
+                                          testing::ValuesIn(kElements)),
+                         [](const auto &info) {
+                           Shape shape = std::get<0>(info.param);
+                           Element element = std::get<1>(info.param);
+                           return llvm::formatv(
+                                      "{0}_{1}x{2}_{3}",
+                                      shape.decodes ? "decode" : "prefill",
+                                      shape.rows, shape.dims, element.name)
+                               .str();
+                         });
 
 TEST_F(KernelTest, AppendCopiesAndZeroes) {
   for (const CpuChip &chip : cpuChips()) {
