@@ -11,9 +11,9 @@
 
 #include "moa/runtime.h"
 
+#include "backend/cpu/cpu_device.h"
 #include "cache/cache.h"
 #include "module.h"
-#include "sched/thread_pool.h"
 #include "status.h"
 
 #include <algorithm>
@@ -26,10 +26,7 @@
 using namespace moa::rt;
 
 struct moa_context {
-  explicit moa_context(int threads, uint32_t features)
-      : threads(threads), features(features) {}
-  ThreadPool threads;
-  uint32_t features;
+  std::unique_ptr<Device> device;
 };
 
 struct moa_module {
@@ -37,8 +34,8 @@ struct moa_module {
   std::unique_ptr<Module> module;
 };
 
-struct moa_cache : Cache {
-  using Cache::Cache;
+struct moa_cache {
+  std::unique_ptr<Cache> cache;
 };
 
 namespace {
@@ -119,7 +116,7 @@ Status loadModule(moa_context *context, const uint8_t *bytes, size_t size,
   auto module = std::make_unique<moa_module>();
   module->context = context;
   MOA_RT_TRY(
-      Module::load(bytes, size, origin, context->features, module->module));
+      Module::load(bytes, size, origin, *context->device, module->module));
   *out = module.release();
   return ok();
 }
@@ -153,13 +150,15 @@ moa_status *moa_context_create(const moa_context_options *options,
     if (o.threads < 0 || o.threads > 1024)
       return error(MOA_INVALID_ARGUMENT, "threads is ", o.threads,
                    ", expected 0 (all cores) to 1024");
+    auto context = std::make_unique<moa_context>();
     int threads = o.threads;
     if (threads == 0)
       threads = std::max(1u, std::thread::hardware_concurrency());
     uint32_t features = detectCpuFeatures();
     if (o.cpu_features)
       features &= o.cpu_features;
-    *out = new moa_context(threads, features);
+    context->device = makeCpuDevice(threads, features);
+    *out = context.release();
     return ok();
   });
 }
@@ -267,8 +266,10 @@ moa_status *moa_cache_create(moa_module *module,
     if (o.max_bytes && o.max_bytes < page)
       return error(MOA_INVALID_ARGUMENT, "max_bytes is ", o.max_bytes,
                    ", less than one page of ", page, " bytes");
-    *out =
-        new moa_cache(*module->module, module->context->threads, o.max_bytes);
+    auto cache = std::make_unique<moa_cache>();
+    MOA_RT_TRY(Cache::create(*module->context->device, *module->module,
+                             o.max_bytes, cache->cache));
+    *out = cache.release();
     return ok();
   });
 }
@@ -279,13 +280,14 @@ moa_status *moa_cache_get_stats(const moa_cache *cache,
   return guard([&]() -> Status {
     if (!cache)
       return missing("cache");
+    const Cache &c = *cache->cache;
     moa_cache_stats full = {};
-    full.page_bytes = cache->pool.pageBytes();
-    full.pages_used = cache->pool.used();
-    full.pages_high_water = cache->pool.highWater();
-    full.pages_limit = cache->pool.limit();
-    full.reserved_bytes = cache->pool.reservedBytes();
-    full.sequences = cache->sequences.size();
+    full.page_bytes = c.pool.pageBytes();
+    full.pages_used = c.pool.used();
+    full.pages_high_water = c.pool.highWater();
+    full.pages_limit = c.pool.limit();
+    full.reserved_bytes = c.pool.reservedBytes();
+    full.sequences = c.sequences.size();
     return writeInfo(full, stats, "moa_cache_stats");
   });
 }
@@ -295,10 +297,11 @@ moa_status *moa_sequence_create(moa_cache *cache, int64_t length,
   return guard([&]() -> Status {
     if (!cache || !out)
       return missing(!cache ? "cache" : "out");
-    MOA_RT_TRY(checkLength(cache->module, length));
-    cache->sequences.push_back(
-        std::make_unique<Sequence>(*cache, cache->module, cache->pool, length));
-    *out = reinterpret_cast<moa_sequence *>(cache->sequences.back().get());
+    Cache &c = *cache->cache;
+    MOA_RT_TRY(checkLength(c.module, length));
+    c.sequences.push_back(
+        std::make_unique<Sequence>(c, c.module, c.pool, length));
+    *out = reinterpret_cast<moa_sequence *>(c.sequences.back().get());
     return ok();
   });
 }
@@ -386,13 +389,14 @@ moa_status *moa_attend(moa_cache *cache, const moa_attend_options *options,
       return error(MOA_INVALID_ARGUMENT, "entry_size is ", o.entry_size,
                    ", this library takes ", sizeof(moa_attend_entry),
                    "; set it to sizeof(moa_attend_entry)");
-    float scale = o.has_scale ? o.scale
-                              : 1.0f / std::sqrt(static_cast<float>(
-                                           cache->module.geometry.headDim));
+    float scale = o.has_scale
+                      ? o.scale
+                      : 1.0f / std::sqrt(static_cast<float>(
+                                   cache->cache->module.geometry.headDim));
     if (!std::isfinite(scale))
       return error(MOA_INVALID_ARGUMENT, "scale is ", scale,
                    ", expected a finite number");
-    return cache->attend(o.layer, scale, entries, count);
+    return cache->cache->attend({o.layer, scale, nullptr, entries, count});
   });
 }
 

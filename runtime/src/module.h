@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Tables of the model, entry points of its kernels in executable memory, and
-// closed forms that follow from the rules.
+// Tables of the model, entry points of its kernels on a device, and closed
+// forms that follow from the rules.
 //
 //===----------------------------------------------------------------------===//
 
@@ -17,16 +17,37 @@
 #include "moa/abi/kernel_args.h"
 #include "status.h"
 
+#include <memory>
 #include <string>
 #include <vector>
 
 namespace moa::rt {
 
-/// An entry point with what it needs. Function pointers, so that tests can
-/// build a module from plain C++ kernels.
+/// An entry point with what it needs. Function pointers on the CPU, so that
+/// tests can build a module from plain C++ kernels; functions of the driver on
+/// a GPU.
 struct Kernel {
   void *entry = nullptr;
-  size_t scratchBytes = 0;
+  size_t scratchBytes = 0; ///< A thread's on the CPU, a block's on a GPU.
+  // The rest is for GPUs.
+  uint32_t threads = 0; ///< Of a block.
+  uint32_t rows = 0;    ///< Prefill: query rows of a tile.
+  uint32_t keys = 0;    ///< Prefill: keys of a tile.
+  uint32_t grid = 0;    ///< Blocks that run at a time on the whole device.
+  bool maps = false;    ///< Reads tensors through tensor maps (sm_90a).
+};
+
+/// Keeps loaded kernels callable while it lives.
+struct KernelCode {
+  virtual ~KernelCode() = default;
+};
+
+/// What a device made of an artifact's kernels.
+struct LoadedKernels {
+  std::vector<Kernel> kernels; ///< A null entry: none for this device.
+  std::unique_ptr<KernelCode> code;
+  std::string chip;   ///< Name of the variant in use.
+  std::string remark; ///< One line on what fell back, or empty.
 };
 
 /// Kernels of one layer; a null entry means the phase was not compiled.
@@ -47,16 +68,17 @@ struct Geometry {
   }
 };
 
+class Device;
+
 class Module {
 public:
   Module() = default;
-  ~Module();
   Module(const Module &) = delete;
   Module &operator=(const Module &) = delete;
 
-  /// Reads, checks and maps an artifact for a machine with `cpuFeatures`.
+  /// Reads and checks an artifact and loads it on a device.
   static Status load(const uint8_t *bytes, size_t size,
-                     const std::string &origin, uint32_t cpuFeatures,
+                     const std::string &origin, Device &device,
                      std::unique_ptr<Module> &out);
 
   const moa_span_rule &rule(uint32_t layer, uint32_t head) const {
@@ -77,18 +99,12 @@ public:
   uint32_t artifactVersion = 0;
   uint32_t kernelCount = 0;
   uint8_t planId[32] = {};
-  std::string chip; ///< Name of the variant in use.
+  std::string chip;   ///< Name of the variant in use.
+  std::string remark; ///< One line on what fell back, or empty.
 
 private:
-  Status mapKernels(const struct Artifact &artifact, uint32_t cpuFeatures,
-                    const std::string &origin);
-
-  void *code = nullptr;
-  size_t codeSize = 0;
+  std::unique_ptr<KernelCode> code;
 };
-
-/// MOA_CPU_* bits of this machine that are worth using.
-uint32_t detectCpuFeatures();
 
 } // namespace moa::rt
 

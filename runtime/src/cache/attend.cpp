@@ -11,11 +11,6 @@
 //===----------------------------------------------------------------------===//
 
 #include "cache/cache.h"
-#include "sched/merge.h"
-#include "sched/thread_pool.h"
-
-#include <algorithm>
-#include <cmath>
 
 namespace moa::rt {
 namespace {
@@ -43,9 +38,11 @@ Status checkTensor(size_t entry, const char *name, const void *pointer,
 
 } // namespace
 
-Status Cache::check(uint32_t layer, const moa_attend_entry *entries,
-                    size_t count) {
+Status Cache::check(const AttendCall &call) {
   const Geometry &g = module.geometry;
+  const uint32_t layer = call.layer;
+  const moa_attend_entry *entries = call.entries;
+  const size_t count = call.count;
   if (layer >= g.layers)
     return error(MOA_INVALID_ARGUMENT, "layer ", layer, ", expected below ",
                  g.layers);
@@ -93,41 +90,40 @@ Status Cache::check(uint32_t layer, const moa_attend_entry *entries,
   return ok();
 }
 
-Status Cache::attend(uint32_t layer, float scale,
-                     const moa_attend_entry *entries, size_t count) {
-  MOA_RT_TRY(check(layer, entries, count));
-  const LayerKernels &kernels = module.layers[layer];
-  work.clear();
-  for (size_t i = 0; i < count; ++i)
-    work.planEntry(entries[i], layer);
-  MOA_RT_TRY(pool.allocate(work.newPageCount, work.newPages));
-  try {
-    work.build(module, pool, layer, scale, entries, count);
+Status Cache::create(Device &device, const Module &module, uint64_t maxBytes,
+                     std::unique_ptr<Cache> &out) {
+  std::unique_ptr<PagePool> pool;
+  std::unique_ptr<Executor> executor;
+  MOA_RT_TRY(device.makePool(module.geometry, maxBytes, pool));
+  MOA_RT_TRY(device.makeExecutor(module, *pool, executor));
+  out = std::make_unique<Cache>(module, std::move(pool), std::move(executor));
+  return ok();
+}
 
-    auto append = reinterpret_cast<moa_append_kernel>(kernels.append.entry);
-    if (count * module.geometry.kvHeads >= work.appends.size()) {
-      // A token a sequence: waking threads would cost more than the copies.
-      for (const moa_append_item &item : work.appends)
-        append(&item, nullptr);
-    } else {
-      threads.run(
-          work.appends.size(), kernels.append.scratchBytes,
-          [&](size_t i, void *scratch) { append(&work.appends[i], scratch); });
-    }
-    size_t scratchBytes =
-        std::max(kernels.prefill.scratchBytes, kernels.decode.scratchBytes);
-    threads.run(work.order.size(), scratchBytes, [&](size_t i, void *scratch) {
-      Task &task = work.tasks[work.order[i]];
-      task.kernel(&task.item, scratch);
-      if (task.merge)
-        finishShare(*task.merge, module.geometry);
-    });
-  } catch (...) {
-    for (PageId page : work.newPages)
+Status Cache::attend(const AttendCall &call) {
+  MOA_RT_TRY(check(call));
+  MOA_RT_TRY(executor->check(call));
+  plan.clear();
+  for (size_t i = 0; i < call.count; ++i)
+    plan.addEntry(call, i);
+  MOA_RT_TRY(pool.allocate(plan.newPageCount, plan.newPages));
+  auto undo = [&] {
+    // Pages that are kept may hold rows of this call behind their last one.
+    dirtyTails = true;
+    for (PageId page : plan.newPages)
       pool.release(page);
+  };
+  try {
+    plan.place(module, pool, call, dirtyTails);
+    if (Status failed = executor->run(call, plan)) {
+      undo();
+      return failed;
+    }
+  } catch (...) {
+    undo();
     throw;
   }
-  work.commit(pool, layer, entries, count);
+  plan.commit(pool, call);
   return ok();
 }
 

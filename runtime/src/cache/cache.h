@@ -13,36 +13,43 @@
 #ifndef MOA_RT_CACHE_CACHE_H
 #define MOA_RT_CACHE_CACHE_H
 
+#include "backend/device.h"
 #include "cache/sequence.h"
-#include "sched/work.h"
+#include "sched/plan.h"
 
 #include <memory>
 #include <vector>
 
 namespace moa::rt {
 
-class ThreadPool;
-
 class Cache {
 public:
-  Cache(const Module &module, ThreadPool &threads, uint64_t maxBytes)
-      : module(module), threads(threads),
-        pool(module.geometry.pageBytes(),
-             maxBytes / module.geometry.pageBytes()) {}
+  Cache(const Module &module, std::unique_ptr<PagePool> pages,
+        std::unique_ptr<Executor> executor)
+      : ownPool(std::move(pages)), module(module), pool(*ownPool),
+        executor(std::move(executor)) {}
+
+  /// Makes a cache on the module's device.
+  static Status create(Device &device, const Module &module, uint64_t maxBytes,
+                       std::unique_ptr<Cache> &out);
 
   /// Appends, attends and evicts for one layer; see moa_attend.
-  Status attend(uint32_t layer, float scale, const moa_attend_entry *entries,
-                size_t count);
+  Status attend(const AttendCall &call);
 
+private:
+  Status check(const AttendCall &call);
+
+  std::unique_ptr<PagePool> ownPool;
+
+public:
   const Module &module;
-  ThreadPool &threads;
-  PagePool pool;
+  PagePool &pool;
   std::vector<std::unique_ptr<Sequence>> sequences;
 
 private:
-  Status check(uint32_t layer, const moa_attend_entry *entries, size_t count);
-
-  Work work; ///< Reused by every call.
+  std::unique_ptr<Executor> executor; ///< Gone before the pool it works on.
+  Plan plan;                          ///< Reused by every call.
+  bool dirtyTails = false; ///< A call failed after it may have written.
 };
 
 } // namespace moa::rt

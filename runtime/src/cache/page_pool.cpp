@@ -21,31 +21,61 @@ namespace moa::rt {
 /// Bytes of one slab, about.
 constexpr size_t kSlabBytes = size_t(2) << 20;
 
+namespace {
+
+/// Anonymous memory, touched only when written.
+class HostPages : public PageMemory {
+public:
+  explicit HostPages(size_t pageBytes)
+      : perSlab(std::max<size_t>(1, kSlabBytes / pageBytes)),
+        slabBytes(perSlab * pageBytes) {}
+  ~HostPages() override {
+    for (char *slab : own)
+      munmap(slab, slabBytes);
+  }
+
+  size_t pagesPerSlab() const override { return perSlab; }
+  uint64_t bytes() const override { return own.size() * slabBytes; }
+  Status grow(std::vector<char *> &slabs, uint64_t &usable) override {
+    own.reserve(own.size() + 1);
+    slabs.reserve(own.size() + 1);
+    void *memory = mmap(nullptr, slabBytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+      return error(MOA_OUT_OF_MEMORY, "cannot map ", slabBytes,
+                   " bytes for pages: ", std::strerror(errno));
+    own.push_back(static_cast<char *>(memory));
+    slabs.push_back(own.back());
+    usable += perSlab;
+    return ok();
+  }
+
+private:
+  const size_t perSlab, slabBytes;
+  std::vector<char *> own;
+};
+
+} // namespace
+
 PagePool::PagePool(size_t pageBytes, uint64_t limit)
-    : bytes(pageBytes), mostPages(limit),
-      pagesPerSlab(std::max<size_t>(1, kSlabBytes / pageBytes)) {}
+    : PagePool(pageBytes, limit, std::make_unique<HostPages>(pageBytes)) {}
 
-PagePool::~PagePool() {
-  for (char *slab : slabs)
-    munmap(slab, pagesPerSlab * bytes);
-}
+PagePool::PagePool(size_t pageBytes, uint64_t limit,
+                   std::unique_ptr<PageMemory> from)
+    : bytes(pageBytes), mostPages(limit), memory(std::move(from)),
+      pagesPerSlab(memory->pagesPerSlab()) {}
 
-Status PagePool::addSlab() {
+Status PagePool::grow() {
+  uint64_t before = usable, after = usable;
+  if (usable >= INT32_MAX)
+    return error(MOA_OUT_OF_MEMORY, "the pool has ", usable,
+                 " pages, its most; set max_bytes and free sequences");
+  MOA_RT_TRY(memory->grow(slabs, after));
   // Room for every page in the free list first: release may not allocate.
-  size_t pages = (slabs.size() + 1) * pagesPerSlab;
-  if (pages >= kNoPage)
-    return error(MOA_OUT_OF_MEMORY, "the pool has ", slabs.size(),
-                 " slabs, its most; set max_bytes and free sequences");
-  free.reserve(pages);
-  slabs.reserve(slabs.size() + 1);
-  void *memory = mmap(nullptr, pagesPerSlab * bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED)
-    return error(MOA_OUT_OF_MEMORY, "cannot map ", pagesPerSlab * bytes,
-                 " bytes for pages: ", std::strerror(errno));
-  slabs.push_back(static_cast<char *>(memory));
-  for (size_t i = 0; i < pagesPerSlab; ++i)
-    free.push_back(static_cast<PageId>(pages - 1 - i));
+  free.reserve(after);
+  usable = after;
+  for (uint64_t page = after; page > before; --page)
+    free.push_back(static_cast<PageId>(page - 1));
   return ok();
 }
 
@@ -56,7 +86,7 @@ Status PagePool::allocate(size_t count, std::vector<PageId> &pages) {
                  " are free; free sequences or raise max_bytes");
   pages.reserve(pages.size() + count);
   while (free.size() < count)
-    MOA_RT_TRY(addSlab());
+    MOA_RT_TRY(grow());
   for (size_t i = 0; i < count; ++i) {
     pages.push_back(free.back());
     free.pop_back();

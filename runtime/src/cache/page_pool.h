@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Hands out pages by number and takes them back. Memory comes from the
-// operating system in slabs and is touched only when written.
+// Hands out pages by number and takes them back. Memory comes in slabs, from
+// the operating system or from a device, when pages are first needed.
 //
 //===----------------------------------------------------------------------===//
 
@@ -15,6 +15,7 @@
 
 #include "status.h"
 
+#include <memory>
 #include <vector>
 
 namespace moa::rt {
@@ -22,11 +23,25 @@ namespace moa::rt {
 using PageId = uint32_t;
 constexpr PageId kNoPage = UINT32_MAX;
 
+/// Where pages lie.
+class PageMemory {
+public:
+  virtual ~PageMemory() = default;
+  /// Pages of each slab; page p is page p % that of slab p / that.
+  virtual size_t pagesPerSlab() const = 0;
+  /// Makes more pages usable: the slabs there are now, and the number of pages
+  /// usable in all, more than before. Fails without a trace.
+  virtual Status grow(std::vector<char *> &slabs, uint64_t &usable) = 0;
+  /// Bytes taken for pages.
+  virtual uint64_t bytes() const = 0;
+};
+
 class PagePool {
 public:
-  /// `limit` in pages; 0 for none.
+  /// Pages in the process's memory; `limit` in pages, 0 for none.
   PagePool(size_t pageBytes, uint64_t limit);
-  ~PagePool();
+  PagePool(size_t pageBytes, uint64_t limit,
+           std::unique_ptr<PageMemory> memory);
   PagePool(const PagePool &) = delete;
   PagePool &operator=(const PagePool &) = delete;
 
@@ -44,18 +59,18 @@ public:
   uint64_t limit() const { return mostPages; }
   uint64_t used() const { return taken; }
   uint64_t highWater() const { return mostTaken; }
-  uint64_t reservedBytes() const {
-    return uint64_t(slabs.size()) * pagesPerSlab * bytes;
-  }
+  uint64_t reservedBytes() const { return memory->bytes(); }
 
 private:
-  Status addSlab();
+  Status grow();
 
   const size_t bytes;
   const uint64_t mostPages;
+  std::unique_ptr<PageMemory> memory;
   const size_t pagesPerSlab;
   std::vector<char *> slabs;
   std::vector<PageId> free; ///< Capacity for every page, so release is safe.
+  uint64_t usable = 0;      ///< Pages made so far.
   uint64_t taken = 0, mostTaken = 0;
 };
 

@@ -1,19 +1,20 @@
-//===- work.h - The work of one call ----------------------------*- C++ -*-===//
+//===- work.h - The work of one call on the CPU ----------------------------*-
+//C++ -*-===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
-// From sequences and chunks to lists of kernel items: which rows, which key
-// blocks, where each block lies. Built before anything runs or changes.
+// From a plan to lists of items of CPU kernels: which rows, which key blocks,
+// where each block lies. Built before anything runs.
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef MOA_RT_SCHED_WORK_H
 #define MOA_RT_SCHED_WORK_H
 
-#include "cache/sequence.h"
+#include "sched/plan.h"
 
 #include <atomic>
 #include <deque>
@@ -43,47 +44,25 @@ struct Task {
   Merge *merge = nullptr; ///< Decode only.
 };
 
-/// One KV head of one entry: old pages, pages to come, and where blocks lie.
-struct HeadWork {
-  HeadPages *state = nullptr;
-  moa_resident next = {0, 0, 0};
-  size_t firstNew = 0; ///< Its new pages in Work::newPages.
-  size_t newPages = 0;
-  const moa_key_block *blocks = nullptr;
-};
-
-/// Everything one call of moa_attend does, in order of filling.
+/// Everything one call of moa_attend does on the CPU beside its copies.
 class Work {
 public:
-  void clear();
+  /// Lays out blocks and items of all entries of a placed plan.
+  void build(const Module &module, const PagePool &pool, const Plan &plan,
+             const AttendCall &call);
 
-  /// Decides what each KV head of `entry` keeps and counts new pages.
-  void planEntry(const moa_attend_entry &entry, uint32_t layer);
-  /// Lays out blocks, appends and items of all entries; `newPages` is filled.
-  void build(const Module &module, PagePool &pool, uint32_t layer, float scale,
-             const moa_attend_entry *entries, size_t count);
-  /// Makes the new state the sequences' state and returns pages no later row
-  /// can see. Cannot fail: build() made room.
-  void commit(PagePool &pool, uint32_t layer, const moa_attend_entry *entries,
-              size_t count) noexcept;
-
-  size_t newPageCount = 0;
-  std::vector<PageId> newPages;
-  std::vector<moa_append_item> appends;
   std::vector<Task> tasks;
   std::vector<uint32_t> order; ///< Tasks, most costly first.
 
 private:
-  struct Call; ///< What the builders share.
+  struct Head; ///< What the builders of one KV head share.
 
-  void placeBlocks(const Call &call, HeadWork &head, uint32_t kvHead);
-  void appendBlock(const Call &call, uint32_t kvHead, int64_t block, char *page,
-                   bool fresh);
-  void addPrefill(const Call &call, const HeadWork &head, uint32_t kvHead);
-  void addDecode(const Call &call, const HeadWork &head, uint32_t kvHead);
+  const moa_key_block *layBlocks(const EntryView &view, const PagePool &pool,
+                                 const int32_t *places, uint32_t kvHead);
+  void addPrefill(const Head &head);
+  void addDecode(const Head &head);
   int32_t *takeStarts(size_t count);
 
-  std::vector<HeadWork> heads; ///< [entry][KV head].
   // Buffers whose addresses items hold: sized before they are filled.
   std::vector<moa_key_block> blockTable;
   size_t blocksUsed = 0;

@@ -86,7 +86,7 @@ TEST(Cache, RowsAndPagesOfRandomModels) {
     fill(module, shape, random);
     const Geometry &g = module.geometry;
     ThreadPool threads(2);
-    Cache cache(module, threads, 0);
+    CpuCache cache(module, threads, 0);
     const int64_t n = 700;
     Sequence one(cache, module, cache.pool, n),
         two(cache, module, cache.pool, n);
@@ -127,7 +127,7 @@ TEST(Cache, SequencesGiveTheirPagesBack) {
   Module module;
   fill(module, {}, random);
   ThreadPool threads(1);
-  Cache cache(module, threads, 0);
+  CpuCache cache(module, threads, 0);
   for (int turn = 0; turn < 3; ++turn) {
     Sequence sequence(cache, module, cache.pool, 500);
     Tokens tokens;
@@ -147,7 +147,7 @@ TEST(Cache, OutOfPagesChangesNothing) {
     rule.alpha = 0, rule.beta = 1; // Dense: every page stays.
   const Geometry &g = module.geometry;
   ThreadPool threads(2);
-  Cache cache(module, threads, 5 * g.pageBytes() + 17); // Rounded down to 5.
+  CpuCache cache(module, threads, 5 * g.pageBytes() + 17); // Rounded down to 5.
   Sequence first(cache, module, cache.pool, 1000);
   Sequence second(cache, module, cache.pool, 1000);
   Tokens a, b;
@@ -181,7 +181,7 @@ TEST(Cache, OutOfPagesChangesNothing) {
   // What still fits still works, and is right.
   a.add(g, 0, random);
   b.add(g, 0, random);
-  Cache roomy(module, threads, 0);
+  CpuCache roomy(module, threads, 0);
   Sequence third(roomy, module, roomy.pool, 1000);
   moa_attend_entry again = b.entry(g, third, 0, 64);
   ASSERT_FALSE(roomy.attend(0, 1, &again, 1));
@@ -198,7 +198,7 @@ TEST(Cache, RaisedLengthWidensOverWhatIsHeld) {
       rule.alpha = 0, rule.beta = 0.25;
     const Geometry &g = module.geometry;
     ThreadPool threads(2);
-    Cache cache(module, threads, 0);
+    CpuCache cache(module, threads, 0);
     Sequence sequence(cache, module, cache.pool, 1000);
     Tokens tokens;
     tokens.add(g, 900, random);

@@ -14,6 +14,7 @@
 #ifndef MOA_TEST_UNIT_RUNTIME_REFERENCE_H
 #define MOA_TEST_UNIT_RUNTIME_REFERENCE_H
 
+#include "backend/cpu/cpu_device.h"
 #include "cache/cache.h"
 #include "sched/thread_pool.h"
 
@@ -36,6 +37,27 @@ moa_span_rule randomRule(std::mt19937 &random, int32_t sink,
 
 /// Makes `module` a model with random rules and the kernels of this file.
 void fill(Module &module, const Shape &shape, std::mt19937 &random);
+
+/// A cache on the CPU.
+class CpuCache : public Cache {
+public:
+  CpuCache(const Module &module, ThreadPool &threads, uint64_t maxBytes)
+      : CpuCache(module, threads,
+                 new PagePool(module.geometry.pageBytes(),
+                              maxBytes / module.geometry.pageBytes()),
+                 Owned()) {}
+
+  Status attend(uint32_t layer, float scale, const moa_attend_entry *entries,
+                size_t count) {
+    return Cache::attend({layer, scale, nullptr, entries, count});
+  }
+
+private:
+  struct Owned {};
+  CpuCache(const Module &module, ThreadPool &threads, PagePool *pages, Owned)
+      : Cache(module, std::unique_ptr<PagePool>(pages),
+              makeCpuExecutor(module, *pages, threads)) {}
+};
 
 /// Tokens of one sequence and layer, [token][head][kDim] each.
 struct Tokens {

@@ -11,6 +11,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "sched/work.h"
 #include "Reference.h"
 #include "sched/merge.h"
 
@@ -33,7 +34,7 @@ struct Planned {
     Shape shape;
     shape.lengthRule = seed % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST;
     fill(module, shape, random);
-    cache = std::make_unique<Cache>(module, threads, 0);
+    cache = std::make_unique<CpuCache>(module, threads, 0);
     sequence = std::make_unique<Sequence>(*cache, module, cache->pool, n);
     tokens.add(module.geometry, past + count, random);
     if (past) {
@@ -41,20 +42,22 @@ struct Planned {
       EXPECT_FALSE(cache->attend(0, 1, &entry, 1));
     }
     entry = tokens.entry(module.geometry, *sequence, past, past + count);
-    work.clear();
-    work.planEntry(entry, 0);
-    EXPECT_FALSE(cache->pool.allocate(work.newPageCount, work.newPages));
-    work.build(module, cache->pool, 0, 1, &entry, 1);
+    AttendCall call = {0, 1, nullptr, &entry, 1};
+    plan.addEntry(call, 0);
+    EXPECT_FALSE(cache->pool.allocate(plan.newPageCount, plan.newPages));
+    plan.place(module, cache->pool, call);
+    work.build(module, cache->pool, plan, call);
   }
 
   std::mt19937 random;
   Module module;
   ThreadPool threads;
   int64_t past;
-  std::unique_ptr<Cache> cache;
+  std::unique_ptr<CpuCache> cache;
   std::unique_ptr<Sequence> sequence;
   Tokens tokens;
   moa_attend_entry entry;
+  Plan plan;
   Work work;
 };
 

@@ -1,0 +1,69 @@
+//===- device.h - What a back end is ----------------------------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A device loads kernels, makes room for pages and runs planned calls; contexts
+// hold one. Everything before that, from checks to block tables, is shared.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_RT_BACKEND_DEVICE_H
+#define MOA_RT_BACKEND_DEVICE_H
+
+#include "artifact/reader.h"
+#include "cache/page_pool.h"
+#include "module.h"
+#include "sched/plan.h"
+
+#include <memory>
+#include <string>
+
+namespace moa::rt {
+
+/// Runs the calls of one cache.
+class Executor {
+public:
+  virtual ~Executor() = default;
+  /// What this back end asks of a call beside what Cache checks.
+  virtual Status check(const AttendCall &call) = 0;
+  /// Runs a placed plan, or enqueues it on the stream of the call. A call that
+  /// fails may have written rows behind the end of sequences, nothing else.
+  virtual Status run(const AttendCall &call, const Plan &plan) = 0;
+};
+
+/// Facts for moa_device_info.
+struct DeviceFacts {
+  int32_t kind = 0, ordinal = 0;
+  std::string name;
+  int32_t capabilityMajor = 0, capabilityMinor = 0;
+  int32_t driverVersion = 0;
+  int32_t processors = 0;
+  uint64_t memoryBytes = 0;
+};
+
+class Device {
+public:
+  virtual ~Device() = default;
+  virtual const DeviceFacts &facts() const = 0;
+  /// Chooses an image a kernel and makes them callable, in the order of the
+  /// artifact's kernels.
+  virtual Status loadKernels(const Artifact &artifact,
+                             const std::string &origin, LoadedKernels &out) = 0;
+  /// `maxBytes` as in moa_cache_options.
+  virtual Status makePool(const Geometry &geometry, uint64_t maxBytes,
+                          std::unique_ptr<PagePool> &out) = 0;
+  virtual Status makeExecutor(const Module &module, PagePool &pool,
+                              std::unique_ptr<Executor> &out) = 0;
+
+  virtual Status allocate(size_t bytes, void **out) = 0;
+  virtual Status free(void *memory) = 0;
+  virtual Status copy(void *to, const void *from, size_t bytes) = 0;
+  virtual Status synchronize() = 0;
+};
+
+} // namespace moa::rt
+
+#endif // MOA_RT_BACKEND_DEVICE_H

@@ -1,0 +1,68 @@
+//===- plan.h - Which pages a call needs and where blocks lie ---*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The part of a call that every back end shares: what each KV head keeps, which
+// pages are new, what is copied into them, where each block of keys is read.
+// Built before anything runs; committed without failing.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_RT_SCHED_PLAN_H
+#define MOA_RT_SCHED_PLAN_H
+
+#include "moa/abi/gpu_args.h"
+#include "sched/call.h"
+
+#include <vector>
+
+namespace moa::rt {
+
+/// One KV head of one entry.
+struct HeadPlan {
+  HeadPages *state = nullptr;
+  moa_resident next = {0, 0, 0};
+  size_t firstNew = 0; ///< Its new pages in Plan::newPages.
+  size_t newPages = 0;
+  size_t table = 0; ///< Its block table in Plan::places.
+};
+
+class Plan {
+public:
+  void clear();
+  /// Decides what each KV head of an entry keeps and counts new pages.
+  void addEntry(const AttendCall &call, size_t entry);
+  /// Lays out block tables and copies of all entries; `newPages` is filled.
+  /// With `zeroTails`, rows behind copied ones are zeroed in old pages too.
+  void place(const Module &module, const PagePool &pool, const AttendCall &call,
+             bool zeroTails = false);
+  /// Makes the new state the sequences' state and returns pages no later row
+  /// can see. Cannot fail: place() made room.
+  void commit(PagePool &pool, const AttendCall &call) noexcept;
+
+  const HeadPlan &head(const Geometry &g, size_t entry, uint32_t kvHead) const {
+    return heads[entry * g.kvHeads + kvHead];
+  }
+
+  size_t newPageCount = 0;
+  std::vector<PageId> newPages;
+  /// Block tables: a page, or MOA_GPU_FROM_CALL where the block is read from
+  /// the call's tensors or, given up, by nobody. Each has an even length.
+  std::vector<int32_t> places;
+  std::vector<moa_append_item> appends;
+
+private:
+  void placeHead(const EntryView &view, const PagePool &pool,
+                 const HeadPlan &head, uint32_t kvHead, bool zeroTails);
+  void appendBlock(const EntryView &view, uint32_t kvHead, int64_t block,
+                   char *page, bool zero);
+
+  std::vector<HeadPlan> heads; ///< [entry][KV head].
+};
+
+} // namespace moa::rt
+
+#endif // MOA_RT_SCHED_PLAN_H
