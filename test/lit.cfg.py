@@ -5,8 +5,10 @@ Run all of them with `ninja -C build check-lit`, or some with
 loads the one of the build tree ($MOA_BUILD_DIR, or build/).
 """
 
+import glob
 import os
 import platform
+import shutil
 
 import lit.formats
 
@@ -53,6 +55,18 @@ else:
         ("%cc", config.c_compiler),
         ("%cxx", config.cxx_compiler),
     ]
+
+    # NVIDIA's assembler and disassembler, where they are: the toolkit's, and
+    # that of the wheel in the Python environment.
+    cuda = os.path.join(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin")
+    search = os.pathsep.join([os.environ["PATH"], cuda, "/usr/local/cuda/bin"])
+    prefix = os.path.dirname(os.path.dirname(config.python))
+    wheels = glob.glob(f"{prefix}/lib/python*/site-packages/nvidia/*/bin")
+    for name, folders in (("ptxas", [search]), ("nvdisasm", [*wheels, search])):
+        program = shutil.which(name, path=os.pathsep.join(folders))
+        if program:
+            config.available_features.add(name)
+            config.substitutions.append((f"%{name}", program))
 
     # Features, for REQUIRES lines: what this machine and this build can do.
     if os.path.exists(config.python):
