@@ -49,7 +49,10 @@ void check(moa_status *status) {
 struct Context {
   moa_context *handle = nullptr;
   Context(int threads, uint32_t features) {
-    moa_context_options options = {sizeof(options), threads, features};
+    moa_context_options options = {};
+    options.struct_size = sizeof(options);
+    options.threads = threads;
+    options.cpu_features = features;
     check(moa_context_create(&options, &handle));
   }
   ~Context() { moa_context_destroy(handle); }
@@ -177,8 +180,12 @@ void attend(Cache &cache, uint32_t layer, std::vector<Entry> entries,
               k.stride(0),      k.stride(1),     v.stride(0), v.stride(1),
               out.stride(0),    out.stride(1)};
   }
-  moa_attend_options options = {sizeof(options), sizeof(moa_attend_entry),
-                                layer, scale ? 1u : 0u, scale.value_or(0)};
+  moa_attend_options options = {};
+  options.struct_size = sizeof(options);
+  options.entry_size = sizeof(moa_attend_entry);
+  options.layer = layer;
+  options.has_scale = scale.has_value();
+  options.scale = scale.value_or(0);
   moa_status *status;
   {
     nb::gil_scoped_release release;

@@ -12,6 +12,7 @@
 #include "moa/runtime.h"
 
 #include "backend/cpu/cpu_device.h"
+#include "backend/cuda/cuda_device.h"
 #include "cache/cache.h"
 #include "module.h"
 #include "status.h"
@@ -151,6 +152,14 @@ moa_status *moa_context_create(const moa_context_options *options,
       return error(MOA_INVALID_ARGUMENT, "threads is ", o.threads,
                    ", expected 0 (all cores) to 1024");
     auto context = std::make_unique<moa_context>();
+    if (o.device == MOA_DEVICE_CUDA) {
+      MOA_RT_TRY(makeCudaDevice(o.driver_path, o.ordinal, context->device));
+      *out = context.release();
+      return ok();
+    }
+    if (o.device != MOA_DEVICE_CPU)
+      return error(MOA_INVALID_ARGUMENT, "device is ", o.device,
+                   ", expected MOA_DEVICE_CPU (0) or MOA_DEVICE_CUDA (1)");
     int threads = o.threads;
     if (threads == 0)
       threads = std::max(1u, std::thread::hardware_concurrency());
@@ -163,6 +172,55 @@ moa_status *moa_context_create(const moa_context_options *options,
   });
 }
 void moa_context_destroy(moa_context *context) { delete context; }
+
+moa_status *moa_context_get_device_info(const moa_context *context,
+                                        moa_device_info *info) {
+  return guard([&]() -> Status {
+    if (!context)
+      return missing("context");
+    const DeviceFacts &facts = context->device->facts();
+    moa_device_info full = {};
+    full.device = facts.kind;
+    full.ordinal = facts.ordinal;
+    full.name = facts.name.c_str();
+    full.capability_major = facts.capabilityMajor;
+    full.capability_minor = facts.capabilityMinor;
+    full.driver_version = facts.driverVersion;
+    full.processors = facts.processors;
+    full.memory_bytes = facts.memoryBytes;
+    return writeInfo(full, info, "moa_device_info");
+  });
+}
+
+moa_status *moa_device_alloc(moa_context *context, size_t bytes, void **out) {
+  return guard([&]() -> Status {
+    if (!context || !out)
+      return missing(!context ? "context" : "out");
+    return context->device->allocate(std::max<size_t>(bytes, 1), out);
+  });
+}
+moa_status *moa_device_free(moa_context *context, void *memory) {
+  return guard([&]() -> Status {
+    if (!context)
+      return missing("context");
+    return memory ? context->device->free(memory) : ok();
+  });
+}
+moa_status *moa_device_copy(moa_context *context, void *to, const void *from,
+                            size_t bytes) {
+  return guard([&]() -> Status {
+    if (!context || !to || !from)
+      return missing(!context ? "context" : !to ? "to" : "from");
+    return bytes ? context->device->copy(to, from, bytes) : ok();
+  });
+}
+moa_status *moa_device_synchronize(moa_context *context) {
+  return guard([&]() -> Status {
+    if (!context)
+      return missing("context");
+    return context->device->synchronize();
+  });
+}
 
 moa_status *moa_module_load_file(moa_context *context, const char *path,
                                  moa_module **out) {
@@ -209,6 +267,7 @@ moa_status *moa_module_get_info(const moa_module *module,
     full.max_length = m.geometry.maxLength;
     std::memcpy(full.plan_id, m.planId, sizeof(full.plan_id));
     full.chip = m.chip.c_str();
+    full.remark = m.remark.c_str();
     return writeInfo(full, info, "moa_module_info");
   });
 }
@@ -396,7 +455,7 @@ moa_status *moa_attend(moa_cache *cache, const moa_attend_options *options,
     if (!std::isfinite(scale))
       return error(MOA_INVALID_ARGUMENT, "scale is ", scale,
                    ", expected a finite number");
-    return cache->cache->attend({o.layer, scale, nullptr, entries, count});
+    return cache->cache->attend({o.layer, scale, o.stream, entries, count});
   });
 }
 

@@ -86,7 +86,9 @@ private:
 };
 
 std::string Run::load() {
-  moa_context_options options = {sizeof(options), o.threads, 0};
+  moa_context_options options = {};
+  options.struct_size = sizeof(options);
+  options.threads = o.threads;
   TRY(take(moa_context_create(&options, &context)));
   TRY(take(moa_module_load_file(context, o.artifact.c_str(), &module)));
   info.struct_size = sizeof(info);
@@ -109,8 +111,10 @@ std::string Run::load() {
 
 std::string Run::attend(uint32_t layer, std::vector<moa_attend_entry> &entries,
                         double &ms) {
-  moa_attend_options options = {sizeof(options), sizeof(moa_attend_entry),
-                                layer, 0, 0};
+  moa_attend_options options = {};
+  options.struct_size = sizeof(options);
+  options.entry_size = sizeof(moa_attend_entry);
+  options.layer = layer;
   auto start = Clock::now();
   TRY(take(moa_attend(cache, &options, entries.data(), entries.size())));
   ms += milliseconds(start);

@@ -6,7 +6,8 @@
 //===----------------------------------------------------------------------===//
 //
 // Loads compiled modules (.moa) and runs attention with per-head spans over an
-// elastic, paged KV cache. No LLVM and no Python behind it.
+// elastic, paged KV cache, on the CPU or on a CUDA device. No LLVM, no Python
+// and no CUDA toolkit behind it.
 //
 // Errors. A function that can fail returns NULL for success or a status that
 // the caller owns and frees with moa_status_free. A failed call leaves every
@@ -56,12 +57,14 @@ typedef enum moa_status_code {
   MOA_OK = 0,
   MOA_INVALID_ARGUMENT = 1, ///< The call is wrong; the message says how.
   MOA_OUT_OF_PAGES = 2,     ///< Pool too small; message has wanted and free.
-  MOA_OUT_OF_MEMORY = 3,    ///< The operating system refused memory.
+  MOA_OUT_OF_MEMORY = 3,    ///< The system or the device refused memory.
   MOA_INCOMPATIBLE = 4,     ///< Artifact of another version or machine.
   MOA_CORRUPT = 5,          ///< Artifact damaged.
   MOA_IO = 6,               ///< File cannot be read.
   MOA_OUT_OF_RANGE = 7,     ///< Longer than the artifact serves.
-  MOA_UNSUPPORTED = 8       ///< Valid, but not provided by this artifact.
+  MOA_UNSUPPORTED = 8,      ///< Valid, but not provided by this artifact.
+  MOA_NO_DEVICE = 9,        ///< No driver, or no such device. Since: 1.1
+  MOA_DEVICE_ERROR = 10     ///< The driver refused a call. Since: 1.1
 } moa_status_code;
 
 /// Code of a status; MOA_OK for NULL. Borrows. Since: 1.0
@@ -73,10 +76,13 @@ MOA_API const char *moa_status_get_message(const moa_status *status);
 MOA_API void moa_status_free(moa_status *status);
 
 //===----------------------------------------------------------------------===//
-// Context: the threads that run kernels
+// Context: where kernels run
 //===----------------------------------------------------------------------===//
 
 typedef struct moa_context moa_context;
+
+/// Kinds of devices.
+enum { MOA_DEVICE_CPU = 0, MOA_DEVICE_CUDA = 1 };
 
 typedef struct moa_context_options {
   size_t struct_size;
@@ -84,13 +90,49 @@ typedef struct moa_context_options {
   /// Most CPU features to use: MOA_CPU_* bits of abi/artifact.h; 0 = all that
   /// the machine has. For tests and measurements.
   uint32_t cpu_features;
+  int32_t device;  ///< MOA_DEVICE_*. Since: 1.1
+  int32_t ordinal; ///< Which CUDA device. Since: 1.1
+  /// CUDA driver library; NULL = libcuda.so.1. Since: 1.1
+  const char *driver_path;
 } moa_context_options;
 
-/// Creates a context; `options` may be NULL. Caller owns `*out`. Since: 1.0
+/// Creates a context; `options` may be NULL. Caller owns `*out`. A context on a
+/// CUDA device retains the device's primary context, so memory of the CUDA
+/// runtime and of frameworks can be passed as it is. Since: 1.0
 MOA_API moa_status *moa_context_create(const moa_context_options *options,
                                        moa_context **out);
 /// Since: 1.0
 MOA_API void moa_context_destroy(moa_context *context);
+
+typedef struct moa_device_info {
+  size_t struct_size;
+  int32_t device; ///< MOA_DEVICE_*.
+  int32_t ordinal;
+  const char *name; ///< Lives as the context.
+  int32_t capability_major,
+      capability_minor;   ///< Compute capability; 0 for CPU.
+  int32_t driver_version; ///< 1000 * major + 10 * minor of CUDA; 0 for CPU.
+  int32_t processors;     ///< Threads, or multiprocessors.
+  uint64_t memory_bytes;  ///< Of the whole device.
+} moa_device_info;
+
+/// Fills `*info` up to its struct_size. Since: 1.1
+MOA_API moa_status *moa_context_get_device_info(const moa_context *context,
+                                                moa_device_info *info);
+
+// Memory of a context's device, for programs that have no other way to it.
+
+/// Allocates at least 64-byte aligned memory; free it with moa_device_free.
+/// Since: 1.1
+MOA_API moa_status *moa_device_alloc(moa_context *context, size_t bytes,
+                                     void **out);
+/// Waits for the device and frees; NULL is allowed. Since: 1.1
+MOA_API moa_status *moa_device_free(moa_context *context, void *memory);
+/// Waits for the device, then copies; either side may be the host's. Since: 1.1
+MOA_API moa_status *moa_device_copy(moa_context *context, void *to,
+                                    const void *from, size_t bytes);
+/// Waits until all work on the device is done. Since: 1.1
+MOA_API moa_status *moa_device_synchronize(moa_context *context);
 
 //===----------------------------------------------------------------------===//
 // Module: a loaded artifact
@@ -112,6 +154,9 @@ typedef struct moa_module_info {
   uint8_t plan_id[32];
   /// Most demanding variant chosen on this machine; lives as the module.
   const char *chip;
+  /// One line on what fell back, such as a driver that compiled PTX; empty if
+  /// nothing did. Lives as the module. Since: 1.1
+  const char *remark;
 } moa_module_info;
 
 /// Loads an artifact from a file. Caller owns `*out`. Since: 1.0
@@ -146,7 +191,11 @@ typedef struct moa_sequence moa_sequence;
 
 typedef struct moa_cache_options {
   size_t struct_size;
-  uint64_t max_bytes; ///< Most bytes of pages, rounded down; 0 = no limit.
+  /// Most bytes of pages, rounded down; 0 = no limit on the CPU, 90 % of the
+  /// memory that is free now on a CUDA device. There, addresses are reserved at
+  /// once and memory is taken as pages are first needed (or all at once, where
+  /// the device cannot map memory).
+  uint64_t max_bytes;
 } moa_cache_options;
 
 typedef struct moa_cache_stats {
@@ -164,7 +213,8 @@ typedef struct moa_cache_stats {
 MOA_API moa_status *moa_cache_create(moa_module *module,
                                      const moa_cache_options *options,
                                      moa_cache **out);
-/// Destroys the cache and every sequence in it. Since: 1.0
+/// Destroys the cache and every sequence in it; on a CUDA device it waits for
+/// all work there. Since: 1.0
 MOA_API void moa_cache_destroy(moa_cache *cache);
 /// Since: 1.0
 MOA_API moa_status *moa_cache_get_stats(const moa_cache *cache,
@@ -221,7 +271,11 @@ typedef struct moa_attend_options {
   size_t entry_size; ///< sizeof(moa_attend_entry).
   uint32_t layer;
   uint32_t has_scale; ///< 0: scale is 1 / sqrt(head_dim).
-  float scale;        ///< Multiplies q.k; any finite value.
+  /// Multiplies q.k; any finite value, above 0 on a CUDA device.
+  float scale;
+  /// CUDA device: the CUstream to work on; NULL = the legacy default stream.
+  /// Since: 1.1
+  void *stream;
 } moa_attend_options;
 
 /// Appends the new keys and values of one layer, computes attention of the new
@@ -230,8 +284,20 @@ typedef struct moa_attend_options {
 /// appear once. Keys that no row to come can see are read from the caller's
 /// tensor and never copied: after the call the cache holds its closed form, and
 /// during it at most the pages of before and after.
-/// Results do not depend on the batch, the threads or the machine load.
-/// Since: 1.0
+/// On the CPU, results do not depend on the batch, the threads or the machine
+/// load.
+///
+/// On a CUDA device all pointers of entries are device addresses, multiples of
+/// 16 bytes with strides that are multiples of 8 elements. The call enqueues a
+/// copy of its tables and kernel launches on `stream` and returns. It waits
+/// only for the tables of the eighth call before, and allocates only if no call
+/// was as large or pages are needed that never were. A cache belongs to the
+/// order of one stream: before a call on another stream, make that stream wait
+/// for the first. The lists are made from what the host knows, so a captured
+/// call replays with the lengths and pages of its capture. Equal calls give
+/// equal bits; rows decoded in another batch may be cut at other pages and
+/// differ in rounding. A value that is not finite in a key that is masked for a
+/// row may reach that row if their tiles meet. Since: 1.0
 MOA_API moa_status *moa_attend(moa_cache *cache,
                                const moa_attend_options *options,
                                const moa_attend_entry *entries, size_t count);

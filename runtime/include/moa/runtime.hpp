@@ -58,16 +58,33 @@ private:
   std::unique_ptr<T, Free> handle;
 };
 
-/// The threads that run kernels. Outlives its modules.
+/// Where kernels run. Outlives its modules.
 class Context : public Handle<moa_context, moa_context_destroy> {
 public:
-  /// `threads` includes the calling one; 0 for one a core.
+  /// The CPU; `threads` includes the calling one; 0 for one a core.
   Status create(int32_t threads = 0) {
-    moa_context_options options = {sizeof(options), threads, 0};
+    moa_context_options options = {};
+    options.threads = threads;
+    return create(options);
+  }
+  /// A CUDA device.
+  Status createCuda(int32_t ordinal = 0) {
+    moa_context_options options = {};
+    options.device = MOA_DEVICE_CUDA;
+    options.ordinal = ordinal;
+    return create(options);
+  }
+  /// As the options say; their struct_size is set here.
+  Status create(moa_context_options options) {
+    options.struct_size = sizeof(options);
     moa_context *value = nullptr;
     Status status(moa_context_create(&options, &value));
     reset(value);
     return status;
+  }
+  Status deviceInfo(moa_device_info &info) const {
+    info.struct_size = sizeof(info);
+    return Status(moa_context_get_device_info(get(), &info));
   }
 };
 
@@ -100,7 +117,7 @@ public:
 /// A page pool. Outlives its sequences.
 class Cache : public Handle<moa_cache, moa_cache_destroy> {
 public:
-  /// `maxBytes` of pages; 0 for no limit.
+  /// `maxBytes` of pages; 0 as in moa_cache_options.
   Status create(const Module &module, uint64_t maxBytes = 0) {
     moa_cache_options options = {sizeof(options), maxBytes};
     moa_cache *value = nullptr;
@@ -113,16 +130,28 @@ public:
     return Status(moa_cache_get_stats(get(), &stats));
   }
   /// Appends, attends and evicts for one layer, at scale 1 / sqrt(head size).
-  Status attend(uint32_t layer, const std::vector<moa_attend_entry> &entries) {
-    moa_attend_options options = {sizeof(options), sizeof(moa_attend_entry),
-                                  layer, 0, 0};
-    return Status(moa_attend(get(), &options, entries.data(), entries.size()));
+  Status attend(uint32_t layer, const std::vector<moa_attend_entry> &entries,
+                void *stream = nullptr) {
+    moa_attend_options options = {};
+    options.layer = layer;
+    options.stream = stream;
+    return attend(options, entries);
   }
   /// The same at another scale.
   Status attend(uint32_t layer, const std::vector<moa_attend_entry> &entries,
-                float scale) {
-    moa_attend_options options = {sizeof(options), sizeof(moa_attend_entry),
-                                  layer, 1, scale};
+                float scale, void *stream = nullptr) {
+    moa_attend_options options = {};
+    options.layer = layer;
+    options.has_scale = 1;
+    options.scale = scale;
+    options.stream = stream;
+    return attend(options, entries);
+  }
+  /// As the options say; their sizes are set here.
+  Status attend(moa_attend_options options,
+                const std::vector<moa_attend_entry> &entries) {
+    options.struct_size = sizeof(options);
+    options.entry_size = sizeof(moa_attend_entry);
     return Status(moa_attend(get(), &options, entries.data(), entries.size()));
   }
 };

@@ -36,7 +36,7 @@ public:
 
 /// Facts for moa_device_info.
 struct DeviceFacts {
-  int32_t kind = 0, ordinal = 0;
+  int32_t kind = MOA_DEVICE_CPU, ordinal = 0;
   std::string name;
   int32_t capabilityMajor = 0, capabilityMinor = 0;
   int32_t driverVersion = 0;

@@ -32,6 +32,9 @@ public:
   /// Makes more pages usable: the slabs there are now, and the number of pages
   /// usable in all, more than before. Fails without a trace.
   virtual Status grow(std::vector<char *> &slabs, uint64_t &usable) = 0;
+  /// Page 0 where all pages lie in one slab that is known from the start; else
+  /// null.
+  virtual char *base() const { return nullptr; }
   /// Bytes taken for pages.
   virtual uint64_t bytes() const = 0;
 };
@@ -55,6 +58,8 @@ public:
     return slabs[page / pagesPerSlab] + (page % pagesPerSlab) * bytes;
   }
 
+  /// See PageMemory::base.
+  char *base() const { return memory->base(); }
   size_t pageBytes() const { return bytes; }
   uint64_t limit() const { return mostPages; }
   uint64_t used() const { return taken; }

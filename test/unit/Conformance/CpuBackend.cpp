@@ -22,7 +22,7 @@ std::string take(moa_status *status) {
   static const char *const names[] = {
       "OK",           "INVALID_ARGUMENT", "OUT_OF_PAGES", "OUT_OF_MEMORY",
       "INCOMPATIBLE", "CORRUPT",          "IO",           "OUT_OF_RANGE",
-      "UNSUPPORTED"};
+      "UNSUPPORTED",  "NO_DEVICE",        "DEVICE_ERROR"};
   if (!status)
     return "";
   std::string text = names[moa_status_get_code(status)];
@@ -40,8 +40,10 @@ public:
   }
 
   std::string open(const std::string &artifact, const OpenOptions &options) {
-    moa_context_options contextOptions = {sizeof contextOptions,
-                                          options.threads, options.features};
+    moa_context_options contextOptions = {};
+    contextOptions.struct_size = sizeof contextOptions;
+    contextOptions.threads = options.threads;
+    contextOptions.cpu_features = options.features;
     std::string error = take(moa_context_create(&contextOptions, &context));
     if (error.empty())
       error = take(moa_module_load_file(context, artifact.c_str(), &module));
@@ -76,9 +78,12 @@ public:
                       e.qStrides.row, e.qStrides.head, e.kvStrides.row,
                       e.kvStrides.head, e.kvStrides.row, e.kvStrides.head,
                       e.qStrides.row, e.qStrides.head});
-    moa_attend_options options = {sizeof options, sizeof(moa_attend_entry),
-                                  layer, scale != nullptr,
-                                  scale ? *scale : 0.0f};
+    moa_attend_options options = {};
+    options.struct_size = sizeof options;
+    options.entry_size = sizeof(moa_attend_entry);
+    options.layer = layer;
+    options.has_scale = scale != nullptr;
+    options.scale = scale ? *scale : 0.0f;
     return take(moa_attend(cache, &options, list.data(), list.size()));
   }
 

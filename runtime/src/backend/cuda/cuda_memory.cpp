@@ -1,0 +1,156 @@
+//===- cuda_memory.cpp - Pages in device memory ---------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// One range of addresses for all pages that a cache may ever have, so that a
+// single tensor map covers them; memory is mapped into it as pages are needed.
+//
+//===----------------------------------------------------------------------===//
+
+#include "backend/cuda/cuda_device.h"
+
+#include <algorithm>
+
+namespace moa::rt::cuda {
+namespace {
+
+/// Bytes mapped at a time, about.
+constexpr size_t kChunkBytes = size_t(64) << 20;
+
+size_t roundUp(size_t value, size_t to) { return (value + to - 1) / to * to; }
+
+CUmemAllocationProp propertiesOf(const Gpu &gpu) {
+  CUmemAllocationProp properties = {};
+  properties.type = 1;
+  properties.location = {1, gpu.device};
+  return properties;
+}
+
+class DevicePages : public PageMemory {
+public:
+  DevicePages(Gpu &gpu, size_t pageBytes, uint64_t pages)
+      : gpu(gpu), driver(*gpu.driver), pageBytes(pageBytes), pages(pages) {}
+  ~DevicePages() override;
+
+  /// Reserves addresses, or allocates everything where that is not possible.
+  Status open();
+
+  size_t pagesPerSlab() const override { return pages; }
+  char *base() const override { return reinterpret_cast<char *>(first); }
+  uint64_t bytes() const override { return mapped; }
+  Status grow(std::vector<char *> &slabs, uint64_t &usable) override;
+
+private:
+  Status map(size_t chunk);
+
+  Gpu &gpu;
+  const Driver &driver;
+  const size_t pageBytes;
+  const uint64_t pages;
+  CUdeviceptr first = 0;
+  size_t reserved = 0; ///< 0: one plain allocation.
+  size_t granularity = 0;
+  size_t mapped = 0;
+  std::vector<size_t> chunks; ///< Sizes of what is mapped, in order.
+};
+
+DevicePages::~DevicePages() {
+  Current current(driver, gpu.context);
+  if (!first)
+    return;
+  if (!reserved) {
+    driver.cuMemFree(first);
+    return;
+  }
+  // Each chunk is unmapped by itself, as it was mapped.
+  size_t offset = 0;
+  for (size_t chunk : chunks) {
+    driver.cuMemUnmap(first + offset, chunk);
+    offset += chunk;
+  }
+  driver.cuMemAddressFree(first, reserved);
+}
+
+Status DevicePages::open() {
+  if (gpu.virtualMemory) {
+    CUmemAllocationProp properties = propertiesOf(gpu);
+    MOA_CUDA_TRY(driver, cuMemGetAllocationGranularity,
+                 (&granularity, &properties, 0),
+                 "asking for the granularity of memory");
+    size_t size = roundUp(pages * pageBytes, granularity);
+    MOA_CUDA_TRY(driver, cuMemAddressReserve, (&first, size, 0, 0, 0),
+                 "reserving ", size, " bytes of addresses for pages");
+    reserved = size;
+    return ok();
+  }
+  MOA_CUDA_TRY(driver, cuMemAlloc, (&first, pages * pageBytes), "allocating ",
+               pages * pageBytes, " bytes for pages");
+  mapped = pages * pageBytes;
+  return ok();
+}
+
+Status DevicePages::map(size_t chunk) {
+  CUmemAllocationProp properties = propertiesOf(gpu);
+  CUmemHandle handle = 0;
+  MOA_CUDA_TRY(driver, cuMemCreate, (&handle, chunk, &properties, 0),
+               "allocating ", chunk, " bytes for pages beside ", mapped,
+               " in use");
+  CUdeviceptr place = first + mapped;
+  CUresult result = driver.cuMemMap(place, chunk, 0, handle, 0);
+  driver.cuMemRelease(handle); // The mapping keeps the memory.
+  MOA_RT_TRY(
+      driver.check(result, "cuMemMap", "mapping ", chunk, " bytes for pages"));
+  CUmemAccessDesc access = {{1, gpu.device}, 3};
+  result = driver.cuMemSetAccess(place, chunk, &access, 1);
+  if (result != kSuccess)
+    driver.cuMemUnmap(place, chunk);
+  return driver.check(result, "cuMemSetAccess", "giving access to ", chunk,
+                      " bytes for pages");
+}
+
+Status DevicePages::grow(std::vector<char *> &slabs, uint64_t &usable) {
+  Current current(driver, gpu.context);
+  MOA_RT_TRY(std::move(current.status));
+  slabs.reserve(1);
+  if (reserved) {
+    RelaxedCapture relaxed(driver);
+    size_t chunk =
+        std::min(reserved - mapped, roundUp(kChunkBytes, granularity));
+    chunks.reserve(chunks.size() + 1);
+    MOA_RT_TRY(map(chunk));
+    chunks.push_back(chunk);
+    mapped += chunk;
+  }
+  if (slabs.empty())
+    slabs.push_back(reinterpret_cast<char *>(first));
+  usable = std::min<uint64_t>(pages, mapped / pageBytes);
+  return ok();
+}
+
+} // namespace
+
+Status makePool(Gpu &gpu, const Geometry &geometry, uint64_t maxBytes,
+                std::unique_ptr<PagePool> &out) {
+  Current current(*gpu.driver, gpu.context);
+  MOA_RT_TRY(std::move(current.status));
+  const size_t pageBytes = geometry.pageBytes();
+  size_t available = 0, total = 0;
+  MOA_CUDA_TRY(*gpu.driver, cuMemGetInfo, (&available, &total),
+               "asking for free memory");
+  if (!maxBytes)
+    maxBytes = available / 10 * 9;
+  uint64_t pages = std::min<uint64_t>(maxBytes / pageBytes, INT32_MAX);
+  if (!pages)
+    return error(MOA_OUT_OF_MEMORY, gpu.facts.name, " has ", available, " of ",
+                 total, " bytes free, expected room for a page of ", pageBytes,
+                 "; free memory of other programs on the device");
+  auto memory = std::make_unique<DevicePages>(gpu, pageBytes, pages);
+  MOA_RT_TRY(memory->open());
+  out = std::make_unique<PagePool>(pageBytes, pages, std::move(memory));
+  return ok();
+}
+
+} // namespace moa::rt::cuda

@@ -1,0 +1,70 @@
+//===- cuda_staging.h - Tables of calls on their way to the device *- C++
+//-*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A ring of pinned buffers that calls fill in turn, one buffer on the device
+// that follows stream order, and private pairs for calls that are captured, as
+// a graph reads them again at each replay.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_RT_BACKEND_CUDA_CUDA_STAGING_H
+#define MOA_RT_BACKEND_CUDA_CUDA_STAGING_H
+
+#include "backend/cuda/cuda_device.h"
+
+namespace moa::rt::cuda {
+
+/// Calls whose tables may wait for the device at a time.
+constexpr size_t kStagingSlots = 8;
+
+class Staging {
+public:
+  explicit Staging(Gpu &gpu) : gpu(gpu), driver(*gpu.driver) {}
+  /// The device has to be done with all calls.
+  ~Staging();
+  Staging(const Staging &) = delete;
+  Staging &operator=(const Staging &) = delete;
+
+  /// A call's place for its tables.
+  struct Lease {
+    char *host = nullptr;
+    CUdeviceptr device = 0;
+    CUevent copied = nullptr; ///< Null for a captured call.
+  };
+
+  /// Makes room for `bytes`. Waits for the copy of the call kStagingSlots
+  /// before; allocates only if no call was as large.
+  Status take(size_t bytes, bool capturing, Lease &out);
+  /// Enqueues the copy of what was written.
+  Status send(const Lease &lease, size_t bytes, CUstream stream);
+
+private:
+  struct Pinned {
+    void *host = nullptr;
+    size_t bytes = 0;
+    CUevent copied = nullptr;
+    bool used = false; ///< `copied` was recorded.
+  };
+
+  Status growHost(Pinned &slot, size_t bytes);
+  Status growDevice(size_t bytes);
+  Status takePrivate(size_t bytes, Lease &out);
+
+  Gpu &gpu;
+  const Driver &driver;
+  Pinned slots[kStagingSlots];
+  size_t next = 0;
+  CUdeviceptr device = 0;
+  size_t deviceBytes = 0;
+  std::vector<void *> privateHosts;
+  std::vector<CUdeviceptr> privateDevices;
+};
+
+} // namespace moa::rt::cuda
+
+#endif // MOA_RT_BACKEND_CUDA_CUDA_STAGING_H

@@ -1,0 +1,200 @@
+//===- gpu_work.cpp - The work of one call on a GPU -----------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Implementation of gpu_work.h. Window arithmetic is that of abi/span.h; this
+// file only turns ranges of 64-key blocks to tiles.
+//
+//===----------------------------------------------------------------------===//
+
+#include "sched/gpu_work.h"
+
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+
+namespace moa::rt {
+
+constexpr int64_t kBlock = MOA_BLOCK_KEYS;
+
+/// Longest window an item states; no sequence is longer.
+constexpr int64_t kMostLocal = int64_t(1) << 30;
+
+int32_t GpuWork::startsOf(const EntryView &view, const moa_span_rule &rule,
+                          int64_t floor, int64_t first, int64_t rows) {
+  if (rule.length_rule == MOA_LENGTH_REQUEST)
+    return -1;
+  auto place = static_cast<int32_t>(starts.size());
+  for (int64_t r = 0; r < rows; ++r) {
+    int64_t position = std::clamp(first + r, view.past, view.total - 1);
+    starts.push_back(static_cast<int32_t>(
+        std::max(floor, moa_window_start(&rule, position, view.length))));
+  }
+  return place;
+}
+
+void GpuWork::addPrefill(const EntryView &view, const HeadPlan &head,
+                         uint32_t kvHead, int32_t entry) {
+  const Module &module = view.module;
+  const Kernel &kernel = module.layers[view.layer].prefill;
+  const int64_t rows = kernel.rows, keys = kernel.keys;
+  const int64_t blocksPerTile = keys / kBlock;
+  const int64_t floor = head.state->firstResident(), sink = module.sink();
+  const uint32_t group = module.geometry.group();
+  for (int64_t first = view.past / rows * rows; first < view.total;
+       first += rows) {
+    const int64_t low = std::max(first, view.past);
+    const int64_t high = std::min(first + rows, view.total) - 1;
+    const moa_span_rule *shared = nullptr;
+    int32_t place = -1;
+    for (uint32_t g = 0; g < group; ++g) {
+      const uint32_t qHead = kvHead * group + g;
+      const moa_span_rule &rule = module.rule(view.layer, qHead);
+      // Equal rules of a group share their starts.
+      if (!shared || std::memcmp(shared, &rule, sizeof(rule)) != 0) {
+        shared = &rule;
+        place = startsOf(view, rule, floor, first, rows);
+      }
+      int64_t start =
+          std::max(floor, moa_window_start(&rule, low, view.length));
+      int64_t startMax =
+          std::max(floor, moa_window_start(&rule, high, view.length));
+      moa_block_ranges ranges =
+          moa_block_ranges_of(low, high, start, startMax, sink);
+      const int64_t top = high / keys,
+                    bottom = ranges.edge_begin / blocksPerTile;
+      // Sink blocks inside the lowest window tile are that tile's.
+      const int64_t sinks =
+          std::min<int64_t>(ranges.sink_end, bottom * blocksPerTile);
+      Tile tile = {};
+      moa_gpu_prefill_item &item = tile.item;
+      item.entry = entry;
+      item.head = static_cast<int32_t>(qHead);
+      item.kv_head = static_cast<int32_t>(kvHead);
+      item.row = static_cast<int32_t>(first - view.past);
+      item.position = static_cast<int32_t>(first);
+      item.table = static_cast<int32_t>(head.table);
+      item.local = static_cast<int32_t>(
+          std::min(kMostLocal, moa_span_local(&rule, view.length)));
+      item.floor = static_cast<int32_t>(floor);
+      item.starts = place;
+      item.start_max = static_cast<int32_t>(startMax);
+      item.top = static_cast<int32_t>(top);
+      item.window_tiles = static_cast<int32_t>(top - bottom + 1);
+      item.sink_tiles = static_cast<int32_t>(sinks / blocksPerTile);
+      item.sink_block = static_cast<int32_t>(sinks % blocksPerTile);
+      tile.cost = (top - bottom + 1) * blocksPerTile + sinks;
+      tiles.push_back(tile);
+    }
+  }
+}
+
+void GpuWork::addDecode(const EntryView &view, const HeadPlan &head,
+                        uint32_t kvHead) {
+  const Module &module = view.module;
+  const int64_t floor = head.state->firstResident();
+  const uint32_t group = module.geometry.group();
+  moa_gpu_decode_item item = {};
+  item.q = view.query(0, kvHead * group);
+  item.out = view.output(0, kvHead * group);
+  item.q_stride = view.entry.q_head_stride;
+  item.out_stride = view.entry.out_head_stride;
+  item.table = static_cast<int32_t>(head.table);
+  item.length = static_cast<int32_t>(view.total);
+  item.heads = static_cast<int32_t>(group);
+  int32_t low = INT32_MAX;
+  for (uint32_t g = 0; g < MOA_MAX_GROUP; ++g) {
+    const moa_span_rule &rule =
+        module.rule(view.layer, kvHead * group + std::min(g, group - 1));
+    item.starts[g] = static_cast<int32_t>(
+        std::max(floor, moa_window_start(&rule, view.past, view.length)));
+    low = std::min(low, item.starts[g]);
+    item.start_max = std::max(item.start_max, item.starts[g]);
+  }
+  moa_block_ranges ranges = moa_block_ranges_of(view.past, view.past, low,
+                                                item.start_max, module.sink());
+  item.sink_pages = ranges.sink_end;
+  item.window_begin = ranges.edge_begin;
+  decode.push_back(item);
+  lines.push_back(lines.back() + ranges.sink_end + ranges.end -
+                  ranges.edge_begin);
+}
+
+/// Most costly first; heads of a group stay together.
+void GpuWork::sortSection(size_t begin) {
+  auto place = [](const Tile &tile) {
+    const moa_gpu_prefill_item &item = tile.item;
+    return std::make_tuple(-tile.cost, item.entry, item.kv_head, item.position,
+                           item.head);
+  };
+  std::sort(tiles.begin() + begin, tiles.end(),
+            [&](const Tile &a, const Tile &b) { return place(a) < place(b); });
+}
+
+/// Deals the sorted tiles to blocks in snake order. The last round, which may
+/// be short, goes forward: its most costly tile to block 0, which had the least
+/// costly one of the round before.
+void GpuWork::deal(PrefillLaunch &launch, uint32_t grid) {
+  launch.firstItem = prefill.size();
+  launch.items = tiles.size();
+  const size_t last = (tiles.size() - 1) / grid;
+  for (size_t i = 0; i < tiles.size(); ++i) {
+    size_t round = i / grid, block = i % grid;
+    if ((last - round) % 2)
+      block = grid - 1 - block;
+    prefill.push_back(tiles[round * grid + block].item);
+  }
+  tiles.clear();
+}
+
+void GpuWork::build(const Module &module, const Plan &plan,
+                    const AttendCall &call, uint32_t grid) {
+  const Geometry &g = module.geometry;
+  prefill.clear();
+  launches.clear();
+  decode.clear();
+  starts.clear();
+  lines.assign(1, 0);
+  size_t section = 0;
+  int64_t sectionBytes = 0;
+  for (size_t i = 0; i < call.count; ++i) {
+    EntryView view(module, call, i);
+    if (view.decodes()) {
+      for (uint32_t h = 0; h < g.kvHeads; ++h)
+        addDecode(view, plan.head(g, i, h), h);
+      continue;
+    }
+    if (launches.empty() ||
+        launches.back().entries.size() == MOA_GPU_PREFILL_ENTRIES) {
+      if (!launches.empty()) {
+        sortSection(section);
+        deal(launches.back(), grid);
+      }
+      launches.emplace_back();
+      section = 0;
+      sectionBytes = 0;
+    }
+    auto entry = static_cast<int32_t>(launches.back().entries.size());
+    launches.back().entries.push_back(i);
+    const int64_t bytes =
+        2 * view.total * int64_t(g.headDim) * int64_t(g.elementBytes());
+    for (uint32_t h = 0; h < g.kvHeads; ++h) {
+      if (sectionBytes > 0 && sectionBytes + bytes > kSectionBytes) {
+        sortSection(section);
+        section = tiles.size();
+        sectionBytes = 0;
+      }
+      sectionBytes += bytes;
+      addPrefill(view, plan.head(g, i, h), h, entry);
+    }
+  }
+  if (!launches.empty()) {
+    sortSection(section);
+    deal(launches.back(), grid);
+  }
+}
+
+} // namespace moa::rt

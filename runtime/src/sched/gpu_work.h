@@ -1,0 +1,68 @@
+//===- gpu_work.h - The work of one call on a GPU ---------------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// From a plan to the items of abi/gpu_args.h: tiles of query rows with the key
+// tiles they visit, rows to decode with their pages, and the order in which
+// blocks take them. Plain lists; nothing here talks to a device.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_RT_SCHED_GPU_WORK_H
+#define MOA_RT_SCHED_GPU_WORK_H
+
+#include "sched/plan.h"
+
+#include <vector>
+
+namespace moa::rt {
+
+/// Keys and values of the KV heads whose tiles are in flight together stay
+/// below this, so that they are read from memory once: most of an L2 cache.
+constexpr int64_t kSectionBytes = int64_t(32) << 20;
+
+/// One launch of the prefill kernel.
+struct PrefillLaunch {
+  size_t firstItem = 0, items = 0;
+  std::vector<size_t> entries; ///< Of the call, by moa_gpu_prefill_item::entry.
+};
+
+class GpuWork {
+public:
+  /// Lays out all items of a placed plan. Prefill items are ordered for `grid`
+  /// blocks of which block b takes items b, b + grid, and so on.
+  void build(const Module &module, const Plan &plan, const AttendCall &call,
+             uint32_t grid);
+
+  std::vector<moa_gpu_prefill_item> prefill;
+  std::vector<PrefillLaunch> launches;
+  std::vector<moa_gpu_decode_item> decode;
+  std::vector<int32_t> lines;  ///< Pages before each decode item, and in all.
+  std::vector<int32_t> starts; ///< Window starts of the length rule `row`.
+
+private:
+  /// A tile before it is put in order.
+  struct Tile {
+    moa_gpu_prefill_item item;
+    int64_t cost;
+  };
+
+  void addPrefill(const EntryView &view, const HeadPlan &head, uint32_t kvHead,
+                  int32_t entry);
+  void addDecode(const EntryView &view, const HeadPlan &head, uint32_t kvHead);
+  /// Where a rule's window starts for the rows of the tile at `first` begin in
+  /// `starts`; -1 where the closed form holds.
+  int32_t startsOf(const EntryView &view, const moa_span_rule &rule,
+                   int64_t floor, int64_t first, int64_t rows);
+  void sortSection(size_t begin);
+  void deal(PrefillLaunch &launch, uint32_t grid);
+
+  std::vector<Tile> tiles; ///< Of the launch at hand.
+};
+
+} // namespace moa::rt
+
+#endif // MOA_RT_SCHED_GPU_WORK_H

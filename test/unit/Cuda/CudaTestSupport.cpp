@@ -1,0 +1,253 @@
+//===- CudaTestSupport.cpp - Artifacts and sessions on the fake driver ----===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Implementation of CudaTestSupport.h.
+//
+//===----------------------------------------------------------------------===//
+
+#include "CudaTestSupport.h"
+
+#include "moa/abi/version.h"
+
+#include "gtest/gtest.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace moa::test {
+
+void Model::randomRules(std::mt19937 &random) {
+  const int64_t alphas[] = {-200, -64, 0, 0, 1, 65, 300};
+  const double betas[] = {0, 0, 0.125, 0.5, 1};
+  const int32_t mins[] = {1, 2, 64, 100}, rounds[] = {1, 64};
+  rules.clear();
+  for (uint32_t i = 0; i < layers * qHeads(); ++i)
+    rules.push_back({alphas[random() % 7], betas[random() % 5], sink,
+                     sink + mins[random() % 4], rounds[random() % 2],
+                     lengthRule});
+}
+
+std::vector<uint8_t> Model::artifact() const {
+  std::vector<uint8_t> bytes(sizeof(moa_artifact_header));
+  moa_artifact_header header = {};
+  auto add = [&](moa_artifact_section &section, const auto &list) {
+    bytes.resize((bytes.size() + 63) / 64 * 64);
+    section.offset = bytes.size();
+    section.size = list.size() * sizeof(list[0]);
+    const auto *data = reinterpret_cast<const uint8_t *>(list.data());
+    bytes.insert(bytes.end(), data, data + section.size);
+  };
+  std::vector<moa_span_rule> all = rules;
+  if (all.empty())
+    all.assign(layers * qHeads(), {0, 1, sink, sink + 1, 1, lengthRule});
+  std::string strings(1, 0), code;
+  auto text = [&](const std::string &value) {
+    auto at = uint32_t(strings.size());
+    strings += value + std::string(1, 0);
+    return at;
+  };
+  const char *names[] = {"prefill", "decode", "append"};
+  std::vector<moa_artifact_kernel> kernels;
+  std::vector<moa_artifact_image> list;
+  for (uint32_t kind = 0; kind < 3; ++kind) {
+    kernels.push_back({text(names[kind]), kind, dtype, dim,
+                       kind == MOA_KERNEL_DECODE ? group : 1,
+                       uint32_t(list.size()), uint32_t(images.size()), 0});
+    for (const ImageSpec &image : images) {
+      bool maps = (image.features & MOA_GPU_ARCH_SPECIFIC) != 0;
+      std::string body =
+          image.chip + " " + names[kind] + " " + std::to_string(maps) + " " +
+          std::to_string(rows) + " " + std::to_string(keys) + " " +
+          std::to_string(dim) + " " + std::to_string(dtype == MOA_DTYPE_F16) +
+          " " + std::to_string(group) + std::string(1, 0);
+      code.resize((code.size() + 63) / 64 * 64);
+      moa_artifact_image record = {};
+      record.target = image.target;
+      record.features = image.features;
+      record.chip = text(image.chip);
+      record.offset = code.size();
+      record.size = body.size();
+      if (image.target != MOA_TARGET_CPU_X86_64) {
+        record.threads = 128;
+        record.entry = text(std::string("moa_") + names[kind]);
+        record.scratch_bytes = kind == MOA_KERNEL_APPEND ? 0 : 100000;
+        record.rows = rows;
+        record.keys = keys;
+      }
+      list.push_back(record);
+      code += body;
+    }
+  }
+  std::vector<moa_artifact_layer> table(
+      layers, {prefill ? 0 : MOA_NO_KERNEL, decode ? 1 : MOA_NO_KERNEL, 2, 0});
+  add(header.rules, all);
+  add(header.layer_table, table);
+  add(header.kernels, kernels);
+  add(header.images, list);
+  add(header.strings, strings);
+  add(header.code, code);
+  header.magic = MOA_ARTIFACT_MAGIC;
+  header.version = MOA_ARTIFACT_VERSION;
+  header.kernel_abi_version = MOA_KERNEL_ABI_VERSION;
+  header.header_size = sizeof(header);
+  header.layers = layers;
+  header.q_heads = qHeads();
+  header.kv_heads = kvHeads;
+  header.head_dim = dim;
+  header.dtype = dtype;
+  header.length_rule = lengthRule;
+  header.max_length = maxLength;
+  header.file_size = bytes.size();
+  std::memcpy(bytes.data(), &header, sizeof(header));
+  header.checksum = moa_artifact_checksum(bytes.data(), bytes.size());
+  std::memcpy(bytes.data(), &header, sizeof(header));
+  return bytes;
+}
+
+double loadElement(const void *from, uint32_t dtype) {
+  uint16_t bits;
+  std::memcpy(&bits, from, 2);
+  if (dtype == MOA_DTYPE_F16) {
+    _Float16 half;
+    std::memcpy(&half, &bits, 2);
+    return double(half);
+  }
+  uint32_t wide = uint32_t(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, 4);
+  return value;
+}
+
+void storeElement(double value, uint32_t dtype, void *to) {
+  if (dtype == MOA_DTYPE_F16) {
+    _Float16 half = _Float16(value);
+    std::memcpy(to, &half, 2);
+    return;
+  }
+  float single = float(value);
+  uint32_t bits;
+  std::memcpy(&bits, &single, 4);
+  auto high = uint16_t((bits + (std::isfinite(value) ? 0x8000 : 0)) >> 16);
+  std::memcpy(to, &high, 2);
+}
+
+Status Session::open(const Model &from, uint64_t maxBytes) {
+  model = from;
+  if (model.rules.empty())
+    model.rules.assign(model.layers * model.qHeads(),
+                       {0, 1, model.sink, model.sink + 1, 1, model.lengthRule});
+  moa_context_options options = {};
+  options.device = MOA_DEVICE_CUDA;
+  options.driver_path = MOA_TEST_FAKE_CUDA;
+  if (Status status = context.create(options); !status)
+    return status;
+  std::vector<uint8_t> bytes = model.artifact();
+  if (Status status = module.load(context, bytes.data(), bytes.size()); !status)
+    return status;
+  return cache.create(module, maxBytes);
+}
+
+Tokens::Tokens(const Session &session, int64_t count, std::mt19937 &random,
+               int64_t padding)
+    : session(session), count(count),
+      qRow(int64_t(session.model.qHeads()) * session.model.dim + padding),
+      kvRow(int64_t(session.model.kvHeads) * session.model.dim + padding) {
+  std::uniform_real_distribution<double> values(-1, 1);
+  auto make = [&](void *&tensor, int64_t row) {
+    std::vector<uint16_t> host(count * row);
+    for (uint16_t &element : host)
+      storeElement(values(random), session.model.dtype, &element);
+    moa_context *context = session.context.get();
+    EXPECT_TRUE(Status(moa_device_alloc(context, host.size() * 2, &tensor)));
+    EXPECT_TRUE(
+        Status(moa_device_copy(context, tensor, host.data(), host.size() * 2)));
+  };
+  make(q, qRow);
+  make(k, kvRow);
+  make(v, kvRow);
+  make(out, qRow);
+  clearOut();
+}
+
+Tokens::~Tokens() {
+  for (void *tensor : {q, k, v, out})
+    EXPECT_TRUE(Status(moa_device_free(session.context.get(), tensor)));
+}
+
+void Tokens::clearOut() {
+  std::vector<uint16_t> host(count * qRow, 0xffff);
+  EXPECT_TRUE(Status(moa_device_copy(session.context.get(), out, host.data(),
+                                     host.size() * 2)));
+}
+
+void Tokens::poison(int64_t token, double value) {
+  std::vector<uint16_t> host(kvRow);
+  for (uint16_t &element : host)
+    storeElement(value, session.model.dtype, &element);
+  EXPECT_TRUE(Status(moa_device_copy(session.context.get(),
+                                     static_cast<char *>(v) + token * kvRow * 2,
+                                     host.data(), host.size() * 2)));
+}
+
+moa_attend_entry Tokens::entry(const Sequence &sequence, int64_t begin,
+                               int64_t end) {
+  const int64_t dim = session.model.dim;
+  auto at = [&](void *tensor, int64_t row) {
+    return static_cast<char *>(tensor) + begin * row * 2;
+  };
+  return {sequence.get(), end - begin, at(q, qRow), at(k, kvRow), at(v, kvRow),
+          at(out, qRow),  qRow,        dim,         kvRow,        dim,
+          kvRow,          dim,         qRow,        dim};
+}
+
+double Tokens::difference(uint32_t layer, int64_t begin, int64_t end, int64_t n,
+                          const std::vector<int64_t> &bound) const {
+  EXPECT_TRUE(Status(moa_device_synchronize(session.context.get())));
+  const Model &m = session.model;
+  auto at = [&](void *tensor, int64_t row, int64_t token, int64_t head,
+                int64_t d) {
+    return loadElement(static_cast<char *>(tensor) +
+                           2 * (token * row + head * m.dim + d),
+                       m.dtype);
+  };
+  double worst = 0;
+  for (int64_t i = begin; i < end; ++i)
+    for (uint32_t head = 0; head < m.qHeads(); ++head) {
+      const int64_t kv = head / m.group;
+      const moa_span_rule &rule = m.rules[layer * m.qHeads() + head];
+      int64_t start = std::max(bound[kv], moa_window_start(&rule, i, n));
+      double sum = 0;
+      std::vector<double> right(m.dim);
+      for (int64_t j = 0; j <= i; ++j) {
+        if (j >= m.sink && j < start)
+          continue;
+        double dot = 0;
+        for (int64_t d = 0; d < m.dim; ++d)
+          dot += at(q, qRow, i, head, d) * at(k, kvRow, j, kv, d);
+        double weight = std::exp(dot / std::sqrt(double(m.dim)));
+        sum += weight;
+        for (int64_t d = 0; d < m.dim; ++d)
+          right[d] += weight * at(v, kvRow, j, kv, d);
+      }
+      for (int64_t d = 0; d < m.dim; ++d) {
+        double error = std::fabs(at(out, qRow, i, head, d) - right[d] / sum);
+        worst = error <= worst ? worst : std::isnan(error) ? INFINITY : error;
+      }
+    }
+  return worst;
+}
+
+std::vector<int64_t> boundsOf(const Session &session, const Sequence &sequence,
+                              uint32_t layer) {
+  std::vector<int64_t> bounds(session.model.kvHeads);
+  for (uint32_t h = 0; h < session.model.kvHeads; ++h)
+    EXPECT_TRUE(Status(
+        moa_sequence_get_first_resident(sequence.get(), layer, h, &bounds[h])));
+  return bounds;
+}
+
+} // namespace moa::test

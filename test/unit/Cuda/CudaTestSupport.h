@@ -1,0 +1,101 @@
+//===- CudaTestSupport.h - Artifacts and sessions on the fake driver *- C++
+//-*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Builds artifacts whose GPU images are texts that the fake driver understands,
+// and runs them through the C ABI with tensors in its memory.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_TEST_UNIT_CUDA_CUDATESTSUPPORT_H
+#define MOA_TEST_UNIT_CUDA_CUDATESTSUPPORT_H
+
+#include "FakeCuda.h"
+
+#include "moa/abi/artifact.h"
+#include "moa/abi/kernel_args.h"
+#include "moa/runtime.hpp"
+
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace moa::test {
+
+/// An image of every kernel.
+struct ImageSpec {
+  uint32_t target = MOA_TARGET_CUDA_CUBIN;
+  uint32_t features = 90 | MOA_GPU_ARCH_SPECIFIC;
+  std::string chip = "sm_90a";
+};
+
+/// A model and its artifact.
+struct Model {
+  uint32_t layers = 1, kvHeads = 2, group = 2, dim = 16;
+  uint32_t dtype = MOA_DTYPE_BF16;
+  int32_t lengthRule = MOA_LENGTH_REQUEST, sink = 64;
+  uint32_t rows = 128, keys = 128;
+  bool prefill = true, decode = true;
+  int64_t maxLength = 1 << 16;
+  std::vector<moa_span_rule> rules; ///< [layer][query head].
+  std::vector<ImageSpec> images = {ImageSpec()};
+
+  uint32_t qHeads() const { return kvHeads * group; }
+  /// Rules that matter, with one sink.
+  void randomRules(std::mt19937 &random);
+  std::vector<uint8_t> artifact() const;
+};
+
+/// Values as the element type stores them.
+double loadElement(const void *from, uint32_t dtype);
+void storeElement(double value, uint32_t dtype, void *to);
+
+/// A context, module and cache on the fake driver.
+struct Session {
+  /// Opens all three; the failure, or success.
+  Status open(const Model &model, uint64_t maxBytes = 0);
+
+  Model model;
+  Context context;
+  Module module;
+  Cache cache;
+};
+
+/// All tokens of one sequence and layer, in device memory. Tensors are [token]
+/// [head][dim] with `padding` elements behind each row.
+class Tokens {
+public:
+  Tokens(const Session &session, int64_t count, std::mt19937 &random,
+         int64_t padding = 0);
+  ~Tokens();
+  Tokens(const Tokens &) = delete;
+  Tokens &operator=(const Tokens &) = delete;
+
+  moa_attend_entry entry(const Sequence &sequence, int64_t begin, int64_t end);
+  /// Overwrites one row of `values`, of all KV heads.
+  void poison(int64_t token, double value);
+  /// Outputs become NaN again.
+  void clearOut();
+  /// Largest difference between outputs [begin, end) and the definition, spans
+  /// at length `n`, nothing visible between sink and bound[KV head]. Waits.
+  double difference(uint32_t layer, int64_t begin, int64_t end, int64_t n,
+                    const std::vector<int64_t> &bound) const;
+
+private:
+  const Session &session;
+  int64_t count, qRow, kvRow;
+  void *q = nullptr, *k = nullptr, *v = nullptr, *out = nullptr;
+};
+
+/// First resident position of each KV head.
+std::vector<int64_t> boundsOf(const Session &session, const Sequence &sequence,
+                              uint32_t layer);
+
+} // namespace moa::test
+
+#endif // MOA_TEST_UNIT_CUDA_CUDATESTSUPPORT_H

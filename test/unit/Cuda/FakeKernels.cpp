@@ -1,0 +1,318 @@
+//===- FakeKernels.cpp - Kernels of the fake driver -----------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Prefill, decode and append in float64 that do what abi/gpu_args.h says to the
+// letter. A masked key has weight 0 but its values are multiplied all the same,
+// as kernels do: what is not finite leaks.
+//
+//===----------------------------------------------------------------------===//
+
+#include "FakeCuda.h"
+
+#include "moa/abi/gpu_args.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace moa::fake {
+namespace {
+
+double load(const Kernel &kernel, const void *from) {
+  uint16_t bits;
+  std::memcpy(&bits, from, 2);
+  if (kernel.f16) {
+    _Float16 half;
+    std::memcpy(&half, &bits, 2);
+    return double(half);
+  }
+  uint32_t wide = uint32_t(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, 4);
+  return value;
+}
+
+void store(const Kernel &kernel, double value, void *to) {
+  if (kernel.f16) {
+    _Float16 half = _Float16(value);
+    std::memcpy(to, &half, 2);
+    return;
+  }
+  float single = float(value);
+  uint32_t bits;
+  std::memcpy(&bits, &single, 4);
+  if (!std::isnan(value))
+    bits += 0x7fff + ((bits >> 16) & 1);
+  uint16_t high = uint16_t(bits >> 16);
+  std::memcpy(to, &high, 2);
+}
+
+/// A tensor {D, rows, planes}, however a kernel was told of it.
+struct Tensor {
+  char *address;
+  int64_t rows, planes, rowBytes, planeBytes;
+
+  char *at(int64_t row, int64_t plane) const {
+    if (plane < 0 || plane >= planes)
+      fakeCuda()->fault("plane outside a tensor");
+    if (row < 0 || row >= rows)
+      return nullptr;
+    return address + row * rowBytes + plane * planeBytes;
+  }
+};
+
+Tensor fromMap(const moa_gpu_tensor_map &map) {
+  TensorMap tensor;
+  std::memcpy(&tensor, &map, sizeof tensor);
+  if (tensor.magic != kMapMagic)
+    fakeCuda()->fault("use of a tensor map that nobody encoded");
+  return {reinterpret_cast<char *>(tensor.address), int64_t(tensor.sizes[1]),
+          int64_t(tensor.sizes[2]), int64_t(tensor.strides[0]),
+          int64_t(tensor.strides[1])};
+}
+
+Tensor poolAt(uint64_t address, int64_t dim) {
+  return {reinterpret_cast<char *>(address), 64, INT64_MAX, dim * 2,
+          64 * dim * 2};
+}
+
+struct Row {
+  std::vector<double> scores;
+  std::vector<const char *> values; ///< Null: a row of zeros.
+  std::vector<bool> visible;
+
+  void add(const Kernel &kernel, const char *q, const char *k, const char *v,
+           double scaleLog2, bool seen) {
+    double dot = 0;
+    for (int64_t d = 0; d < kernel.dim; ++d)
+      dot += load(kernel, q + 2 * d) * (k ? load(kernel, k + 2 * d) : 0);
+    scores.push_back(dot * scaleLog2);
+    values.push_back(v);
+    visible.push_back(seen);
+  }
+  void write(const Kernel &kernel, char *out) const {
+    double top = -INFINITY, sum = 0;
+    for (size_t j = 0; j < scores.size(); ++j)
+      if (visible[j])
+        top = std::max(top, scores[j]);
+    std::vector<double> result(kernel.dim);
+    for (size_t j = 0; j < scores.size(); ++j) {
+      double p = visible[j] ? std::exp2(scores[j] - top) : 0;
+      sum += p;
+      for (int64_t d = 0; d < kernel.dim; ++d)
+        result[d] += p * (values[j] ? load(kernel, values[j] + 2 * d) : 0);
+    }
+    for (int64_t d = 0; d < kernel.dim; ++d)
+      store(kernel, result[d] / sum, out + 2 * d);
+  }
+};
+
+struct Prefill {
+  Kernel kernel;
+  Tensor pool;
+  struct Entry {
+    Tensor q, k, v, out;
+  };
+  std::vector<Entry> entries;
+  const moa_gpu_prefill_item *items;
+  const int32_t *tables, *starts;
+  int32_t count, sink;
+  float scaleLog2;
+
+  void tile(const moa_gpu_prefill_item &item, Row &row, const char *q,
+            int64_t position, int64_t start, int64_t first,
+            int64_t keys) const {
+    const Entry &entry = entries[item.entry];
+    // A kernel leaves the mask out where the whole tile is seen.
+    bool full = first >= item.start_max && first + keys <= item.position + 1;
+    for (int64_t j = first; j < first + keys; ++j) {
+      bool seen = moa_visible(position, j, start, sink) != 0;
+      if (full && !seen)
+        fakeCuda()->fault("a full tile has a masked key");
+      int32_t place = tables[item.table + j / 64];
+      const char *k, *v;
+      if (place == MOA_GPU_FROM_CALL) {
+        int64_t at = j - (item.position - item.row);
+        k = entry.k.at(at, item.kv_head);
+        v = entry.v.at(at, item.kv_head);
+      } else {
+        k = pool.at(j % 64, 2 * int64_t(place));
+        v = pool.at(j % 64, 2 * int64_t(place) + 1);
+      }
+      row.add(kernel, q, k, v, scaleLog2, seen);
+    }
+  }
+
+  void operator()() const {
+    for (int32_t i = 0; i < count; ++i) {
+      const moa_gpu_prefill_item &item = items[i];
+      const Entry &entry = entries[item.entry];
+      for (int64_t r = 0; r < kernel.rows; ++r) {
+        const char *q = entry.q.at(item.row + r, item.head);
+        char *out = entry.out.at(item.row + r, item.head);
+        if (!q || !out)
+          continue;
+        int64_t position = item.position + r;
+        int64_t start =
+            item.starts < 0
+                ? std::max<int64_t>(position + 1 - item.local, item.floor)
+                : starts[item.starts + r];
+        Row row;
+        for (int64_t t = 0; t < item.window_tiles; ++t)
+          tile(item, row, q, position, start, (item.top - t) * kernel.keys,
+               kernel.keys);
+        for (int64_t t = item.sink_tiles - 1; t >= 0; --t)
+          tile(item, row, q, position, start, t * kernel.keys, kernel.keys);
+        if (item.sink_block)
+          tile(item, row, q, position, start, item.sink_tiles * kernel.keys,
+               64);
+        row.write(kernel, out);
+      }
+    }
+  }
+};
+
+struct Decode {
+  Kernel kernel;
+  Tensor pool;
+  const moa_gpu_decode_item *items;
+  const int32_t *lines, *tables;
+  char *partials;
+  int32_t *counters;
+  int32_t count, sink;
+  float scaleLog2;
+  unsigned grid;
+
+  void operator()() const {
+    // Where a kernel may write.
+    std::memset(partials, 0xab,
+                moa_gpu_partial_bytes(grid, kernel.group, kernel.dim));
+    for (int32_t i = 0; i < count; ++i) {
+      if (counters[i])
+        fakeCuda()->fault("a counter is not zero");
+      const moa_gpu_decode_item &item = items[i];
+      const int64_t last = (item.length - 1) / 64;
+      if (lines[i + 1] - lines[i] !=
+          item.sink_pages + last + 1 - item.window_begin)
+        fakeCuda()->fault("a line does not count its pages");
+      for (int32_t head = 0; head < item.heads; ++head) {
+        const char *q =
+            static_cast<const char *>(item.q) + 2 * head * item.q_stride;
+        Row row;
+        auto page = [&](int64_t block) {
+          int32_t place = tables[item.table + block];
+          if (place < 0) {
+            fakeCuda()->fault("a decoded row reads from the call");
+            return;
+          }
+          for (int64_t j = block * 64; j < block * 64 + 64; ++j)
+            row.add(kernel, q, pool.at(j % 64, 2 * int64_t(place)),
+                    pool.at(j % 64, 2 * int64_t(place) + 1), scaleLog2,
+                    moa_visible(item.length - 1, j, item.starts[head], sink));
+        };
+        for (int64_t block = 0; block < item.sink_pages; ++block)
+          page(block);
+        for (int64_t block = item.window_begin; block <= last; ++block)
+          page(block);
+        row.write(kernel,
+                  static_cast<char *>(item.out) + 2 * head * item.out_stride);
+      }
+    }
+  }
+};
+
+struct Append {
+  Kernel kernel;
+  const moa_append_item *items;
+  int32_t count;
+
+  void operator()() const {
+    const int64_t bytes = kernel.dim * 2;
+    for (int32_t i = 0; i < count; ++i) {
+      const moa_append_item &item = items[i];
+      auto copy = [&](const void *from, void *to, int64_t stride) {
+        for (int64_t r = 0; r < item.rows; ++r)
+          std::memcpy(static_cast<char *>(to) + r * bytes,
+                      static_cast<const char *>(from) + r * stride * 2, bytes);
+        std::memset(static_cast<char *>(to) + item.rows * bytes, 0,
+                    item.zero * bytes);
+      };
+      copy(item.k, item.page_k, item.k_stride);
+      copy(item.v, item.page_v, item.v_stride);
+    }
+  }
+};
+
+template <typename T> T take(void **&parameters) {
+  return *static_cast<const T *>(*parameters++);
+}
+
+Tensor byAddress(const void *address, int64_t rows, int64_t row, int64_t head) {
+  if (row % 8 || head % 8)
+    fakeCuda()->fault("a stride is not a multiple of 8");
+  return {static_cast<char *>(const_cast<void *>(address)), rows, INT64_MAX,
+          2 * row, 2 * head};
+}
+
+} // namespace
+
+std::function<void()> bindKernel(const Kernel &kernel, unsigned grid,
+                                 void **p) {
+  if (kernel.kind == "append") {
+    Append append = {kernel, take<const moa_append_item *>(p),
+                     take<int32_t>(p)};
+    if (int64_t(grid) != append.count)
+      fakeCuda()->fault("append has one block an item");
+    return append;
+  }
+  if (kernel.kind == "decode") {
+    Tensor pool = kernel.maps ? fromMap(take<moa_gpu_tensor_map>(p))
+                              : poolAt(take<uint64_t>(p), kernel.dim);
+    Decode decode = {};
+    decode.kernel = kernel;
+    decode.pool = pool;
+    decode.items = take<const moa_gpu_decode_item *>(p);
+    decode.lines = take<const int32_t *>(p);
+    decode.tables = take<const int32_t *>(p);
+    decode.partials = take<char *>(p);
+    decode.counters = take<int32_t *>(p);
+    decode.count = take<int32_t>(p);
+    decode.sink = take<int32_t>(p);
+    decode.scaleLog2 = take<float>(p);
+    decode.grid = grid;
+    return decode;
+  }
+  Prefill prefill = {};
+  prefill.kernel = kernel;
+  if (kernel.maps) {
+    auto maps = take<moa_gpu_prefill_maps>(p);
+    prefill.pool = fromMap(maps.pool);
+    for (const moa_gpu_entry_maps &entry : maps.entries)
+      if (entry.q.opaque[0]) // Those never used are zero.
+        prefill.entries.push_back({fromMap(entry.q), fromMap(entry.k),
+                                   fromMap(entry.v), fromMap(entry.out)});
+  } else {
+    auto list = take<moa_gpu_prefill_entries>(p);
+    prefill.pool = poolAt(take<uint64_t>(p), kernel.dim);
+    for (const moa_gpu_entry &e : list.entries)
+      if (e.q)
+        prefill.entries.push_back(
+            {byAddress(e.q, e.tokens, e.q_row_stride, e.q_head_stride),
+             byAddress(e.k, e.tokens, e.k_row_stride, e.k_head_stride),
+             byAddress(e.v, e.tokens, e.v_row_stride, e.v_head_stride),
+             byAddress(e.out, e.tokens, e.out_row_stride, e.out_head_stride)});
+  }
+  prefill.items = take<const moa_gpu_prefill_item *>(p);
+  prefill.tables = take<const int32_t *>(p);
+  prefill.starts = take<const int32_t *>(p);
+  prefill.count = take<int32_t>(p);
+  prefill.sink = take<int32_t>(p);
+  prefill.scaleLog2 = take<float>(p);
+  return prefill;
+}
+
+} // namespace moa::fake
