@@ -14,6 +14,8 @@
 
 #include "CompileCache.h"
 #include "CompileKernels.h"
+#include "GpuLowering.h"
+#include "moa/Conversion/Support.h"
 #include "moa/Dialect/Moa/IR/Moa.h"
 #include "moa/Pipelines/Pipelines.h"
 #include "moa/Target/Artifact.h"
@@ -21,10 +23,11 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
+
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/JSON.h"
 #include "llvm/Support/Path.h"
 #include <chrono>
+#include <map>
 
 using namespace mlir;
 using namespace moa;
@@ -51,8 +54,13 @@ public:
 
 private:
   llvm::Error lowerToTiles(ModuleOp module);
-  llvm::Error compileAll(ModuleOp module, ArtifactContents &contents,
-                         CompileResult &result);
+  void addCpuJobs(ModuleOp tiles, const ArtifactContents &contents,
+                  std::vector<KernelJob> &jobs);
+  llvm::Error addGpuJobs(ModuleOp module, const ArtifactContents &contents,
+                         std::vector<KernelJob> &jobs, CompileResult &result);
+  llvm::Error compileAll(ModuleOp module, ModuleOp tiles,
+                         ArtifactContents &contents, CompileResult &result);
+  void dumpJob(const KernelJob &job, CompileResult &result);
   void dump(StringRef name, StringRef text, CompileResult &result);
   llvm::Error internal(StringRef stage) const {
     return llvm::createStringError(
@@ -69,6 +77,15 @@ private:
 };
 
 } // namespace
+
+static llvm::Error refuse(StringRef what, const llvm::Twine &message,
+                          StringRef cure) {
+  auto error = std::make_unique<plan::PlanError>();
+  error->file = what.str();
+  error->message = message.str();
+  error->cure = cure.str();
+  return llvm::Error(std::move(error));
+}
 
 static Type dtypeOf(MLIRContext &context, Dtype dtype) {
   switch (dtype) {
@@ -147,55 +164,204 @@ chipsFor(const ArtifactKernel &kernel, llvm::ArrayRef<const CpuChip *> chips) {
   return kept;
 }
 
-llvm::Error Compilation::compileAll(ModuleOp module, ArtifactContents &contents,
-                                    CompileResult &result) {
+/// The kernels of a module at the tile level, as text, in the order of the
+/// artifact.
+static std::vector<std::string> sourcesOf(ModuleOp module,
+                                          const ArtifactContents &contents) {
   std::vector<std::string> sources;
-  for (const ArtifactKernel &kernel : contents.kernels) {
-    auto home = module.lookupSymbol<ModuleOp>(kernel.name);
-    llvm::raw_string_ostream(sources.emplace_back()) << home;
-  }
-  std::vector<KernelJob> jobs;
+  for (const ArtifactKernel &kernel : contents.kernels)
+    llvm::raw_string_ostream(sources.emplace_back())
+        << module.lookupSymbol<ModuleOp>(kernel.name);
+  return sources;
+}
+
+void Compilation::addCpuJobs(ModuleOp tiles, const ArtifactContents &contents,
+                             std::vector<KernelJob> &jobs) {
+  std::vector<std::string> sources = sourcesOf(tiles, contents);
   for (auto [index, kernel] : llvm::enumerate(contents.kernels))
     for (const CpuChip *chip : chipsFor(kernel, options.chips)) {
-      KernelJob job;
+      KernelJob &job = jobs.emplace_back();
       job.kernel = index;
       job.name = kernel.name;
       job.source = sources[index];
-      job.chip = chip;
-      jobs.push_back(std::move(job));
+      job.cpu = chip;
     }
-  bool keepText = !options.dumpDir.empty() || options.emit == EmitKind::LLVM ||
-                  options.emit == EmitKind::Assembly;
-  if (llvm::Error error = compileKernels(jobs, options.jobs, keepText))
+}
+
+/// Adds a job for each kernel and GPU chip that has one. What has none is
+/// refused or remarked upon.
+llvm::Error Compilation::addGpuJobs(ModuleOp module,
+                                    const ArtifactContents &contents,
+                                    std::vector<KernelJob> &jobs,
+                                    CompileResult &result) {
+  // Chips that lack the same kernels for the same reason share a line.
+  std::map<std::string, std::string> lacking;
+  for (const GpuChip *chip : options.gpuChips) {
+    std::map<std::string, std::string> names;
+    SmallVector<size_t> indices;
+    for (auto [index, kernel] : llvm::enumerate(contents.kernels)) {
+      std::optional<std::string> why =
+          whyUnsupportedOnGpu(kernel.kind, kernel.headDim, kernel.dtype, *chip);
+      if (!why) {
+        indices.push_back(index);
+        continue;
+      }
+      std::string &list = names[*why];
+      list += (list.empty() ? "" : ", ") + kernel.name;
+    }
+    for (const auto &[why, list] : names) {
+      std::string &chips = lacking[list + ": " + why];
+      chips += (chips.empty() ? "" : ", ") + chip->name.str();
+    }
+    if (indices.empty()) {
+      if (options.gpuRequired || options.chips.empty())
+        return refuse("--target",
+                      "expected a kernel for " + chip->name + ", found none",
+                      names.begin()->first);
+      continue;
+    }
+    OwningOpRef<ModuleOp> tiles = module.clone();
+    if (failed(lowerToGpuTiles(*tiles, *chip)))
+      return internal("stage moa-to-tile");
+    if (!options.dumpDir.empty())
+      dump("tile." + chip->name.str() + ".mlir", textOf(*tiles, std::nullopt),
+           result);
+    std::vector<std::string> sources = sourcesOf(*tiles, contents);
+    for (size_t index : indices) {
+      KernelJob &job = jobs.emplace_back();
+      job.kernel = index;
+      job.name = contents.kernels[index].name;
+      job.source = sources[index];
+      job.gpu = chip;
+    }
+  }
+  for (const auto &[what, chips] : lacking)
+    result.stats.remarks.push_back("left out for " + chips + ": " + what);
+  return llvm::Error::success();
+}
+
+void Compilation::dumpJob(const KernelJob &job, CompileResult &result) {
+  std::string stem = (job.name + "." + job.chipName()).str();
+  const std::pair<const char *, StringRef> texts[] = {
+      {".gpu.mlir", job.gpuDialect},
+      {".mlir", job.llvmDialect},
+      {".ll", job.llvmIR},
+      {".s", job.assembly},
+      {".ptx", job.ptx},
+      {".ptxas.txt", job.cubin ? StringRef(job.cubin->messages) : job.error}};
+  for (auto [suffix, text] : texts)
+    if (!text.empty())
+      dump(stem + suffix, text, result);
+}
+
+/// What `--emit` prints of a job, under a line that names it.
+static std::string textOf(const KernelJob &job, EmitKind emit) {
+  StringRef mark = emit == EmitKind::LLVM       ? ";"
+                   : emit == EmitKind::Assembly ? "#"
+                                                : "//";
+  StringRef text = emit == EmitKind::LLVM       ? job.llvmIR
+                   : emit == EmitKind::Assembly ? job.assembly
+                   : emit == EmitKind::Ptx      ? job.ptx
+                                                : job.gpuDialect;
+  return (mark + " kernel " + job.name + " for " + job.chipName() + "\n" +
+          text + "\n")
+      .str();
+}
+
+/// Moves what a job for a CPU made into the artifact's kernel.
+static void addCpuImage(KernelJob &job, ArtifactKernel &kernel,
+                        KernelStats &stats) {
+  stats.instructions = job.image.instructions;
+  stats.codeBytes = job.image.code.size();
+  stats.scratchBytes = job.image.scratchBytes;
+  ArtifactImage image;
+  image.features = job.cpu->features;
+  image.chip = job.cpu->name.str();
+  image.code = std::move(job.image.code);
+  image.entry = job.image.entry;
+  image.scratchBytes = job.image.scratchBytes;
+  kernel.images.push_back(std::move(image));
+}
+
+/// The same for a GPU: the cubin, and behind it PTX for drivers and chips that
+/// do not take it.
+static void addGpuImages(KernelJob &job, ArtifactKernel &kernel,
+                         KernelStats &stats) {
+  ArtifactImage image;
+  image.features = job.gpu->features();
+  image.chip = job.gpu->name.str();
+  image.function = job.facts.function;
+  image.scratchBytes = job.facts.sharedBytes;
+  image.threads = job.facts.threads;
+  image.rows = job.facts.tileRows;
+  image.keys = job.facts.tileKeys;
+  if (job.cubin) {
+    const PtxasReport &report = job.cubin->report;
+    stats.instructions = job.cubin->instructions;
+    stats.registers = report.registers;
+    stats.spillBytes = report.spillBytes;
+    stats.sharedBytes = uint64_t(report.sharedBytes) + job.facts.sharedBytes;
+    stats.codeBytes = job.cubin->code.size();
+    ArtifactImage cubin = image;
+    cubin.target = MOA_TARGET_CUDA_CUBIN;
+    cubin.registers = report.registers;
+    cubin.code = std::move(job.cubin->code);
+    kernel.images.push_back(std::move(cubin));
+  }
+  image.target = MOA_TARGET_CUDA_PTX;
+  image.code.assign(job.ptx.begin(), job.ptx.end());
+  image.code.push_back(0);
+  stats.codeBytes += image.code.size();
+  kernel.images.push_back(std::move(image));
+}
+
+llvm::Error Compilation::compileAll(ModuleOp module, ModuleOp tiles,
+                                    ArtifactContents &contents,
+                                    CompileResult &result) {
+  std::vector<KernelJob> jobs;
+  addCpuJobs(tiles, contents, jobs);
+  if (llvm::Error error = addGpuJobs(module, contents, jobs, result))
+    return error;
+  bool cubins =
+      options.emit == EmitKind::Artifact || options.emit == EmitKind::Cubin;
+  if (options.emit == EmitKind::Cubin && jobs.size() != 1)
+    return refuse("--emit cubin",
+                  "expected one kernel for one GPU chip, found " +
+                      llvm::Twine(jobs.size()),
+                  "narrow it down with --phase and --target");
+
+  KernelJobOptions jobOptions;
+  jobOptions.threads = options.jobs;
+  jobOptions.keepText =
+      !options.dumpDir.empty() || options.emit != EmitKind::Artifact;
+  jobOptions.ptxas = cubins && options.ptxas ? &*options.ptxas : nullptr;
+  llvm::Error error = compileKernels(jobs, jobOptions);
+  for (const KernelJob &job : jobs)
+    dumpJob(job, result);
+  if (error)
     return llvm::createStringError(
         planName + ": error: " + llvm::toString(std::move(error)));
 
   std::string text;
-  bool wantLLVM = options.emit == EmitKind::LLVM;
   for (KernelJob &job : jobs) {
     ArtifactKernel &kernel = contents.kernels[job.kernel];
-    std::string stem = (job.name + "." + job.chip->name).str();
-    dump(stem + ".mlir", job.llvmDialect, result);
-    dump(stem + ".ll", job.llvmIR, result);
-    dump(stem + ".s", job.assembly, result);
-    text +=
-        (llvm::Twine(wantLLVM ? ";" : "#") + " kernel " + job.name + " for " +
-         job.chip->name + "\n" + (wantLLVM ? job.llvmIR : job.assembly) + "\n")
-            .str();
-    result.stats.kernels.push_back(
-        {kernel.name, job.chip->name.str(),
-         stringifyKernelKind(static_cast<KernelKind>(kernel.kind)).str(),
-         kernel.layers, job.image.instructions, job.image.code.size(),
-         job.image.scratchBytes});
-    ArtifactImage image;
-    image.features = job.chip->features;
-    image.chip = job.chip->name.str();
-    image.code = std::move(job.image.code);
-    image.entry = job.image.entry;
-    image.scratchBytes = job.image.scratchBytes;
-    kernel.images.push_back(std::move(image));
+    if (options.emit != EmitKind::Artifact)
+      text += textOf(job, options.emit);
+    KernelStats stats;
+    stats.name = kernel.name;
+    stats.chip = job.chipName().str();
+    stats.kind =
+        stringifyKernelKind(static_cast<KernelKind>(kernel.kind)).str();
+    stats.layers = kernel.layers;
+    if (job.cpu)
+      addCpuImage(job, kernel, stats);
+    else
+      addGpuImages(job, kernel, stats);
+    result.stats.kernels.push_back(std::move(stats));
   }
-  if (options.emit != EmitKind::Artifact)
+  if (options.emit == EmitKind::Cubin)
+    result.bytes = contents.kernels[jobs.front().kernel].images.front().code;
+  else if (options.emit != EmitKind::Artifact)
     setText(result, text);
   return llvm::Error::success();
 }
@@ -211,18 +377,23 @@ llvm::Error Compilation::run(CompileResult &result) {
     setText(result, textOf(*module, options.layer));
     return llvm::Error::success();
   }
-  if (llvm::Error error = lowerToTiles(*module))
+  OwningOpRef<ModuleOp> tiles = module->clone();
+  if (options.emit == EmitKind::Tile && options.chips.empty()) {
+    if (failed(lowerToGpuTiles(*tiles, *options.gpuChips.front())))
+      return internal("stage moa-to-tile");
+  } else if (llvm::Error error = lowerToTiles(*tiles)) {
     return error;
-  if (dumping)
-    dump("tile.mlir", textOf(*module, std::nullopt), result);
+  }
   if (options.emit == EmitKind::Tile) {
-    setText(result, textOf(*module, options.layer));
+    setText(result, textOf(*tiles, options.layer));
     return llvm::Error::success();
   }
-  FailureOr<ArtifactContents> contents = collectKernelTable(*module);
+  if (dumping)
+    dump("tile.mlir", textOf(*tiles, std::nullopt), result);
+  FailureOr<ArtifactContents> contents = collectKernelTable(*tiles);
   if (failed(contents))
     return internal("the kernel table");
-  if (llvm::Error error = compileAll(*module, *contents, result))
+  if (llvm::Error error = compileAll(*module, *tiles, *contents, result))
     return error;
   if (options.emit != EmitKind::Artifact)
     return llvm::Error::success();
@@ -246,7 +417,7 @@ llvm::Expected<CompileResult> moa::compile(const plan::Plan &plan,
   if (llvm::Error error = plan::checkAgainstModel(plan, shape, planName))
     return std::move(error);
   CompileOptions options = requested;
-  if (options.chips.empty())
+  if (options.chips.empty() && options.gpuChips.empty())
     for (const CpuChip &chip : cpuChips())
       options.chips.push_back(&chip);
 
@@ -268,30 +439,4 @@ llvm::Expected<CompileResult> moa::compile(const plan::Plan &plan,
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
           .count();
   return result;
-}
-
-void moa::printStats(const CompileStats &stats, llvm::raw_ostream &os) {
-  llvm::json::OStream json(os);
-  json.object([&] {
-    json.attribute("seconds", stats.seconds);
-    json.attribute("cache_hit", stats.cacheHit);
-    json.attribute("artifact_bytes", int64_t(stats.artifactBytes));
-    json.attributeArray("kernels", [&] {
-      for (const KernelStats &kernel : stats.kernels)
-        json.object([&] {
-          json.attribute("name", kernel.name);
-          json.attribute("target", kernel.chip);
-          json.attribute("kind", kernel.kind);
-          json.attribute("layers", llvm::json::Array(kernel.layers));
-          // Facts of GPU kernels.
-          json.attribute("registers", nullptr);
-          json.attribute("spill_bytes", nullptr);
-          json.attribute("shared_bytes", nullptr);
-          json.attribute("instructions", int64_t(kernel.instructions));
-          json.attribute("code_bytes", int64_t(kernel.codeBytes));
-          json.attribute("scratch_bytes", int64_t(kernel.scratchBytes));
-        });
-    });
-  });
-  os << '\n';
 }

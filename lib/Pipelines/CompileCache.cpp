@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "CompileCache.h"
+#include "CompileStats.h"
 
 #include "moa/Target/Artifact.h"
 #include "moa/abi/version.h"
@@ -19,7 +20,6 @@
 #include "llvm/Config/llvm-config.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
-#include "llvm/Support/JSON.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/SHA256.h"
@@ -62,43 +62,15 @@ CompileCache::CompileCache(const plan::Plan &plan,
       llvm::formatv("{0} {1}|", MOA_ARTIFACT_VERSION, MOA_KERNEL_ABI_VERSION);
   for (const CpuChip *chip : options.chips)
     key += (chip->name + ",").str();
+  for (const GpuChip *chip : options.gpuChips)
+    key += (chip->name + ",").str();
+  key += options.ptxas ? options.ptxas->version : "no ptxas";
   std::array<uint8_t, 32> digest =
       llvm::SHA256::hash(llvm::arrayRefFromStringRef(key));
   llvm::SmallString<256> file(folder);
   llvm::sys::path::append(file, llvm::toHex(digest, /*LowerCase=*/true) +
                                     ".moa-cache");
   path = file.str().str();
-}
-
-/// Reads what printStats wrote; false when something is missing.
-static bool readStats(llvm::StringRef text, CompileStats &stats) {
-  llvm::Expected<llvm::json::Value> value = llvm::json::parse(text);
-  if (!value) {
-    llvm::consumeError(value.takeError());
-    return false;
-  }
-  const llvm::json::Object *root = value->getAsObject();
-  const llvm::json::Array *kernels = root ? root->getArray("kernels") : nullptr;
-  if (!kernels)
-    return false;
-  for (const llvm::json::Value &entry : *kernels) {
-    const llvm::json::Object *object = entry.getAsObject();
-    const llvm::json::Array *layers =
-        object ? object->getArray("layers") : nullptr;
-    if (!layers)
-      return false;
-    KernelStats kernel;
-    kernel.name = object->getString("name").value_or("").str();
-    kernel.chip = object->getString("target").value_or("").str();
-    kernel.kind = object->getString("kind").value_or("").str();
-    for (const llvm::json::Value &layer : *layers)
-      kernel.layers.push_back(layer.getAsInteger().value_or(-1));
-    kernel.instructions = object->getInteger("instructions").value_or(0);
-    kernel.codeBytes = object->getInteger("code_bytes").value_or(0);
-    kernel.scratchBytes = object->getInteger("scratch_bytes").value_or(0);
-    stats.kernels.push_back(std::move(kernel));
-  }
-  return true;
 }
 
 bool CompileCache::load(CompileResult &result) const {

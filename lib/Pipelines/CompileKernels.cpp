@@ -11,6 +11,8 @@
 
 #include "CompileKernels.h"
 
+#include "GpuLowering.h"
+
 #include "moa/Dialect/Moa/IR/Moa.h"
 #include "moa/Dialect/MoaTile/IR/MoaTile.h"
 #include "moa/Pipelines/TileToCpu.h"
@@ -26,32 +28,64 @@
 using namespace mlir;
 using namespace moa;
 
-/// Lowers and emits one kernel; false after an error was reported.
-static bool compileKernel(KernelJob &job, MLIRContext &context, bool keepText) {
-  OwningOpRef<ModuleOp> module =
-      parseSourceString<ModuleOp>(job.source, &context, job.name);
-  if (!module)
-    return false;
-  PassManager pm(&context);
+/// Lowers and emits one kernel for a CPU; false after an error was reported.
+static bool compileForCpu(KernelJob &job, ModuleOp module, bool keepText) {
+  PassManager pm(module.getContext());
   TileToCpuOptions options;
-  options.chip = job.chip->name.str();
+  options.chip = job.cpu->name.str();
   buildTileToCpuPipeline(pm, options);
-  if (failed(pm.run(*module)))
+  if (failed(pm.run(module)))
     return false;
   CpuEmitOptions emit;
   if (keepText) {
-    llvm::raw_string_ostream(job.llvmDialect) << *module << '\n';
+    llvm::raw_string_ostream(job.llvmDialect) << module << '\n';
     emit.llvmIR = &job.llvmIR;
     emit.assembly = &job.assembly;
   }
-  FailureOr<CpuImage> image = emitCpuImage(*module, job.name, *job.chip, emit);
+  FailureOr<CpuImage> image = emitCpuImage(module, job.name, *job.cpu, emit);
   if (failed(image))
     return false;
   job.image = std::move(*image);
   return true;
 }
 
-static void runJob(KernelJob &job, bool keepText) {
+/// The same for a GPU.
+static bool compileForGpu(KernelJob &job, ModuleOp module,
+                          const KernelJobOptions &options) {
+  if (options.keepText) {
+    OwningOpRef<ModuleOp> copy = module.clone();
+    if (failed(lowerTilesToGpu(*copy, *job.gpu)))
+      return false;
+    llvm::raw_string_ostream(job.gpuDialect) << *copy << '\n';
+  }
+  if (failed(lowerTilesToNvvm(module, *job.gpu)))
+    return false;
+  FailureOr<GpuKernelFacts> facts = readGpuKernelFacts(module);
+  if (failed(facts))
+    return false;
+  job.facts = std::move(*facts);
+  PtxEmitOptions emit;
+  if (options.keepText) {
+    llvm::raw_string_ostream(job.llvmDialect) << module << '\n';
+    emit.llvmIR = &job.llvmIR;
+  }
+  FailureOr<std::string> ptx = emitPTX(module, *job.gpu, emit);
+  if (failed(ptx))
+    return false;
+  job.ptx = std::move(*ptx);
+  if (!options.ptxas)
+    return true;
+  llvm::Expected<Cubin> cubin =
+      assemblePTX(job.ptx, job.facts, *job.gpu, *options.ptxas);
+  if (!cubin) {
+    module.emitError(llvm::toString(cubin.takeError()));
+    return false;
+  }
+  job.cubin = std::move(*cubin);
+  return true;
+}
+
+static void runJob(KernelJob &job, const KernelJobOptions &options) {
   MLIRContext context(MLIRContext::Threading::DISABLED);
   context.loadDialect<MoaDialect, tile::MoaTileDialect, func::FuncDialect>();
   std::string messages;
@@ -63,19 +97,24 @@ static void runJob(KernelJob &job, bool keepText) {
     for (Diagnostic &note : diagnostic.getNotes())
       os << "; " << note;
   });
-  if (!compileKernel(job, context, keepText))
+  OwningOpRef<ModuleOp> module =
+      parseSourceString<ModuleOp>(job.source, &context, job.name);
+  bool done = module && (job.cpu ? compileForCpu(job, *module, options.keepText)
+                                 : compileForGpu(job, *module, options));
+  if (!done)
     job.error = messages.empty() ? "no reason given" : messages;
 }
 
 llvm::Error moa::compileKernels(llvm::MutableArrayRef<KernelJob> jobs,
-                                unsigned threads, bool keepText) {
+                                const KernelJobOptions &options) {
+  unsigned threads = options.threads;
   if (!threads)
     threads = std::max(1u, std::thread::hardware_concurrency());
   threads = std::min<size_t>(threads, jobs.size());
   std::atomic<size_t> next{0};
   auto work = [&] {
     for (size_t i; (i = next++) < jobs.size();)
-      runJob(jobs[i], keepText);
+      runJob(jobs[i], options);
   };
   std::vector<std::thread> helpers;
   for (unsigned i = 1; i < threads; ++i)
@@ -86,6 +125,6 @@ llvm::Error moa::compileKernels(llvm::MutableArrayRef<KernelJob> jobs,
   for (const KernelJob &job : jobs)
     if (!job.error.empty())
       return llvm::createStringError("kernel '" + job.name + "' for " +
-                                     job.chip->name + ": " + job.error);
+                                     job.chipName() + ": " + job.error);
   return llvm::Error::success();
 }

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Runs the CPU back end over (kernel, chip) pairs on several threads, each with
-// a context of its own.
+// Runs the back ends over (kernel, chip) pairs on several threads, each with a
+// context of its own.
 //
 //===----------------------------------------------------------------------===//
 
@@ -14,30 +14,46 @@
 #define MOA_LIB_PIPELINES_COMPILEKERNELS_H
 
 #include "moa/Target/CPU.h"
+#include "moa/Target/NVPTX.h"
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/Support/Error.h"
+#include <optional>
 #include <string>
 
 namespace moa {
 
 /// One kernel to compile for one chip, and what came of it.
 struct KernelJob {
-  size_t kernel = 0;             ///< Index in the artifact's kernels.
-  llvm::StringRef name;          ///< The kernel's function.
-  llvm::StringRef source;        ///< Its module at the tile level, as text.
-  const CpuChip *chip = nullptr; ///< Borrowed.
+  size_t kernel = 0;            ///< Index in the artifact's kernels.
+  llvm::StringRef name;         ///< The kernel's function; borrowed.
+  std::string source;           ///< Its module at the tile level, as text.
+  const CpuChip *cpu = nullptr; ///< Borrowed; either this one
+  const GpuChip *gpu = nullptr; ///< or this one is set.
 
-  CpuImage image;
+  CpuImage image;             ///< For a CPU.
+  GpuKernelFacts facts;       ///< For a GPU, as the three below.
+  std::string ptx;            ///< As text.
+  std::optional<Cubin> cubin; ///< Where there is an assembler.
+  std::string gpuDialect;     ///< The module at the gpu level, as text.
+
   std::string llvmDialect; ///< The module before translation, as text.
   std::string llvmIR;      ///< Optimised.
-  std::string assembly;
-  std::string error; ///< Empty when the job succeeded.
+  std::string assembly;    ///< For a CPU.
+  std::string error;       ///< Empty when the job succeeded.
+
+  llvm::StringRef chipName() const { return cpu ? cpu->name : gpu->name; }
 };
 
-/// Runs all jobs on at most `threads` threads (0 = one per core). The first
-/// failure in the order of jobs is returned. Texts are filled when `keepText`.
+struct KernelJobOptions {
+  unsigned threads = 0;         ///< At most so many; 0 = one per core.
+  bool keepText = false;        ///< Fill the texts of every level.
+  const Ptxas *ptxas = nullptr; ///< Assembles cubins; null leaves them out.
+};
+
+/// Runs all jobs. The first failure in the order of jobs is returned; what the
+/// others produced is there nevertheless.
 llvm::Error compileKernels(llvm::MutableArrayRef<KernelJob> jobs,
-                           unsigned threads, bool keepText);
+                           const KernelJobOptions &options);
 
 } // namespace moa
 

@@ -101,25 +101,67 @@ static std::vector<std::string> listOf(const InputArgList &args, ID option) {
   return values;
 }
 
-/// Fills the chips in the order of preference.
+/// Fills the chips in the order of preference. GPUs that were not asked for may
+/// turn out to have no kernels.
 static std::optional<int> readTargets(const InputArgList &args,
                                       CompileOptions &options) {
   std::vector<std::string> wanted = listOf(args, OPT_target);
-  for (StringRef target : wanted) {
-    if (target.starts_with("sm_"))
-      return refuse("--target",
-                    "expected a CPU, got '" + target +
-                        "': this build has no GPU back end",
-                    "compile with --target cpu");
-    if (target != "cpu" && !findCpuChip(target))
-      return usage("expected --target cpu or of its variants x86-64-v4-bf16, "
-                   "x86-64-v4 and x86-64-v3, got '" +
+  for (StringRef target : wanted)
+    if (target != "cpu" && !findCpuChip(target) && !findGpuChip(target))
+      return usage("expected --target cpu, one of its variants x86-64-v4-bf16, "
+                   "x86-64-v4 and x86-64-v3, sm_90a or sm_80, got '" +
                    target + "'");
-  }
   for (const CpuChip &chip : cpuChips())
     if (wanted.empty() || llvm::is_contained(wanted, "cpu") ||
         llvm::is_contained(wanted, chip.name))
       options.chips.push_back(&chip);
+  for (const GpuChip &chip : gpuChips())
+    if (wanted.empty() || llvm::is_contained(wanted, chip.name))
+      options.gpuChips.push_back(&chip);
+  options.gpuRequired = !wanted.empty();
+  return std::nullopt;
+}
+
+/// Leaves the chips that the level to print has a text for.
+static std::optional<int> fitTargets(CompileOptions &options) {
+  EmitKind emit = options.emit;
+  if (emit == EmitKind::Assembly ||
+      (emit == EmitKind::LLVM && !options.gpuRequired))
+    options.gpuChips.clear();
+  if (emit == EmitKind::Gpu || emit == EmitKind::Ptx || emit == EmitKind::Cubin)
+    options.chips.clear();
+  if (options.chips.empty() && options.gpuChips.empty())
+    return usage(
+        emit == EmitKind::Assembly
+            ? "expected a CPU in --target beside --emit asm; GPUs have "
+              "--emit ptx"
+            : "expected sm_90a or sm_80 in --target beside --emit "
+              "gpu, ptx and cubin");
+  return std::nullopt;
+}
+
+/// Finds the assembler where one is needed.
+static std::optional<int> readPtxas(const InputArgList &args,
+                                    Arguments &arguments) {
+  CompileOptions &options = arguments.options;
+  StringRef path = args.getLastArgValue(OPT_ptxas);
+  bool needed = options.emit == EmitKind::Cubin;
+  if (needed && path == "none")
+    return usage("expected a ptxas beside --emit cubin, got --ptxas none");
+  if (options.gpuChips.empty() || path == "none" ||
+      (!needed && options.emit != EmitKind::Artifact))
+    return std::nullopt;
+  llvm::Expected<Ptxas> ptxas = findPtxas(path);
+  if (ptxas) {
+    options.ptxas = *ptxas;
+    return std::nullopt;
+  }
+  std::string reason = llvm::toString(ptxas.takeError());
+  if (needed || !path.empty())
+    return refuse(path.empty() ? "--emit cubin" : "--ptxas", reason,
+                  "install the CUDA toolkit's ptxas, or pass its path to "
+                  "--ptxas");
+  arguments.ptxRemark = reason;
   return std::nullopt;
 }
 
@@ -196,9 +238,16 @@ static std::optional<int> readValues(const InputArgList &args,
   if (auto status = readKeyword<EmitKind>(args, OPT_emit, options.emit,
                                           {{"moa", EmitKind::Moa},
                                            {"tile", EmitKind::Tile},
+                                           {"gpu", EmitKind::Gpu},
                                            {"llvm", EmitKind::LLVM},
                                            {"asm", EmitKind::Assembly},
+                                           {"ptx", EmitKind::Ptx},
+                                           {"cubin", EmitKind::Cubin},
                                            {"artifact", EmitKind::Artifact}}))
+    return status;
+  if (auto status = fitTargets(options))
+    return status;
+  if (auto status = readPtxas(args, arguments))
     return status;
   std::optional<int64_t> jobs, maxLength;
   if (auto status = readNumber(args, OPT_layer, 0, options.layer))
@@ -222,8 +271,9 @@ static std::optional<int> readValues(const InputArgList &args,
 static std::optional<int> checkTogether(Arguments &arguments) {
   EmitKind emit = arguments.options.emit;
   if (arguments.output.empty()) {
-    if (emit == EmitKind::Artifact)
-      return usage("expected -o OUT.moa");
+    if (emit == EmitKind::Artifact || emit == EmitKind::Cubin)
+      return usage(emit == EmitKind::Cubin ? "expected -o OUT.cubin"
+                                           : "expected -o OUT.moa");
     arguments.output = "-";
   }
   if (arguments.stats && arguments.output == "-")

@@ -23,6 +23,8 @@ struct Arguments {
   std::string output;    ///< "-" is the standard output.
   int64_t maxLength = 0; ///< Tokens; 0 = the model's.
   bool stats = false;
+  /// Why GPU kernels are left as PTX; empty where they are not, or on request.
+  std::string ptxRemark;
   CompileOptions options;
 };
 

@@ -23,14 +23,17 @@ defm model : Value<"model", "MODEL",
     "A Hugging Face config.json, a folder with one, or "
     "layers=32,q_heads=32,kv_heads=8,head_dim=128">;
 defm target : Value<"target", "LIST",
-    "cpu (every variant, the default), or variants by name: x86-64-v4-bf16, "
-    "x86-64-v4, x86-64-v3">;
+    "cpu (every variant), variants by name (x86-64-v4-bf16, x86-64-v4, "
+    "x86-64-v3), and GPU families: sm_90a, sm_80 (default: all)">;
+defm ptxas : Value<"ptxas", "FILE",
+    "Assembler of GPU code, or none for PTX alone (default: the first in PATH, "
+    "$CUDA_HOME/bin, /usr/local/cuda/bin)">;
 defm dtype : Value<"dtype", "TYPE",
     "Queries, keys, values and outputs: bf16 (default), f16 or f32">;
 defm phase : Value<"phase", "LIST",
     "Calls to serve, of prefill,decode,append (default: all)">;
 defm emit : Value<"emit", "LEVEL",
-    "moa, tile, llvm, asm or artifact (default)">;
+    "moa, tile, gpu, llvm, asm, ptx, cubin or artifact (default)">;
 defm layer : Value<"layer", "L",
     "With --emit moa or tile: this layer only">;
 defm max_length : Value<"max-length", "TOKENS",

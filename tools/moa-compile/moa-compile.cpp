@@ -63,6 +63,14 @@ static int run(const Arguments &arguments) {
     return refuse(result.takeError());
   for (const std::string &warning : result->warnings)
     llvm::errs() << "moa-compile: warning: " << warning << '\n';
+  for (const std::string &remark : result->stats.remarks)
+    llvm::errs() << "moa-compile: remark: " << remark << '\n';
+  bool hasGpuKernels = llvm::any_of(result->stats.kernels, [](auto &kernel) {
+    return findGpuChip(kernel.chip) != nullptr;
+  });
+  if (hasGpuKernels && !arguments.ptxRemark.empty())
+    llvm::errs() << "moa-compile: remark: GPU kernels are left as PTX: "
+                 << arguments.ptxRemark << '\n';
   if (llvm::Error error = writeFileAtomically(arguments.output, result->bytes))
     return refuse(arguments.output, llvm::toString(std::move(error)),
                   "name a file in a folder that can be written to");

@@ -14,6 +14,7 @@
 #define MOA_CONVERSION_SUPPORT_H
 
 #include "mlir/IR/Operation.h"
+#include "moa/Target/Chip.h"
 #include <optional>
 #include <string>
 
@@ -22,6 +23,12 @@ namespace moa {
 /// Whether a moa operation can become a tile kernel: nothing, or the reason why
 /// not with the cure.
 std::optional<std::string> whyUnsupported(mlir::Operation *op);
+
+/// Whether a kernel of kind MOA_KERNEL_* for elements of MOA_DTYPE_* can be
+/// lowered for a GPU chip: nothing, or the reason why not with the cure.
+std::optional<std::string> whyUnsupportedOnGpu(uint32_t kind, int64_t headDim,
+                                               uint32_t dtype,
+                                               const GpuChip &chip);
 
 } // namespace moa
 

@@ -15,6 +15,7 @@
 
 #include "moa/Pipelines/BuildModule.h"
 #include "moa/Target/Chip.h"
+#include "moa/Target/NVPTX.h"
 #include "llvm/Support/raw_ostream.h"
 #include <optional>
 #include <string>
@@ -26,8 +27,11 @@ namespace moa {
 enum class EmitKind {
   Moa,      ///< The module at the moa level, as text.
   Tile,     ///< The module at the tile level, as text.
+  Gpu,      ///< Each kernel at the gpu level, for each GPU chip, as text.
   LLVM,     ///< Optimised LLVM IR of each kernel and chip, as text.
-  Assembly, ///< Assembly of each kernel and chip, as text.
+  Assembly, ///< Assembly of each kernel and CPU variant, as text.
+  Ptx,      ///< PTX of each kernel and GPU chip, as text.
+  Cubin,    ///< The cubin of the one kernel for the one GPU chip.
   Artifact  ///< The bytes of a .moa file.
 };
 
@@ -37,8 +41,16 @@ struct CompileOptions {
   EmitKind emit = EmitKind::Artifact;
   Dtype dtype = Dtype::BF16;
   Phases phases;
-  /// Variants to compile for, the preferred one first; empty means all.
+  /// CPU variants to compile for, the preferred one first. If these and the
+  /// GPU chips are empty, all CPU variants.
   std::vector<const CpuChip *> chips;
+  /// GPU chips to compile for, the preferred one first.
+  std::vector<const GpuChip *> gpuChips;
+  /// Whether a GPU chip that no kernel can be compiled for is refused; else a
+  /// remark says so.
+  bool gpuRequired = false;
+  /// Assembler of cubins; none leaves PTX alone.
+  std::optional<Ptxas> ptxas;
   /// Layer to print at the levels Moa and Tile; none means all.
   std::optional<int64_t> layer;
   /// Kernels compiled at a time; 0 means one per core.
@@ -55,9 +67,11 @@ struct KernelStats {
   std::string chip;
   std::string kind; ///< "prefill", "decode" or "append".
   std::vector<int64_t> layers;
-  uint64_t instructions = 0;
-  uint64_t codeBytes = 0;
-  uint64_t scratchBytes = 0; ///< Per thread.
+  std::optional<uint64_t> instructions; ///< None for PTX alone.
+  uint64_t codeBytes = 0;               ///< Cubin and PTX together.
+  uint64_t scratchBytes = 0;            ///< CPU: per thread.
+  /// GPU, where there is a cubin: per thread, per thread, per block.
+  std::optional<uint64_t> registers, spillBytes, sharedBytes;
 };
 
 struct CompileStats {
@@ -65,6 +79,8 @@ struct CompileStats {
   bool cacheHit = false;
   uint64_t artifactBytes = 0; ///< 0 where no artifact was made.
   std::vector<KernelStats> kernels;
+  /// What was left out and why, one line each.
+  std::vector<std::string> remarks;
 };
 
 struct CompileResult {
@@ -84,7 +100,7 @@ llvm::Expected<CompileResult> compile(const plan::Plan &plan,
                                       llvm::StringRef planName,
                                       llvm::StringRef modelName);
 
-/// One JSON object: seconds, cache_hit, artifact_bytes, kernels.
+/// One JSON object: seconds, cache_hit, artifact_bytes, kernels, remarks.
 void printStats(const CompileStats &stats, llvm::raw_ostream &os);
 
 } // namespace moa

@@ -42,7 +42,8 @@ struct ArtifactImage {
   uint32_t registers = 0; ///< GPU: registers of a thread; 0 for PTX.
 };
 
-/// One kernel structure and its images, the preferred one first.
+/// One kernel structure and its images, the preferred one first. None where no
+/// target has such a kernel: a runtime that needs it says so.
 struct ArtifactKernel {
   std::string name;
   uint32_t kind = 0;  ///< MOA_KERNEL_*.

@@ -175,10 +175,10 @@ static llvm::Error checkImages(const ArtifactContents &c, size_t index) {
 }
 
 static llvm::Error checkKernels(const ArtifactContents &c) {
+  if (llvm::all_of(c.kernels, [](auto &k) { return k.images.empty(); }))
+    return refuse("expected at least one image, got none for {0} kernels",
+                  c.kernels.size());
   for (auto [i, kernel] : llvm::enumerate(c.kernels)) {
-    if (kernel.images.empty())
-      return refuse("kernel {0} ('{1}'): expected at least one image", i,
-                    kernel.name);
     if (kernel.headDim != c.headDim || kernel.dtype != c.dtype)
       return refuse("kernel {0} ('{1}'): expected head size {2} and dtype {3} "
                     "as the model has, got {4} and {5}",

@@ -236,7 +236,8 @@ TEST(Artifact, Refusals) {
             "layer 1: expected the append kernel to be below 1, got 7");
   c = sample();
   c.kernels[0].images.clear();
-  EXPECT_NE(refusalOf(c).find("at least one image"), std::string::npos);
+  EXPECT_EQ(refusalOf(c), "expected at least one image, got none for 1 "
+                          "kernels");
   c = sample();
   c.kernels[0].images[1].entry = 2;
   EXPECT_EQ(refusalOf(c), "kernel 0 ('prefill_d64_f32') image 1 ('x86-64-v3'): "

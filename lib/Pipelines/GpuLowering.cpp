@@ -1,0 +1,66 @@
+//===- GpuLowering.cpp - A kernel's levels on the way to a GPU ------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Implementation of GpuLowering.h. A tree without pipelines for GPUs has no
+// kernel for any of them, and says so.
+//
+//===----------------------------------------------------------------------===//
+
+#include "GpuLowering.h"
+
+#include "moa/Conversion/Support.h"
+#include "moa/Pipelines/Pipelines.h"
+
+using namespace mlir;
+using namespace moa;
+
+#ifdef MOA_PIPELINES_TILETOGPU_H
+
+LogicalResult moa::lowerToGpuTiles(ModuleOp module, const GpuChip &chip) {
+  PassManager pm(module.getContext());
+  MoaToTileOptions options;
+  options.gpu = chip.name.str();
+  buildMoaToTilePipeline(pm, options);
+  return pm.run(module);
+}
+
+LogicalResult moa::lowerTilesToGpu(ModuleOp kernel, const GpuChip &chip) {
+  PassManager pm(kernel.getContext());
+  TileToGpuOptions options;
+  options.chip = chip.name.str();
+  buildTileToGpuDialectPipeline(pm, options);
+  return pm.run(kernel);
+}
+
+LogicalResult moa::lowerTilesToNvvm(ModuleOp kernel, const GpuChip &chip) {
+  PassManager pm(kernel.getContext());
+  TileToGpuOptions options;
+  options.chip = chip.name.str();
+  buildTileToGpuPipeline(pm, options);
+  return pm.run(kernel);
+}
+
+#else
+
+std::optional<std::string> moa::whyUnsupportedOnGpu(uint32_t, int64_t, uint32_t,
+                                                    const GpuChip &) {
+  return "this version has no kernels for GPUs; run on the CPU";
+}
+
+LogicalResult moa::lowerToGpuTiles(ModuleOp module, const GpuChip &chip) {
+  return module.emitError("no lowering for ") << chip.name;
+}
+
+LogicalResult moa::lowerTilesToGpu(ModuleOp kernel, const GpuChip &chip) {
+  return kernel.emitError("no lowering for ") << chip.name;
+}
+
+LogicalResult moa::lowerTilesToNvvm(ModuleOp kernel, const GpuChip &chip) {
+  return kernel.emitError("no lowering for ") << chip.name;
+}
+
+#endif
