@@ -21,13 +21,17 @@ static const char *const kHelp =
 
 Runs a compiled plan on random inputs through the C ABI.
 
-  --device auto|cpu   where to run (this build has no CUDA back end)
+  --device auto|cpu|cuda[:I]
+                      where to run; auto is CUDA device 0 if there is one and
+                      the artifact has kernels for it, else the CPU
   --layer L|all       one layer, or all of them (default all)
   --batch B           sequences (default 1)
   --prompt N[,N2..]   prompt tokens; a list is used in turn (default 512)
   --new M             tokens decoded one by one after the prompt (default 8)
   --check             compare with float64 rows; exit 1 beyond the tolerance
-  --bench             median times, useful FLOP/s, needed bytes/s
+  --bench             median times, useful FLOP/s, needed bytes/s; on a CUDA
+                      device by the host's clock around whole passes behind a
+                      warm one, launches included, caches not flushed
   --threads T         threads, 0 for one a core (default 0)
   --seed S            of the random inputs (default 0)
   --json              one JSON object instead of text
@@ -48,6 +52,23 @@ static int usage(const char *option, const char *found, const char *expected) {
   std::fprintf(stderr, "moa-run: error: %s: expected %s, got '%s'\n", option,
                expected, found);
   return 2;
+}
+
+static bool parseDevice(const std::string &text, Options &o) {
+  o.ordinal = 0;
+  if (text == "auto" || text == "cpu") {
+    o.where = text == "cpu" ? Where::Cpu : Where::Auto;
+    return true;
+  }
+  o.where = Where::Cuda;
+  if (text == "cuda")
+    return true;
+  int64_t ordinal = 0;
+  if (text.rfind("cuda:", 0) != 0 ||
+      !parseInt(text.c_str() + 5, 0, 1 << 16, ordinal))
+    return false;
+  o.ordinal = static_cast<int32_t>(ordinal);
+  return true;
 }
 
 static bool parsePrompts(const char *text, std::vector<int64_t> &prompts) {
@@ -99,9 +120,8 @@ int parseOptions(int argc, char **argv, Options &o) {
     const char *value = argv[++i];
     int64_t number = 0;
     if (name == "--device") {
-      if (std::strcmp(value, "auto") && std::strcmp(value, "cpu"))
-        return usage("--device", value,
-                     "auto or cpu (this build has no CUDA back end)");
+      if (!parseDevice(value, o))
+        return usage("--device", value, "auto, cpu, cuda or cuda:NUMBER");
     } else if (name == "--layer") {
       if (!std::strcmp(value, "all"))
         o.layer = -1;

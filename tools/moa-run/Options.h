@@ -16,6 +16,10 @@
 #include <string>
 #include <vector>
 
+/// Where to run. Auto is CUDA device 0 if there is one and the artifact has
+/// kernels for it, else the CPU.
+enum class Where { Auto, Cpu, Cuda };
+
 struct Options {
   std::string artifact;
   int64_t layer = -1; ///< -1 for all.
@@ -23,6 +27,8 @@ struct Options {
   std::vector<int64_t> prompts = {512}; ///< Reused in turn by the batch.
   int64_t newTokens = 8;
   int threads = 0;
+  Where where = Where::Auto;
+  int32_t ordinal = 0; ///< Of the CUDA device.
   uint64_t seed = 0;
   bool check = false, bench = false, json = false;
 

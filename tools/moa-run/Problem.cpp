@@ -73,6 +73,33 @@ Problem::Problem(const moa_module_info &info, int64_t tokens, uint64_t seed)
   out.assign(q.size(), static_cast<char>(0xFF));
 }
 
+Problem::~Problem() {
+  for (void *memory : onDevice)
+    if (memory)
+      moa_status_free(moa_device_free(context, memory));
+}
+
+moa_status *Problem::upload(moa_context *on) {
+  context = on;
+  const std::vector<char> *tensors[] = {&q, &k, &v, &out};
+  for (int i = 0; i < 4; ++i) {
+    const std::vector<char> &from = *tensors[i];
+    if (!onDevice[i])
+      if (auto *status = moa_device_alloc(context, from.size(), &onDevice[i]))
+        return status;
+    if (auto *status =
+            moa_device_copy(context, onDevice[i], from.data(), from.size()))
+      return status;
+  }
+  return nullptr;
+}
+
+moa_status *Problem::download() {
+  if (!onDevice[3])
+    return nullptr;
+  return moa_device_copy(context, out.data(), onDevice[3], out.size());
+}
+
 moa_attend_entry Problem::entry(moa_sequence *sequence, int64_t first,
                                 int64_t count) {
   const int64_t qRow = int64_t(qHeads) * dim, kvRow = int64_t(kvHeads) * dim;
@@ -80,10 +107,14 @@ moa_attend_entry Problem::entry(moa_sequence *sequence, int64_t first,
   moa_attend_entry e = {};
   e.sequence = sequence;
   e.tokens = count;
-  e.q = q.data() + first * qRow * bytes;
-  e.k = k.data() + first * kvRow * bytes;
-  e.v = v.data() + first * kvRow * bytes;
-  e.out = out.data() + first * qRow * bytes;
+  auto row = [&](int tensor, std::vector<char> &host, int64_t stride) {
+    auto *base = static_cast<char *>(onDevice[tensor]);
+    return (base ? base : host.data()) + first * stride * bytes;
+  };
+  e.q = row(0, q, qRow);
+  e.k = row(1, k, kvRow);
+  e.v = row(2, v, kvRow);
+  e.out = row(3, out, qRow);
   e.q_row_stride = e.out_row_stride = qRow;
   e.k_row_stride = e.v_row_stride = kvRow;
   e.q_head_stride = e.k_head_stride = e.v_head_stride = e.out_head_stride = dim;

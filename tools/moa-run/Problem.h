@@ -1,5 +1,4 @@
-//===- Problem.h - Random attention problems and their float64 answer -*- C++
-//-*-===//
+//===- Problem.h - Random attention problems --------------------*- C++ -*-===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -33,6 +32,15 @@ double tolerance(uint32_t dtype);
 class Problem {
 public:
   Problem(const moa_module_info &info, int64_t tokens, uint64_t seed);
+  ~Problem();
+  Problem(const Problem &) = delete;
+  Problem &operator=(const Problem &) = delete;
+
+  /// Copies inputs and outputs to memory of the context's device, which
+  /// entries then name. The context outlives this.
+  moa_status *upload(moa_context *context);
+  /// Copies the outputs back, if they lie on a device.
+  moa_status *download();
 
   /// Arguments for rows [first, first + count); outputs start as poison.
   moa_attend_entry entry(moa_sequence *sequence, int64_t first, int64_t count);
@@ -45,6 +53,8 @@ public:
 private:
   uint32_t qHeads, kvHeads, dim, dtype;
   std::vector<char> q, k, v, out;
+  moa_context *context = nullptr;
+  void *onDevice[4] = {}; ///< q, k, v, out; null in the process's memory.
 };
 
 #endif // MOA_RUN_PROBLEM_H

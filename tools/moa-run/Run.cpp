@@ -22,6 +22,9 @@
 
 namespace {
 
+/// Passes of a benchmark on a CUDA device before the one whose cache stays.
+constexpr int kBenchPasses = 5;
+
 using Clock = std::chrono::steady_clock;
 
 double milliseconds(Clock::time_point since) {
@@ -62,10 +65,15 @@ public:
   std::string run();
 
 private:
+  std::string open(int32_t device);
   std::string load();
+  std::string makeSequences(std::vector<moa_sequence *> &list);
   std::string runLayer(uint32_t layer);
-  std::string attend(uint32_t layer, std::vector<moa_attend_entry> &entries,
-                     double &ms);
+  std::string runPass(uint32_t layer, std::deque<Problem> &problems,
+                      const std::vector<moa_sequence *> &list,
+                      double &prefillMs, std::vector<double> &stepMs);
+  std::string attend(uint32_t layer,
+                     const std::vector<moa_attend_entry> &entries);
   std::string checkLayer(uint32_t layer, const std::deque<Problem> &problems);
   std::string countWork(uint32_t layer);
 
@@ -80,45 +88,73 @@ private:
   moa_cache *cache = nullptr;
   std::vector<moa_sequence *> sequences;
   moa_module_info info = {};
+  bool cuda = false;
   double flops = 0, neededBytes = 0;
   double prefill = 0;
   std::vector<double> decodeSteps; ///< Summed over layers.
 };
 
-std::string Run::load() {
+/// Context and module on a kind of device.
+std::string Run::open(int32_t device) {
   moa_context_options options = {};
   options.struct_size = sizeof(options);
   options.threads = o.threads;
+  options.device = device;
+  options.ordinal = o.ordinal;
   TRY(take(moa_context_create(&options, &context)));
   TRY(take(moa_module_load_file(context, o.artifact.c_str(), &module)));
+  cuda = device == MOA_DEVICE_CUDA;
+  return "";
+}
+
+std::string Run::makeSequences(std::vector<moa_sequence *> &list) {
+  for (int64_t i = 0; i < o.batch; ++i) {
+    moa_sequence *sequence = nullptr;
+    TRY(take(moa_sequence_create(cache, total(i), &sequence)));
+    list.push_back(sequence);
+  }
+  return "";
+}
+
+std::string Run::load() {
+  std::string failed = "not tried";
+  if (o.where != Where::Cpu)
+    failed = open(MOA_DEVICE_CUDA);
+  if (o.where == Where::Cuda && !failed.empty())
+    return failed;
+  if (!failed.empty()) {
+    moa_context_destroy(context);
+    context = nullptr;
+    TRY(open(MOA_DEVICE_CPU));
+  }
   info.struct_size = sizeof(info);
   TRY(take(moa_module_get_info(module, &info)));
   if (o.layer >= int64_t(info.layers))
     return "--layer " + std::to_string(o.layer) +
            ": the artifact has layers 0 to " + std::to_string(info.layers - 1);
   TRY(take(moa_cache_create(module, nullptr, &cache)));
-  for (int64_t i = 0; i < o.batch; ++i) {
-    moa_sequence *sequence = nullptr;
-    TRY(take(moa_sequence_create(cache, total(i), &sequence)));
-    sequences.push_back(sequence);
+  TRY(makeSequences(sequences));
+  if (cuda) {
+    moa_device_info device = {};
+    device.struct_size = sizeof(device);
+    TRY(take(moa_context_get_device_info(context, &device)));
+    report.device = device.name;
   }
   report.chip = info.chip;
+  report.remark = info.remark;
   static const char *names[] = {"f32", "f16", "bf16"};
   report.dtype = names[info.dtype];
   report.tolerance = tolerance(info.dtype);
   return "";
 }
 
-std::string Run::attend(uint32_t layer, std::vector<moa_attend_entry> &entries,
-                        double &ms) {
+std::string Run::attend(uint32_t layer,
+                        const std::vector<moa_attend_entry> &entries) {
   moa_attend_options options = {};
   options.struct_size = sizeof(options);
   options.entry_size = sizeof(moa_attend_entry);
   options.layer = layer;
-  auto start = Clock::now();
-  TRY(take(moa_attend(cache, &options, entries.data(), entries.size())));
-  ms += milliseconds(start);
-  return "";
+  return take(moa_attend(cache, &options, entries.data(), entries.size()));
 }
 
 /// Useful FLOPs of the prompts, bytes a decode step needs, closed-form bytes.
@@ -192,23 +228,75 @@ std::string Run::checkLayer(uint32_t layer,
   return "";
 }
 
+/// Prompts, then decode steps. On a CUDA device steps are enqueued one behind
+/// another and get equal shares of their time.
+std::string Run::runPass(uint32_t layer, std::deque<Problem> &problems,
+                         const std::vector<moa_sequence *> &list,
+                         double &prefillMs, std::vector<double> &stepMs) {
+  std::vector<moa_attend_entry> entries;
+  for (int64_t s = 0; s < o.batch; ++s)
+    entries.push_back(problems[s].entry(list[s], 0, o.prompt(s)));
+  TRY(take(moa_device_synchronize(context)));
+  auto start = Clock::now();
+  TRY(attend(layer, entries));
+  TRY(take(moa_device_synchronize(context)));
+  prefillMs = milliseconds(start);
+  stepMs.assign(o.newTokens, 0);
+  start = Clock::now();
+  for (int64_t step = 0; step < o.newTokens; ++step) {
+    for (int64_t s = 0; s < o.batch; ++s)
+      entries[s] = problems[s].entry(list[s], o.prompt(s) + step, 1);
+    auto begin = Clock::now();
+    TRY(attend(layer, entries));
+    stepMs[step] = milliseconds(begin);
+  }
+  if (cuda && o.newTokens) {
+    TRY(take(moa_device_synchronize(context)));
+    stepMs.assign(o.newTokens, milliseconds(start) / double(o.newTokens));
+  }
+  return "";
+}
+
 std::string Run::runLayer(uint32_t layer) {
   std::deque<Problem> problems;
-  std::vector<moa_attend_entry> entries;
   for (int64_t s = 0; s < o.batch; ++s) {
     uint64_t seed = (o.seed * 1000003 + layer) * 1000003 + s;
     problems.emplace_back(info, total(s), seed);
-    entries.push_back(problems[s].entry(sequences[s], 0, o.prompt(s)));
+    if (cuda)
+      TRY(take(problems[s].upload(context)));
   }
-  TRY(attend(layer, entries, prefill));
+  std::vector<double> prefills;
+  std::vector<std::vector<double>> steps;
+  // Passes on sequences that go again: the first warms up.
+  for (int pass = 0; o.bench && cuda && pass < kBenchPasses; ++pass) {
+    std::vector<moa_sequence *> own;
+    TRY(makeSequences(own));
+    double prefillMs = 0;
+    std::vector<double> stepMs;
+    TRY(runPass(layer, problems, own, prefillMs, stepMs));
+    for (moa_sequence *sequence : own)
+      moa_sequence_destroy(sequence);
+    if (pass > 0) {
+      prefills.push_back(prefillMs);
+      steps.push_back(stepMs);
+    }
+  }
+  prefills.emplace_back();
+  steps.emplace_back();
+  TRY(runPass(layer, problems, sequences, prefills.back(), steps.back()));
+  prefill += median(prefills);
   decodeSteps.resize(o.newTokens);
   for (int64_t step = 0; step < o.newTokens; ++step) {
-    for (int64_t s = 0; s < o.batch; ++s)
-      entries[s] = problems[s].entry(sequences[s], o.prompt(s) + step, 1);
-    TRY(attend(layer, entries, decodeSteps[step]));
+    std::vector<double> values;
+    for (const std::vector<double> &pass : steps)
+      values.push_back(pass[step]);
+    decodeSteps[step] += median(values);
   }
-  if (o.check)
+  if (o.check) {
+    for (Problem &problem : problems)
+      TRY(take(problem.download()));
     TRY(checkLayer(layer, problems));
+  }
   return countWork(layer);
 }
 

@@ -25,6 +25,8 @@ struct Report {
   double prefillMs = 0, usefulFlopsPerSecond = 0;
   double decodeMs = 0, neededBytesPerSecond = 0;
   std::string chip, dtype;
+  std::string device; ///< Name of the CUDA device, or empty.
+  std::string remark; ///< What fell back, or empty.
 };
 
 /// Runs; returns an empty string or what went wrong.

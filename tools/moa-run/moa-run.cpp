@@ -16,8 +16,9 @@
 #include <cstdio>
 
 static void printText(const Options &o, const Report &r) {
-  std::printf("%s: %s kernels for %s\n", o.artifact.c_str(), r.dtype.c_str(),
-              r.chip.c_str());
+  std::printf("%s: %s kernels for %s%s%s\n", o.artifact.c_str(),
+              r.dtype.c_str(), r.chip.c_str(), r.device.empty() ? "" : " on ",
+              r.device.c_str());
   std::printf("KV bytes: allocated %llu, closed form %llu, dense %llu\n",
               (unsigned long long)r.allocatedBytes,
               (unsigned long long)r.closedFormBytes,
@@ -81,6 +82,8 @@ int main(int argc, char **argv) {
     std::fprintf(stderr, "moa-run: error: %s\n", error.c_str());
     return 1;
   }
+  if (!report.remark.empty())
+    std::fprintf(stderr, "moa-run: remark: %s\n", report.remark.c_str());
   if (options.json)
     printJson(options, report);
   else
