@@ -25,6 +25,7 @@ ABI = [r"moa/abi/"]
 CONVERSION = UPSTREAM + CHIP + ABI + [r"moa/Conversion/"]
 MOA = [r"moa/Dialect/Moa/"]
 TILE = [r"moa/Dialect/MoaTile/"]
+GPU = [r"moa/Dialect/MoaGPU/"]
 PARTS = r"moa/(Plan|Dialect|Conversion|Target|Pipelines)/"
 ABOVE_RUNTIME = [*UPSTREAM, *ABI, PARTS, r"moa/InitAll\.h$", r"moa-c/"]
 RUNTIME_API = [r"moa/runtime\.hp?p?$"]
@@ -41,10 +42,13 @@ LAYERS = [
     (r"(lib|include/moa)/Dialect/Moa/",
      MOA + UPSTREAM + CHIP + [r"moa/Plan/", r"moa/abi/(span|kernel_args)\.h$"]),
     (r"(lib|include/moa)/Dialect/MoaTile/", TILE + UPSTREAM + CHIP),
+    (r"(lib|include/moa)/Dialect/MoaGPU/", GPU + UPSTREAM),
     (r"lib/Conversion/MoaToTile/|include/moa/Conversion/MoaToTile",
      CONVERSION + MOA + TILE),
+    (r"lib/Conversion/TileToGPU/", CONVERSION + TILE + GPU),
     (r"lib/Conversion/TileTo\w+/|include/moa/Conversion/TileTo", CONVERSION + TILE),
-    (r"(lib|include/moa)/Conversion/", CONVERSION + MOA + TILE),
+    (r"lib/Conversion/GPUToNVVM/", CONVERSION + GPU),
+    (r"(lib|include/moa)/Conversion/", CONVERSION + MOA + TILE + GPU),
     (r"lib/Target/Artifact|include/moa/Target/Artifact",
      UPSTREAM + ABI + MOA + [r"moa/Target/", r"moa/Plan/"]),
     (r"(lib|include/moa)/Target/", UPSTREAM + ABI + [r"moa/Target/"]),

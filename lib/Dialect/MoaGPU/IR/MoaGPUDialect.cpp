@@ -1,0 +1,107 @@
+//===- MoaGPUDialect.cpp - Registration, types, attributes ----------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Registers the GPU dialect and implements its types and attributes.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace moa::gpu;
+
+#include "moa/Dialect/MoaGPU/IR/MoaGPUDialect.cpp.inc"
+#include "moa/Dialect/MoaGPU/IR/MoaGPUEnums.cpp.inc"
+#define GET_ATTRDEF_CLASSES
+#include "moa/Dialect/MoaGPU/IR/MoaGPUAttrs.cpp.inc"
+#define GET_TYPEDEF_CLASSES
+#include "moa/Dialect/MoaGPU/IR/MoaGPUTypes.cpp.inc"
+#define GET_OP_CLASSES
+#include "moa/Dialect/MoaGPU/IR/MoaGPUOps.cpp.inc"
+
+void MoaGPUDialect::initialize() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "moa/Dialect/MoaGPU/IR/MoaGPUAttrs.cpp.inc"
+      >();
+  addTypes<
+#define GET_TYPEDEF_LIST
+#include "moa/Dialect/MoaGPU/IR/MoaGPUTypes.cpp.inc"
+      >();
+  addOperations<
+#define GET_OP_LIST
+#include "moa/Dialect/MoaGPU/IR/MoaGPUOps.cpp.inc"
+      >();
+}
+
+Type SharedType::parse(AsmParser &parser) {
+  SmallVector<int64_t> shape;
+  Type element;
+  if (parser.parseLess())
+    return {};
+  llvm::SMLoc loc = parser.getCurrentLocation();
+  if (parser.parseDimensionList(shape, /*allowDynamic=*/false) ||
+      parser.parseType(element) || parser.parseGreater())
+    return {};
+  if (shape.size() != 2) {
+    parser.emitError(loc) << "expected a shape of 2 dimensions, got "
+                          << shape.size();
+    return {};
+  }
+  return parser.getChecked<SharedType>(parser.getContext(), shape[0], shape[1],
+                                       element);
+}
+
+void SharedType::print(AsmPrinter &printer) const {
+  printer << '<' << getRows() << 'x' << getCols() << 'x' << getElementType()
+          << '>';
+}
+
+LogicalResult SharedType::verify(function_ref<InFlightDiagnostic()> emitError,
+                                 int64_t rows, int64_t cols, Type element) {
+  if (rows < 64 || rows % 64 || cols < 64 || cols % 64)
+    return emitError() << "(C1) expected rows and columns that are positive "
+                          "multiples of 64, got "
+                       << rows << "x" << cols;
+  if (!element.isF16() && !element.isBF16())
+    return emitError() << "(C2) expected element type f16 or bf16, got "
+                       << element;
+  return success();
+}
+
+LogicalResult RingType::verify(function_ref<InFlightDiagnostic()> emitError,
+                               int64_t stages, SharedType) {
+  if (stages < 1 || stages > 8)
+    return emitError() << "(C1) expected 1 to 8 stages, got " << stages;
+  return success();
+}
+
+LogicalResult AsyncType::verify(function_ref<InFlightDiagnostic()> emitError,
+                                VectorType fragment) {
+  if (fragment.getRank() != 1 || !fragment.getElementType().isF32())
+    return emitError() << "(C1) expected a one-dimensional vector of f32, got "
+                       << fragment;
+  return success();
+}
+
+LogicalResult LaunchAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                                 int64_t threads, int64_t registers, int64_t,
+                                 int64_t) {
+  if (threads < 32 || threads > 1024 || threads % 32)
+    return emitError() << "(C1) expected a multiple of 32 between 32 and 1024 "
+                          "threads, got "
+                       << threads;
+  if (registers != 255 && (registers < 24 || registers > 255 || registers % 8))
+    return emitError() << "(C2) expected 255 registers, or a multiple of 8 "
+                          "between 24 and 248, got "
+                       << registers;
+  return success();
+}

@@ -1,0 +1,195 @@
+//===- MoaGPUVerify.cpp - Verifiers of roles, rings and copies ------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// What would hang or race if it were written otherwise: rings with one side
+// only, products on a single thread, fences on stages that were given back.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
+
+#include "mlir/Interfaces/FunctionInterfaces.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SmallSet.h"
+
+using namespace mlir;
+using namespace moa::gpu;
+
+/// What the two regions of a roles operation do with a ring.
+namespace {
+struct RingUses {
+  Operation *put = nullptr, *get = nullptr, *release = nullptr;
+};
+} // namespace
+
+static LogicalResult verifyRings(RolesOp roles) {
+  llvm::MapVector<Value, RingUses> rings;
+  WalkResult result = roles.walk([&](Operation *op) -> WalkResult {
+    bool produces = roles.getProducer().isAncestor(op->getParentRegion());
+    if (auto put = dyn_cast<PutOp>(op)) {
+      if (!produces)
+        return op->emitOpError("(C3 of moa_gpu.roles) expected in the producer "
+                               "region; consumers get");
+      rings[put.getRing()].put = op;
+      return WalkResult::advance();
+    }
+    if (!isa<GetOp, ReleaseOp, OrderFenceOp>(op))
+      return WalkResult::advance();
+    if (produces)
+      return op->emitOpError("(C3 of moa_gpu.roles) expected in the consumer "
+                             "region; the producer puts");
+    RingUses &uses = rings[op->getOperand(0)];
+    if (isa<GetOp>(op))
+      uses.get = op;
+    if (isa<ReleaseOp>(op))
+      uses.release = op;
+    return WalkResult::advance();
+  });
+  if (result.wasInterrupted())
+    return failure();
+  for (auto &[ring, uses] : rings) {
+    const char *lacks = !uses.put       ? "put by the producer"
+                        : !uses.get     ? "read by the consumers"
+                        : !uses.release ? "released by the consumers"
+                                        : nullptr;
+    if (lacks)
+      return roles.emitOpError("(C3) expected every ring to be ")
+                 .append(lacks)
+                 .attachNote(ring.getLoc())
+             << "this one is not: one side would wait for ever";
+  }
+  return success();
+}
+
+LogicalResult RolesOp::verifyRegions() {
+  Block &consumer = getConsumer().front();
+  if (getProducer().getNumArguments() != 0 || consumer.getNumArguments() != 1 ||
+      !consumer.getArgument(0).getType().isInteger(32))
+    return emitOpError("(C1) expected no argument of the producer and one i32 "
+                       "of the consumer, got ")
+           << getProducer().getArgumentTypes() << " and "
+           << consumer.getArgumentTypes();
+  for (uint64_t registers : {getProducerRegisters(), getConsumerRegisters()})
+    if (registers < 24 || registers > 240 || registers % 8)
+      return emitOpError("(C2) expected registers to be a multiple of 8 from "
+                         "24 to 240, got ")
+             << registers;
+  WalkResult result = walk([&](Operation *op) -> WalkResult {
+    if (!isa<ScoresOp, AccumulateOp, WaitOp, BarrierOp>(op))
+      return WalkResult::advance();
+    if (getProducer().isAncestor(op->getParentRegion()))
+      return op->emitOpError("(C4 of moa_gpu.roles) expected in the consumer "
+                             "region: the producer is one thread");
+    if (op->getParentOfType<OneThreadOp>())
+      return op->emitOpError("(C4 of moa_gpu.roles) expected outside "
+                             "moa_gpu.one_thread: the whole warpgroup takes "
+                             "part");
+    return WalkResult::advance();
+  });
+  if (result.wasInterrupted())
+    return failure();
+  return verifyRings(*this);
+}
+
+LogicalResult BarrierOp::verify() {
+  int64_t threads = getThreads();
+  if (threads < 32 || threads % 32)
+    return emitOpError("(C1) expected a positive multiple of 32 threads, got ")
+           << threads;
+  return success();
+}
+
+static LogicalResult expectEntryBlock(Operation *op) {
+  if (isa_and_nonnull<FunctionOpInterface>(op->getParentOp()))
+    return success();
+  return op->emitOpError("(C1) expected in the entry block of a kernel: shared "
+                         "memory is laid out once");
+}
+
+LogicalResult RingOp::verify() {
+  if (failed(expectEntryBlock(*this)))
+    return failure();
+  int64_t readers = getReaders();
+  if (readers < 1)
+    return emitOpError("(C2) expected a positive number of readers, got ")
+           << readers;
+  return success();
+}
+
+LogicalResult SharedOp::verify() { return expectEntryBlock(*this); }
+
+LogicalResult PutOp::verifyRegions() {
+  Block &body = getBody().front();
+  SharedType tile = getRing().getType().getTile();
+  if (body.getNumArguments() != 2 || body.getArgument(0).getType() != tile ||
+      !isa<BarrierType>(body.getArgument(1).getType()))
+    return emitOpError("(C1) expected body arguments (")
+           << tile << ", !moa_gpu.barrier), got " << body.getArgumentTypes();
+  int64_t boxes = tile.getRows() / 64 * tile.getPanels();
+  llvm::SmallSet<int64_t, 16> covered;
+  for (auto copy : body.getOps<CopyInOp>()) {
+    if (copy.getTile() != body.getArgument(0))
+      continue;
+    ArrayRef<int64_t> box = copy.getBox();
+    if (!covered.insert(box[1] * (tile.getRows() / 64) + box[0]).second)
+      return copy.emitOpError("(C2 of moa_gpu.put) expected each box once, got "
+                              "[")
+             << box[0] << ", " << box[1] << "] again";
+  }
+  if (int64_t(covered.size()) != boxes)
+    return emitOpError("(C2) expected copies of all ")
+           << boxes << " boxes of the tile, got " << covered.size()
+           << ": readers would wait for the rest for ever";
+  return success();
+}
+
+LogicalResult CopyInOp::verify() {
+  SharedType tile = getTile().getType();
+  ArrayRef<int64_t> box = getBox();
+  if (box.size() == 2 && box[0] >= 0 && box[0] < tile.getRows() / 64 &&
+      box[1] >= 0 && box[1] < tile.getPanels())
+    return success();
+  return emitOpError("(C1) expected a box [row / 64, panel] below [")
+         << tile.getRows() / 64 << ", " << tile.getPanels() << "], got [" << box
+         << "]";
+}
+
+LogicalResult GetOp::verify() {
+  SharedType tile = getRing().getType().getTile();
+  if (getTile().getType() == tile)
+    return success();
+  return emitOpError("(C1) expected the ring's tile ")
+         << tile << ", got " << getTile().getType();
+}
+
+LogicalResult OrderFenceOp::verify() {
+  for (Operation *op = (*this)->getPrevNode(); op; op = op->getPrevNode())
+    if (auto release = dyn_cast<ReleaseOp>(op))
+      if (release.getRing() == getRing() && release.getUse() == getUse())
+        return emitOpError("(C1) expected a stage that is held")
+                   .attachNote(release.getLoc())
+               << "it was released here; put the fence before";
+  return success();
+}
+
+LogicalResult StageOp::verify() {
+  int64_t pairs = cast<VectorType>(getFragment().getType()).getNumElements();
+  int64_t expected = getTile().getType().getCols() / 4;
+  if (pairs == expected)
+    return success();
+  return emitOpError("(C1) expected a fragment of ")
+         << expected << " pairs, got " << pairs;
+}
+
+static LogicalResult expectOneThread(Operation *op) {
+  if (op->getParentOfType<OneThreadOp>())
+    return success();
+  return op->emitOpError("(C1) expected in moa_gpu.one_thread: each thread "
+                         "would copy once more");
+}
+LogicalResult CopyOutOp::verify() { return expectOneThread(*this); }
+LogicalResult CopyOutWaitOp::verify() { return expectOneThread(*this); }
