@@ -14,6 +14,7 @@
 #define MOA_CONVERSION_PASSES_H
 
 #include "mlir/Pass/Pass.h"
+#include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
 #include "moa/Dialect/MoaTile/IR/MoaTile.h"
 
 namespace moa {

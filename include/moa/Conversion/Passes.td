@@ -75,4 +75,45 @@ def ConvertMoaTileToCPU : Pass<"convert-moa-tile-to-cpu", "::mlir::ModuleOp"> {
   ];
 }
 
+def ConvertMoaTileToGPU : Pass<"convert-moa-tile-to-gpu", "::mlir::ModuleOp"> {
+  let summary = "Arrange tile kernels as warps, rings and products of a GPU";
+  let description = [{
+    Every function with a `moa_tile.config` in the module becomes a kernel of
+    the moa_gpu dialect with the parameters of `moa/abi/gpu_args.h`. The walk
+    over `all` blocks becomes one loop over the item's key tiles, from the
+    diagonal leftwards, then the sink: masks stand behind a branch that is
+    uniform in a warpgroup.
+
+    Kernels for Hopper load by bulk tensor copies in a warp of their own and
+    multiply in two warpgroups that take turns; the product of the values of one
+    tile overlaps the softmax of the next.
+  }];
+  let options = [
+    Option<"chip", "chip", "std::string", /*default=*/"\"sm_90a\"",
+           "GPU to arrange for (sm_90a)">
+  ];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",
+    "::mlir::LLVM::LLVMDialect", "::mlir::NVVM::NVVMDialect",
+    "::mlir::scf::SCFDialect", "::mlir::vector::VectorDialect",
+    "::moa::gpu::MoaGPUDialect"
+  ];
+}
+
+def ConvertMoaGPUToNVVM : Pass<"convert-moa-gpu-to-nvvm", "::mlir::ModuleOp"> {
+  let summary = "Spell the moa_gpu dialect in NVVM operations and inline PTX";
+  let description = [{
+    Lays out shared memory and barriers of the module's kernel, computes
+    addresses, parities and descriptors, and replaces every operation of the
+    dialect. The kernel keeps its parameters; `moa.threads`, `moa.shared_bytes`,
+    `moa.tile_rows`, `moa.tile_keys` and `moa.register_budget` say how it is
+    launched.
+  }];
+  let dependentDialects = [
+    "::mlir::arith::ArithDialect", "::mlir::LLVM::LLVMDialect",
+    "::mlir::NVVM::NVVMDialect", "::mlir::scf::SCFDialect",
+    "::mlir::vector::VectorDialect"
+  ];
+}
+
 #endif // MOA_CONVERSION_PASSES_TD
