@@ -14,6 +14,7 @@
 #include "moa/Conversion/Passes.h"
 #include "moa/Dialect/Moa/IR/Moa.h"
 #include "moa/Dialect/Moa/Transforms/Passes.h"
+#include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
 #include "moa/Dialect/MoaTile/IR/MoaTile.h"
 #include "moa/Dialect/MoaTile/Transforms/Passes.h"
 #include "moa/Pipelines/Pipelines.h"
@@ -22,6 +23,7 @@
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -30,7 +32,8 @@
 using namespace mlir;
 
 void moa::registerAllDialects(DialectRegistry &registry) {
-  registry.insert<MoaDialect, tile::MoaTileDialect, arith::ArithDialect,
+  registry.insert<MoaDialect, tile::MoaTileDialect, gpu::MoaGPUDialect,
+                  NVVM::NVVMDialect, arith::ArithDialect,
                   cf::ControlFlowDialect, func::FuncDialect, LLVM::LLVMDialect,
                   math::MathDialect, scf::SCFDialect, vector::VectorDialect>();
 }

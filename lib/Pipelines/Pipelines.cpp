@@ -42,9 +42,13 @@ void moa::buildMoaToTilePipeline(OpPassManager &pm,
   MoaAssignCacheLayoutOptions layout;
   layout.length = options.length;
   pm.addPass(createMoaAssignCacheLayout(layout));
-  pm.addPass(createMoaSelectTileConfig());
+  MoaSelectTileConfigOptions tile;
+  tile.chip = options.gpu;
+  pm.addPass(createMoaSelectTileConfig(tile));
   pm.addPass(createMoaVerifyForm());
   pm.addPass(createConvertMoaToTile());
+  if (!options.gpu.empty())
+    return;
   OpPassManager &kernels = pm.nest<ModuleOp>().nest<func::FuncOp>();
   kernels.addPass(tile::createMoaSplitTileLoops());
   kernels.addPass(tile::createMoaVerifyTileForm());
@@ -60,6 +64,17 @@ void moa::buildMoaToCpuPipeline(OpPassManager &pm,
   buildTileToCpuPipeline(pm.nest<ModuleOp>(), toCpu);
 }
 
+void moa::buildMoaToGpuPipeline(OpPassManager &pm,
+                                const MoaToGpuOptions &options) {
+  MoaToTileOptions toTile;
+  toTile.plan = options.plan;
+  toTile.gpu = options.chip;
+  buildMoaToTilePipeline(pm, toTile);
+  TileToGpuOptions toGpu;
+  toGpu.chip = options.chip;
+  buildTileToGpuPipeline(pm.nest<ModuleOp>(), toGpu);
+}
+
 void moa::registerPipelines() {
   PassPipelineRegistration<MoaToTileOptions>(
       "moa-to-tile", "Attention over windows to shared tile kernels",
@@ -70,4 +85,10 @@ void moa::registerPipelines() {
   PassPipelineRegistration<MoaToCpuOptions>(
       "moa-to-cpu", "Attention over windows to the LLVM dialect for one CPU",
       buildMoaToCpuPipeline);
+  PassPipelineRegistration<TileToGpuOptions>(
+      "moa-tile-to-gpu", "Tile kernels, loops whole, to NVVM and inline PTX",
+      buildTileToGpuPipeline);
+  PassPipelineRegistration<MoaToGpuOptions>(
+      "moa-to-gpu", "Attention over windows to NVVM for one GPU",
+      buildMoaToGpuPipeline);
 }

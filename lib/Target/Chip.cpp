@@ -56,3 +56,10 @@ const GpuChip *moa::findGpuChip(llvm::StringRef name) {
       return &chip;
   return nullptr;
 }
+
+std::string moa::gpuChipNames() {
+  std::string names;
+  for (const GpuChip &chip : gpuChips())
+    names += (names.empty() ? "" : ", ") + chip.name.str();
+  return names;
+}

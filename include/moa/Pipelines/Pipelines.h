@@ -17,6 +17,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassOptions.h"
 #include "moa/Pipelines/TileToCpu.h"
+#include "moa/Pipelines/TileToGpu.h"
 
 namespace moa {
 
@@ -30,6 +31,10 @@ struct MoaToTileOptions : mlir::PassPipelineOptions<MoaToTileOptions> {
       llvm::cl::desc("Length N in tokens to evaluate span rules at; 0 keeps "
                      "the rules, as an artifact needs them"),
       llvm::cl::init(0)};
+  Option<std::string> gpu{
+      *this, "gpu",
+      llvm::cl::desc("GPU to choose tiles for (sm_90a, sm_80); empty for CPUs, "
+                     "whose loops are split by the mask they need")};
   Option<bool> lint{*this, "lint",
                     llvm::cl::desc("Remark on what the windows cost"),
                     llvm::cl::init(false)};
@@ -53,7 +58,20 @@ struct MoaToCpuOptions : mlir::PassPipelineOptions<MoaToCpuOptions> {
 void buildMoaToCpuPipeline(mlir::OpPassManager &pm,
                            const MoaToCpuOptions &options);
 
-/// Registers moa-to-tile, moa-to-cpu and moa-tile-to-cpu for moa-opt.
+struct MoaToGpuOptions : mlir::PassPipelineOptions<MoaToGpuOptions> {
+  Option<std::string> plan{
+      *this, "plan", llvm::cl::desc("Plan file, as in the stage moa-to-tile")};
+  Option<std::string> chip{*this, "chip",
+                           llvm::cl::desc("GPU to lower for (sm_90a)"),
+                           llvm::cl::init("sm_90a")};
+};
+
+/// Both stages: moa to tile, then each kernel module to NVVM.
+void buildMoaToGpuPipeline(mlir::OpPassManager &pm,
+                           const MoaToGpuOptions &options);
+
+/// Registers moa-to-tile, moa-to-cpu, moa-to-gpu and the
+/// stages below tiles for moa-opt.
 void registerPipelines();
 
 } // namespace moa

@@ -17,6 +17,7 @@
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
 #include <cstdint>
+#include <string>
 
 namespace moa {
 
@@ -69,6 +70,9 @@ llvm::ArrayRef<GpuChip> gpuChips();
 
 /// The chip of that name, or null.
 const GpuChip *findGpuChip(llvm::StringRef name);
+
+/// Their names, for messages: "sm_90a, sm_80".
+std::string gpuChipNames();
 
 } // namespace moa
 

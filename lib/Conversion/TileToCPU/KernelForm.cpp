@@ -111,6 +111,10 @@ static LogicalResult checkQueries(LoadQueriesOp load, ConfigAttr config) {
                         << " in '" << kConfigAttrName
                         << "' for an item of kind " << stringifyItemKind(kind)
                         << ", got " << stringifyLanes(config.getLanes());
+  if (config.getRows() > 64 || config.getKeys() != 64)
+    return refuse(load) << "expected at most 64 rows and 64 keys in '"
+                        << kConfigAttrName << "' for a CPU, got "
+                        << config.getRows() << " and " << config.getKeys();
   if (queries.getRows() != config.getRows())
     return refuse(load) << "expected queries of " << config.getRows()
                         << " rows, as '" << kConfigAttrName << "' says, got "

@@ -112,13 +112,13 @@ func.func private @layout_c4() attributes {a = #moa.cache_layout<page = 64, page
 
 // -----
 
-// expected-error @+1 {{(C1) expected rows between 1 and 64, got 65}}
-func.func private @tile_c1() attributes {a = #moa.tile_config<lanes = rows, rows = 65, keys = 64>}
+// expected-error @+1 {{(C1) expected rows between 1 and 256, got 257}}
+func.func private @tile_c1() attributes {a = #moa.tile_config<lanes = rows, rows = 257, keys = 64>}
 
 // -----
 
-// expected-error @+1 {{(C2) expected keys = 64, got 128}}
-func.func private @tile_c2() attributes {a = #moa.tile_config<lanes = rows, rows = 64, keys = 128>}
+// expected-error @+1 {{(C2) expected keys = 64 or 128, got 96}}
+func.func private @tile_c2() attributes {a = #moa.tile_config<lanes = rows, rows = 64, keys = 96>}
 
 // -----
 

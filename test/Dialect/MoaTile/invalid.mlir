@@ -50,7 +50,7 @@ func.func @load_keys_c1(%i: !moa_tile.item<append>, %b: index) {
 // -----
 
 func.func @load_values_c2(%i: !moa_tile.item<decode>, %b: index) {
-  // expected-error @+1 {{(C2) expected a tile of 64 rows, got 32}}
+  // expected-error @+1 {{(C2) expected a tile of 64 or 128 rows, got 32}}
   %v = moa_tile.load_values %i[%b] : !moa_tile.item<decode> -> !moa_tile.tile<32x64xf32>
   return
 }
@@ -146,8 +146,8 @@ func.func @copy_rows_c2(%i: !moa_tile.item<append>) {
 // -----
 
 func.func @load_keys_c2(%i: !moa_tile.item<prefill>, %b: index) {
-  // expected-error @+1 {{(C2) expected a tile of 64 rows, got 128}}
-  %k = moa_tile.load_keys %i[%b] : !moa_tile.item<prefill> -> !moa_tile.tile<128x64xf32>
+  // expected-error @+1 {{(C2) expected a tile of 64 or 128 rows, got 192}}
+  %k = moa_tile.load_keys %i[%b] : !moa_tile.item<prefill> -> !moa_tile.tile<192x64xf32>
   return
 }
 

@@ -25,13 +25,13 @@ func.func private @state_rank(!moa_tile.state<64>)
 
 // -----
 
-// expected-error @+1 {{(C1) expected rows between 1 and 64, got 65}}
-func.func private @config_c1() attributes {a = #moa_tile.config<lanes = rows, rows = 65, keys = 64>}
+// expected-error @+1 {{(C1) expected rows between 1 and 256, got 257}}
+func.func private @config_c1() attributes {a = #moa_tile.config<lanes = rows, rows = 257, keys = 64>}
 
 // -----
 
-// expected-error @+1 {{(C2) expected keys = 64 (one page), got 128}}
-func.func private @config_c2() attributes {a = #moa_tile.config<lanes = rows, rows = 64, keys = 128>}
+// expected-error @+1 {{(C2) expected keys = 64 (one page) or 128, got 96}}
+func.func private @config_c2() attributes {a = #moa_tile.config<lanes = rows, rows = 64, keys = 96>}
 
 // -----
 
@@ -50,7 +50,7 @@ func.func private @state_c1_rows(!moa_tile.state<0x64>)
 
 // -----
 
-// expected-error @+1 {{(C1) expected rows between 1 and 64, got 0}}
+// expected-error @+1 {{(C1) expected rows between 1 and 256, got 0}}
 func.func private @config_c1_zero() attributes {a = #moa_tile.config<lanes = rows, rows = 0, keys = 64>}
 
 // -----

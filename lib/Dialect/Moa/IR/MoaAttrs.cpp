@@ -258,12 +258,11 @@ LogicalResult CacheLayoutAttr::verify(EmitError emitError, int64_t page,
 
 LogicalResult TileConfigAttr::verify(EmitError emitError, Lanes, int64_t rows,
                                      int64_t keys) {
-  if (rows < 1 || rows > MOA_PREFILL_ROWS)
-    return emitError() << "(C1) expected rows between 1 and "
-                       << MOA_PREFILL_ROWS << ", got " << rows;
-  if (keys != MOA_BLOCK_KEYS)
-    return emitError() << "(C2) expected keys = " << MOA_BLOCK_KEYS << ", got "
-                       << keys;
+  if (rows < 1 || rows > 256)
+    return emitError() << "(C1) expected rows between 1 and 256, got " << rows;
+  if (keys != MOA_BLOCK_KEYS && keys != 2 * MOA_BLOCK_KEYS)
+    return emitError() << "(C2) expected keys = " << MOA_BLOCK_KEYS << " or "
+                       << 2 * MOA_BLOCK_KEYS << ", got " << keys;
   return success();
 }
 

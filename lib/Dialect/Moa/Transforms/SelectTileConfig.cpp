@@ -10,6 +10,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "moa/Dialect/Moa/Transforms/Passes.h"
+#include "moa/Target/Chip.h"
 #include "moa/abi/kernel_args.h"
 
 namespace moa {
@@ -24,16 +25,33 @@ namespace {
 
 struct SelectTileConfig
     : public moa::impl::MoaSelectTileConfigBase<SelectTileConfig> {
+  using MoaSelectTileConfigBase::MoaSelectTileConfigBase;
   void runOnOperation() override;
 };
 
 } // namespace
 
+/// Keys of a tile on a GPU: two blocks while two stages of keys and of values,
+/// with the queries, fit the shared memory of a block.
+static int64_t gpuKeys(int64_t headDim) {
+  return headDim <= 128 ? 2 * MOA_BLOCK_KEYS : MOA_BLOCK_KEYS;
+}
+
 void SelectTileConfig::runOnOperation() {
-  getOperation()->walk([](WindowedOpInterface op) {
+  if (!chip.empty() && !findGpuChip(chip)) {
+    getOperation()->emitError("unknown GPU '")
+        << chip << "', expected one of " << gpuChipNames();
+    return signalPassFailure();
+  }
+  getOperation()->walk([&](WindowedOpInterface op) {
     bool decode = op.getKernelKind() == KernelKind::Decode;
+    bool gpuPrefill = !chip.empty() && !decode;
+    int64_t rows = decode       ? op.getGroup()
+                   : gpuPrefill ? 2 * MOA_PREFILL_ROWS
+                                : MOA_PREFILL_ROWS;
+    int64_t keys =
+        gpuPrefill ? gpuKeys(op.getCacheType().getDims()) : MOA_BLOCK_KEYS;
     op.setTileConfigAttr(TileConfigAttr::get(
-        op->getContext(), decode ? Lanes::Dims : Lanes::Rows,
-        decode ? op.getGroup() : MOA_PREFILL_ROWS, MOA_BLOCK_KEYS));
+        op->getContext(), decode ? Lanes::Dims : Lanes::Rows, rows, keys));
   });
 }

@@ -105,9 +105,10 @@ LogicalResult StateType::verify(function_ref<InFlightDiagnostic()> emitError,
 
 LogicalResult ConfigAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                                  Lanes, int64_t rows, int64_t keys) {
-  if (rows < 1 || rows > 64)
-    return emitError() << "(C1) expected rows between 1 and 64, got " << rows;
-  if (keys != 64)
-    return emitError() << "(C2) expected keys = 64 (one page), got " << keys;
+  if (rows < 1 || rows > 256)
+    return emitError() << "(C1) expected rows between 1 and 256, got " << rows;
+  if (keys != 64 && keys != 128)
+    return emitError() << "(C2) expected keys = 64 (one page) or 128, got "
+                       << keys;
   return success();
 }

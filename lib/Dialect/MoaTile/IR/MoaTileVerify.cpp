@@ -60,9 +60,10 @@ LogicalResult ForBlocksOp::verifyRegions() {
 template <typename OpTy> static LogicalResult verifyLoadBlock(OpTy op) {
   if (failed(expectAttention(op, op.getItem().getType())))
     return failure();
-  if (op.getTile().getType().getRows() != 64)
-    return op.emitOpError("(C2) expected a tile of 64 rows, got ")
-           << op.getTile().getType().getRows();
+  int64_t rows = op.getTile().getType().getRows();
+  if (rows != 64 && rows != 128)
+    return op.emitOpError("(C2) expected a tile of 64 or 128 rows, got ")
+           << rows;
   return success();
 }
 LogicalResult LoadKeysOp::verify() { return verifyLoadBlock(*this); }

@@ -124,8 +124,8 @@ def Moa_TileConfigAttr : Moa_Attr<"TileConfig", "tile_config"> {
     `rows` query rows of one work item, `keys` keys of one block, `lanes` the
     dimension along vector lanes.
 
-    - (C1) `rows` is between 1 and 64.
-    - (C2) `keys` is 64.
+    - (C1) `rows` is between 1 and 256.
+    - (C2) `keys` is 64 or 128.
   }];
   let parameters = (ins EnumParameter<Moa_Lanes>:$lanes, "int64_t":$rows,
                         "int64_t":$keys);

@@ -83,9 +83,14 @@ def MoaSelectTileConfig : Pass<"moa-select-tile-config"> {
   let summary = "Choose tile shapes";
   let description = [{
     Writes `tile` on each operation that attends; convert-moa-to-tile consumes
-    it. Chunks take 64 query rows along lanes. A single row takes all heads of
-    a group and runs along the head size.
+    it. Chunks take 64 query rows along lanes on a CPU, 128 rows on a GPU, and
+    there 128 keys at a time where shared memory has room for them. A single row
+    takes all heads of a group and runs along the head size.
   }];
+  let options = [
+    Option<"chip", "chip", "std::string", /*default=*/"\"\"",
+           "GPU to choose for (sm_90a, sm_80); empty for a CPU">
+  ];
 }
 
 def MoaVerifyForm : Pass<"moa-verify-form"> {

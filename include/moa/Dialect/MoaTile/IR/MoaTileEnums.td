@@ -64,11 +64,11 @@ def MoaTile_ConfigAttr : AttrDef<MoaTile_Dialect, "Config"> {
   let summary = "tile shape of a kernel";
   let description = [{
     Stands on a kernel function as `moa_tile.config`. `rows` are query rows of a
-    work item, `keys` the keys of one block (always the page size, 64), `lanes`
-    the dimension along vector lanes.
+    work item, `keys` the keys of one block (a page, 64, or two), `lanes` the
+    dimension along vector lanes.
 
-    - (C1) `rows` is between 1 and 64.
-    - (C2) `keys` is 64.
+    - (C1) `rows` is between 1 and 256.
+    - (C2) `keys` is 64 or 128.
   }];
   let parameters = (ins
     EnumParameter<MoaTile_Lanes>:$lanes,

@@ -99,7 +99,7 @@ class MoaTile_LoadBlockOp<string mnemonic, string what>
     Rows beyond the sequence's end hold unspecified bits, NaN among them.
 
     - (C1) The item is prefill or decode.
-    - (C2) The tile has 64 rows.
+    - (C2) The tile has 64 or 128 rows.
   }];
   let arguments = (ins MoaTile_ItemType:$item, Index:$block);
   let results = (outs MoaTile_TileType:$tile);

@@ -1,0 +1,130 @@
+//===- Builder.cpp - Arithmetic of kernels being arranged -----------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Implementation of Builder.h.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Builder.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+
+using namespace mlir;
+using namespace moa::gpu;
+
+Value KernelBuilder::i32(int64_t value) {
+  return arith::ConstantOp::create(*this, getI32IntegerAttr(value));
+}
+Value KernelBuilder::f32(float value) {
+  return arith::ConstantOp::create(*this, getF32FloatAttr(value));
+}
+Value KernelBuilder::add(Value x, Value y) {
+  return createOrFold<arith::AddIOp>(x, y);
+}
+Value KernelBuilder::sub(Value x, Value y) {
+  return createOrFold<arith::SubIOp>(x, y);
+}
+Value KernelBuilder::mul(Value x, int64_t y) {
+  return createOrFold<arith::MulIOp>(x, i32(y));
+}
+Value KernelBuilder::max(Value x, Value y) {
+  return arith::MaxSIOp::create(*this, x, y);
+}
+Value KernelBuilder::less(Value x, Value y) {
+  return arith::CmpIOp::create(*this, arith::CmpIPredicate::slt, x, y);
+}
+Value KernelBuilder::lessEqual(Value x, Value y) {
+  return arith::CmpIOp::create(*this, arith::CmpIPredicate::sle, x, y);
+}
+Value KernelBuilder::both(Value x, Value y) {
+  return arith::AndIOp::create(*this, x, y);
+}
+Value KernelBuilder::either(Value x, Value y) {
+  return arith::OrIOp::create(*this, x, y);
+}
+Value KernelBuilder::select(Value c, Value x, Value y) {
+  return arith::SelectOp::create(*this, c, x, y);
+}
+
+Value KernelBuilder::offset(Value base, Value bytes) {
+  return LLVM::GEPOp::create(*this, base.getType(), getI8Type(), base,
+                             ArrayRef<LLVM::GEPArg>{bytes});
+}
+Value KernelBuilder::offset(Value base, int64_t bytes) {
+  return LLVM::GEPOp::create(
+      *this, base.getType(), getI8Type(), base,
+      ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(bytes)});
+}
+
+Value KernelBuilder::loadI32(Value base, Value index) {
+  Value place = LLVM::GEPOp::create(*this, base.getType(), getI32Type(), base,
+                                    ArrayRef<LLVM::GEPArg>{index});
+  auto load = LLVM::LoadOp::create(*this, getI32Type(), place, 4);
+  load.setInvariant(true);
+  return load;
+}
+
+SmallVector<Value> KernelBuilder::loadStruct(Value base, Value index,
+                                             int64_t bytes) {
+  auto quad = VectorType::get({4}, getI32Type());
+  auto whole = LLVM::LLVMArrayType::get(getI8Type(), bytes);
+  Value place = LLVM::GEPOp::create(*this, base.getType(), whole, base,
+                                    ArrayRef<LLVM::GEPArg>{index});
+  SmallVector<Value> fields;
+  for (int64_t i = 0; i < bytes / 16; ++i) {
+    auto load = LLVM::LoadOp::create(*this, quad, offset(place, 16 * i), 16);
+    load.setInvariant(true);
+    for (int64_t j = 0; j < 4; ++j)
+      fields.push_back(LLVM::ExtractElementOp::create(*this, load, i32(j)));
+  }
+  return fields;
+}
+
+Value KernelBuilder::blockId() {
+  return NVVM::BlockIdXOp::create(*this, getI32Type());
+}
+Value KernelBuilder::gridSize() {
+  return NVVM::GridDimXOp::create(*this, getI32Type());
+}
+Type KernelBuilder::globalPointer() {
+  return LLVM::LLVMPointerType::get(getContext(), 1);
+}
+
+SmallVector<Value> KernelBuilder::loop(Value from, Value to, Value step,
+                                       ValueRange init, LoopBody body) {
+  auto loop = scf::ForOp::create(*this, from, to, step, init);
+  OpBuilder::InsertionGuard guard(*this);
+  Block *block = loop.getBody();
+  // Without values to carry a terminator is there already.
+  if (!block->empty())
+    setInsertionPoint(block->getTerminator());
+  else
+    setInsertionPointToEnd(block);
+  SmallVector<Value> next =
+      body(loop.getInductionVar(), loop.getRegionIterArgs());
+  if (!init.empty())
+    scf::YieldOp::create(*this, next);
+  return SmallVector<Value>(loop.getResults());
+}
+
+SmallVector<Value> KernelBuilder::branch(Value condition, TypeRange types,
+                                         BranchBody yes, BranchBody no) {
+  auto branch = scf::IfOp::create(*this, types, condition, true);
+  OpBuilder::InsertionGuard guard(*this);
+  setInsertionPointToStart(branch.thenBlock());
+  SmallVector<Value> first = yes();
+  if (!types.empty())
+    scf::YieldOp::create(*this, first);
+  setInsertionPointToStart(branch.elseBlock());
+  SmallVector<Value> second = no();
+  if (!types.empty())
+    scf::YieldOp::create(*this, second);
+  return SmallVector<Value>(branch.getResults());
+}

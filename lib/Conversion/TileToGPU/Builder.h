@@ -1,0 +1,67 @@
+//===- Builder.h - Arithmetic of kernels being arranged ---------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A builder with short names for i32 arithmetic, loads of a struct's fields,
+// and the kernel's signature. What the kernels have in common, nothing of any
+// one of them.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_CONVERSION_TILETOGPU_BUILDER_H
+#define MOA_CONVERSION_TILETOGPU_BUILDER_H
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+
+namespace moa::gpu {
+
+class KernelBuilder : public mlir::ImplicitLocOpBuilder {
+public:
+  using mlir::ImplicitLocOpBuilder::ImplicitLocOpBuilder;
+  using Value = mlir::Value;
+
+  Value i32(int64_t value);
+  Value f32(float value);
+  Value add(Value x, Value y);
+  Value add(Value x, int64_t y) { return y ? add(x, i32(y)) : x; }
+  Value sub(Value x, Value y);
+  Value mul(Value x, int64_t y);
+  Value max(Value x, Value y); ///< Signed.
+  Value less(Value x, Value y);
+  Value lessEqual(Value x, Value y);
+  Value both(Value x, Value y);
+  Value either(Value x, Value y);
+  Value select(Value c, Value x, Value y);
+
+  /// Pointer `bytes` behind `base`.
+  Value offset(Value base, Value bytes);
+  Value offset(Value base, int64_t bytes);
+  /// The i32 at `index` of an array that no one writes during the launch.
+  Value loadI32(Value base, Value index);
+  /// All i32 fields of a struct of `bytes` (a multiple of 16) at `index` of an
+  /// array, by 16-byte loads.
+  llvm::SmallVector<Value> loadStruct(Value base, Value index, int64_t bytes);
+
+  Value blockId();
+  Value gridSize();
+
+  mlir::Type globalPointer();
+
+  /// A loop over i32 with values carried along; `body` returns the next ones.
+  using LoopBody =
+      llvm::function_ref<llvm::SmallVector<Value>(Value, mlir::ValueRange)>;
+  llvm::SmallVector<Value> loop(Value from, Value to, Value step,
+                                mlir::ValueRange init, LoopBody body);
+  /// A branch that yields what the bodies return, of types `types`.
+  using BranchBody = llvm::function_ref<llvm::SmallVector<Value>()>;
+  llvm::SmallVector<Value> branch(Value condition, mlir::TypeRange types,
+                                  BranchBody yes, BranchBody no);
+};
+
+} // namespace moa::gpu
+
+#endif // MOA_CONVERSION_TILETOGPU_BUILDER_H

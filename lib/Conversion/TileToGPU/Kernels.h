@@ -1,0 +1,30 @@
+//===- Kernels.h - Kernels that a GPU runs ----------------------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// One function a kernel: each builds a function of the GPU dialect with the
+// parameters that moa/abi/gpu_args.h gives to its kind.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_CONVERSION_TILETOGPU_KERNELS_H
+#define MOA_CONVERSION_TILETOGPU_KERNELS_H
+
+#include "KernelForm.h"
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+
+namespace moa::gpu {
+
+/// Attention of many rows on Hopper: persistent, warp-specialised.
+mlir::LLVM::LLVMFuncOp buildPrefillHopper(mlir::OpBuilder &builder,
+                                          mlir::Location loc,
+                                          llvm::StringRef name,
+                                          const KernelForm &form);
+
+} // namespace moa::gpu
+
+#endif // MOA_CONVERSION_TILETOGPU_KERNELS_H

@@ -1,0 +1,37 @@
+//===- Support.cpp - Which kernels a GPU has ------------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The part of Conversion/Support.h that speaks of GPUs.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/Conversion/Support.h"
+
+#include "moa/abi/kernel_args.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace moa;
+
+std::optional<std::string> moa::whyUnsupportedOnGpu(uint32_t kind,
+                                                    int64_t headDim,
+                                                    uint32_t dtype,
+                                                    const GpuChip &chip) {
+  if (dtype == MOA_DTYPE_F32)
+    return "f32 has no GPU kernels; compile with --dtype bf16 or f16";
+  if (kind != MOA_KERNEL_PREFILL)
+    return "decode and append have no GPU kernels yet; run on the CPU";
+  if (!chip.archSpecific || chip.capability != 90)
+    return llvm::formatv("prefill has no kernel for {0} yet; expected sm_90a",
+                         chip.name)
+        .str();
+  if (headDim % 16 || headDim > 256)
+    return llvm::formatv("head size {0} has no kernel; expected a multiple of "
+                         "16 up to 256",
+                         headDim)
+        .str();
+  return std::nullopt;
+}

@@ -1,0 +1,78 @@
+//===- TileToGPU.cpp - Tile kernels to GPU kernels ------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Recognises a tile kernel and hands its facts to the builder of the kernel
+// that the chip runs for it.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Kernels.h"
+#include "moa/Conversion/Passes.h"
+#include "moa/Conversion/Support.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "moa/Target/Chip.h"
+#include "moa/abi/kernel_args.h"
+
+namespace moa {
+#define GEN_PASS_DEF_CONVERTMOATILETOGPU
+#include "moa/Conversion/Passes.h.inc"
+} // namespace moa
+
+using namespace mlir;
+using namespace moa;
+using namespace moa::gpu;
+
+namespace {
+
+struct ConvertMoaTileToGPU
+    : public moa::impl::ConvertMoaTileToGPUBase<ConvertMoaTileToGPU> {
+  using ConvertMoaTileToGPUBase::ConvertMoaTileToGPUBase;
+  void runOnOperation() override;
+};
+
+} // namespace
+
+static uint32_t dtypeOf(Type element) {
+  return element.isF32()   ? MOA_DTYPE_F32
+         : element.isF16() ? MOA_DTYPE_F16
+                           : MOA_DTYPE_BF16;
+}
+
+/// Builds the GPU kernel beside `tileKernel`, under its name.
+static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
+  FailureOr<KernelForm> form = matchKernelForm(tileKernel);
+  if (failed(form))
+    return failure();
+  if (std::optional<std::string> reason =
+          whyUnsupportedOnGpu(static_cast<uint32_t>(form->kind), form->headDim,
+                              dtypeOf(form->element), chip))
+    return tileKernel.emitOpError("has no kernel for ")
+           << chip.name << ": " << *reason;
+  OpBuilder builder(tileKernel);
+  buildPrefillHopper(builder, tileKernel.getLoc(), tileKernel.getName(), *form);
+  tileKernel.erase();
+  return success();
+}
+
+void ConvertMoaTileToGPU::runOnOperation() {
+  const GpuChip *target = findGpuChip(chip);
+  if (!target) {
+    getOperation().emitError("unknown GPU '")
+        << chip << "', expected one of " << gpuChipNames();
+    return signalPassFailure();
+  }
+  for (auto kernel :
+       llvm::make_early_inc_range(getOperation().getOps<func::FuncOp>()))
+    if (kernel->hasAttr(tile::kConfigAttrName) &&
+        failed(convert(kernel, *target)))
+      return signalPassFailure();
+}
