@@ -5,20 +5,16 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Implementation of GpuLowering.h. A tree without pipelines for GPUs has no
-// kernel for any of them, and says so.
+// Implementation of GpuLowering.h.
 //
 //===----------------------------------------------------------------------===//
 
 #include "GpuLowering.h"
 
-#include "moa/Conversion/Support.h"
 #include "moa/Pipelines/Pipelines.h"
 
 using namespace mlir;
 using namespace moa;
-
-#ifdef MOA_PIPELINES_TILETOGPU_H
 
 LogicalResult moa::lowerToGpuTiles(ModuleOp module, const GpuChip &chip) {
   PassManager pm(module.getContext());
@@ -43,24 +39,3 @@ LogicalResult moa::lowerTilesToNvvm(ModuleOp kernel, const GpuChip &chip) {
   buildTileToGpuPipeline(pm, options);
   return pm.run(kernel);
 }
-
-#else
-
-std::optional<std::string> moa::whyUnsupportedOnGpu(uint32_t, int64_t, uint32_t,
-                                                    const GpuChip &) {
-  return "this version has no kernels for GPUs; run on the CPU";
-}
-
-LogicalResult moa::lowerToGpuTiles(ModuleOp module, const GpuChip &chip) {
-  return module.emitError("no lowering for ") << chip.name;
-}
-
-LogicalResult moa::lowerTilesToGpu(ModuleOp kernel, const GpuChip &chip) {
-  return kernel.emitError("no lowering for ") << chip.name;
-}
-
-LogicalResult moa::lowerTilesToNvvm(ModuleOp kernel, const GpuChip &chip) {
-  return kernel.emitError("no lowering for ") << chip.name;
-}
-
-#endif
