@@ -25,6 +25,12 @@ struct Strides {
   int64_t row = 0, head = 0;
 };
 
+/// All bytes around a tensor, those that nobody may touch included.
+struct Buffer {
+  char *data = nullptr;
+  size_t bytes = 0;
+};
+
 /// One sequence's part of a call.
 struct Entry {
   int sequence;
@@ -32,6 +38,7 @@ struct Entry {
   const void *q, *k, *v;
   void *out;
   Strides qStrides, kvStrides; ///< `out` has those of q.
+  Buffer around[4] = {};       ///< Of q, k, v, out; for back ends that copy.
 };
 
 /// A loaded artifact with an empty cache.
@@ -58,15 +65,19 @@ public:
 
 /// How to open an artifact.
 struct OpenOptions {
+  bool cuda = false;     ///< On CUDA device 0.
   uint32_t features = 0; ///< MOA_CPU_* bits; 0 = what the machine has.
   int threads = 2;
   uint64_t maxBytes = 0; ///< Of pages; 0 = no limit.
 };
 
-/// The CPU back end over the C ABI. Null with a reason in `error`.
-std::unique_ptr<Backend> openCpu(const std::string &artifact,
-                                 const OpenOptions &options,
-                                 std::string &error);
+/// A back end over the C ABI. Null with a reason in `error`.
+std::unique_ptr<Backend> openBackend(const std::string &artifact,
+                                     const OpenOptions &options,
+                                     std::string &error);
+
+/// Why this machine runs nothing on CUDA; empty if it does.
+std::string reasonAgainstCuda();
 
 } // namespace moa::conformance
 

@@ -59,7 +59,8 @@ std::unique_ptr<Backend> open(const Scenario &scenario, const Chip &chip,
   std::string artifact = compileScenario(scenario), error;
   if (artifact.empty())
     return nullptr;
-  auto backend = openCpu(artifact, {chip.features, threads, maxBytes}, error);
+  auto backend =
+      openBackend(artifact, {false, chip.features, threads, maxBytes}, error);
   if (!backend) {
     ADD_FAILURE() << error;
     return nullptr;
@@ -195,7 +196,7 @@ protected:
     ASSERT_NE(artifact, "");
     // Room for the first call's pages and no more.
     const uint64_t pageBytes = 2 * 64 * 64 * 4;
-    backend = openCpu(artifact, {0, 2, 4 * pageBytes}, error);
+    backend = openBackend(artifact, {false, 0, 2, 4 * pageBytes}, error);
     ASSERT_TRUE(backend) << error;
     sequence = backend->createSequence(100);
     ASSERT_GE(sequence, 0);

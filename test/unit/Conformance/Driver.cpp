@@ -90,6 +90,8 @@ public:
            (first + token * strides.row + head * strides.head) * bytes;
   }
 
+  Buffer buffer() { return {data.data(), data.size()}; }
+
   Strides strides;
   std::vector<char> data;
 
@@ -229,9 +231,16 @@ void Run::step(const std::vector<Part> &parts, int64_t layer) {
   std::vector<std::vector<int64_t>> resident;
   for (Call &call : calls) {
     int handle = sequences[call.part.sequence].handle;
-    entries.push_back({handle, call.part.tokens, call.q.at(0, 0),
-                       call.k.at(0, 0), call.v.at(0, 0), call.out.at(0, 0),
-                       call.q.strides, call.k.strides});
+    entries.push_back({handle,
+                       call.part.tokens,
+                       call.q.at(0, 0),
+                       call.k.at(0, 0),
+                       call.v.at(0, 0),
+                       call.out.at(0, 0),
+                       call.q.strides,
+                       call.k.strides,
+                       {call.q.buffer(), call.k.buffer(), call.v.buffer(),
+                        call.out.buffer()}});
     resident.emplace_back();
     for (int64_t kv = 0; kv < s.kvHeads; ++kv)
       resident.back().push_back(
@@ -277,7 +286,8 @@ Outputs Run::run() {
 } // namespace
 
 std::string moa::conformance::compileScenario(const Scenario &s,
-                                              int64_t maxLength) {
+                                              int64_t maxLength,
+                                              const std::string &target) {
   fs::path compiler = fs::path(MOA_TEST_BUILD) / "bin" / "moa-compile";
   if (!fs::exists(compiler)) {
     ADD_FAILURE() << "expected a built moa-compile at " << compiler;
@@ -287,7 +297,8 @@ std::string moa::conformance::compileScenario(const Scenario &s,
   std::ostringstream options;
   options << " --model layers=" << s.layers << ",q_heads=" << s.qHeads
           << ",kv_heads=" << s.kvHeads << ",head_dim=" << s.headDim
-          << " --max-length " << maxLength << " --dtype " << nameOf(s.dtype);
+          << " --max-length " << maxLength << " --dtype " << nameOf(s.dtype)
+          << " --target " << target;
   size_t key = std::hash<std::string>()(plan + options.str());
   fs::path base = artifactFolder(compiler) / std::to_string(key);
   std::string artifact = base.string() + ".moa";
@@ -315,15 +326,17 @@ Outputs moa::conformance::runScenario(const Scenario &scenario,
   return Run(scenario, backend).run();
 }
 
-Outputs moa::conformance::runScenario(const Scenario &scenario,
-                                      const OpenOptions &options) {
-  std::string artifact = compileScenario(scenario), error;
-  if (artifact.empty())
-    return {};
-  auto backend = openCpu(artifact, options, error);
-  if (!backend) {
-    ADD_FAILURE() << error;
-    return {};
-  }
-  return runScenario(scenario, *backend);
+const char *moa::conformance::reasonAgainstOnCuda(const Scenario &s) {
+  if (s.dtype == Dtype::F32)
+    return "no GPU kernels for f32: tensor cores take 16-bit elements";
+  if (s.scale && !(*s.scale > 0))
+    return "GPU kernels scale behind the maximum, which asks for a scale above "
+           "0";
+  if (s.headPadding % 8 || s.rowPadding % 8 || s.offset % 8)
+    return "copies on the device take multiples of 16 bytes";
+  for (const Poison &p : s.poison)
+    if (p.where == Poison::Value)
+      return "a value that is not finite may reach rows of its tile that do "
+             "not see it: weights are masked, values are not selected";
+  return nullptr;
 }

@@ -79,17 +79,20 @@ struct Scenario {
 /// The output rows as bytes, by layer and sequence: [position][head][D].
 using Outputs = std::map<std::pair<int64_t, int>, std::string>;
 
-/// Compiles the plan of a scenario; the artifact's path, or a test failure and
-/// an empty path. Equal plans and shapes are compiled once.
+/// Compiles the plan of a scenario for a target of moa-compile; the artifact's
+/// path, or a test failure and an empty path. Equal plans and shapes are
+/// compiled once.
 std::string compileScenario(const Scenario &scenario,
-                            int64_t maxLength = 1 << 20);
+                            int64_t maxLength = 1 << 20,
+                            const std::string &target = "cpu");
+
+/// Why the CUDA back end refuses a scenario, or does not promise its numbers;
+/// null if it runs it.
+const char *reasonAgainstOnCuda(const Scenario &scenario);
 
 /// Runs a scenario on an open back end with fresh sequences, which it destroys
 /// at the end, and compares with the reference. Differences are test failures.
 Outputs runScenario(const Scenario &scenario, Backend &backend);
-
-/// Opens, runs and closes.
-Outputs runScenario(const Scenario &scenario, const OpenOptions &options);
 
 // Below: reference.cpp, used by the driver.
 

@@ -1,11 +1,12 @@
-//===- CpuBackend.cpp - The runtime's C ABI as a back end -----------------===//
+//===- RuntimeBackend.cpp - The runtime's C ABI as a back end -------------===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
-// Uses nothing but moa/runtime.h.
+// Uses nothing but moa/runtime.h. On a CUDA device each call works on copies of
+// its tensors with all that is around them.
 //
 //===----------------------------------------------------------------------===//
 
@@ -31,9 +32,9 @@ std::string take(moa_status *status) {
   return text;
 }
 
-class CpuBackend : public Backend {
+class RuntimeBackend : public Backend {
 public:
-  ~CpuBackend() override {
+  ~RuntimeBackend() override {
     moa_cache_destroy(cache);
     moa_module_destroy(module);
     moa_context_destroy(context);
@@ -44,6 +45,8 @@ public:
     contextOptions.struct_size = sizeof contextOptions;
     contextOptions.threads = options.threads;
     contextOptions.cpu_features = options.features;
+    contextOptions.device = options.cuda ? MOA_DEVICE_CUDA : MOA_DEVICE_CPU;
+    cuda = options.cuda;
     std::string error = take(moa_context_create(&contextOptions, &context));
     if (error.empty())
       error = take(moa_module_load_file(context, artifact.c_str(), &module));
@@ -84,7 +87,19 @@ public:
     options.layer = layer;
     options.has_scale = scale != nullptr;
     options.scale = scale ? *scale : 0.0f;
-    return take(moa_attend(cache, &options, list.data(), list.size()));
+    std::vector<Mirror> mirrors;
+    std::string error;
+    for (size_t i = 0; cuda && error.empty() && i < entries.size(); ++i)
+      error = mirror(entries[i], list[i], mirrors);
+    if (error.empty())
+      error = take(moa_attend(cache, &options, list.data(), list.size()));
+    for (const Mirror &m : mirrors) {
+      if (error.empty() && m.isOutput)
+        error =
+            take(moa_device_copy(context, m.host.data, m.device, m.host.bytes));
+      take(moa_device_free(context, m.device));
+    }
+    return error;
   }
 
   int64_t firstResident(int sequence, uint32_t layer,
@@ -129,6 +144,39 @@ public:
   }
 
 private:
+  /// A tensor's copy on the device.
+  struct Mirror {
+    Buffer host;
+    void *device;
+    bool isOutput;
+  };
+
+  /// Copies an entry's tensors to the device and makes `raw` name the copies.
+  std::string mirror(const Entry &entry, moa_attend_entry &raw,
+                     std::vector<Mirror> &mirrors) {
+    const void *tensors[] = {entry.q, entry.k, entry.v, entry.out};
+    void *places[4];
+    for (int i = 0; i < 4; ++i) {
+      const Buffer &host = entry.around[i];
+      void *device = nullptr;
+      std::string error = take(moa_device_alloc(context, host.bytes, &device));
+      if (!error.empty())
+        return error;
+      mirrors.push_back({host, device, i == 3});
+      error = take(moa_device_copy(context, device, host.data, host.bytes));
+      if (!error.empty())
+        return error;
+      places[i] = static_cast<char *>(device) +
+                  (static_cast<const char *>(tensors[i]) - host.data);
+    }
+    raw.q = places[0];
+    raw.k = places[1];
+    raw.v = places[2];
+    raw.out = places[3];
+    return "";
+  }
+
+  bool cuda = false;
   moa_context *context = nullptr;
   moa_module *module = nullptr;
   moa_cache *cache = nullptr;
@@ -137,12 +185,22 @@ private:
 
 } // namespace
 
-std::unique_ptr<Backend> moa::conformance::openCpu(const std::string &artifact,
-                                                   const OpenOptions &options,
-                                                   std::string &error) {
-  auto backend = std::make_unique<CpuBackend>();
+std::unique_ptr<Backend>
+moa::conformance::openBackend(const std::string &artifact,
+                              const OpenOptions &options, std::string &error) {
+  auto backend = std::make_unique<RuntimeBackend>();
   error = backend->open(artifact, options);
   if (!error.empty())
     return nullptr;
   return backend;
+}
+
+std::string moa::conformance::reasonAgainstCuda() {
+  moa_context_options options = {};
+  options.struct_size = sizeof options;
+  options.device = MOA_DEVICE_CUDA;
+  moa_context *context = nullptr;
+  std::string reason = take(moa_context_create(&options, &context));
+  moa_context_destroy(context);
+  return reason;
 }

@@ -1,0 +1,169 @@
+//===- CudaConformanceTest.cpp - Every case on CUDA -----------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Runs the table on CUDA device 0 for each family of kernels, and what holds
+// there of equal bits. What the back end does not promise is listed with its
+// reason.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Cases.h"
+
+#include "gtest/gtest.h"
+
+using namespace moa::conformance;
+
+namespace {
+
+/// Targets of moa-compile; the second runs on newer GPUs by its PTX.
+const char *const kTargets[] = {"sm_90a", "sm_80"};
+
+/// GPUs take 16 bits: cases in f32 run in bf16.
+Scenario adapted(Scenario scenario) {
+  if (scenario.dtype == Dtype::F32) {
+    scenario.dtype = Dtype::BF16;
+    scenario.tolerance = 0;
+  }
+  return scenario;
+}
+
+/// Opens a scenario's artifact; null with a reason if this GPU does not run
+/// its target, or with a failure.
+std::unique_ptr<Backend> open(const Scenario &scenario, const char *target,
+                              std::string &reason) {
+  std::string artifact = compileScenario(scenario, 1 << 20, target);
+  if (artifact.empty())
+    return nullptr;
+  OpenOptions options;
+  options.cuda = true;
+  options.maxBytes = uint64_t(1) << 30;
+  std::string error;
+  auto backend = openBackend(artifact, options, error);
+  if (!backend && error.find("has no image for") != std::string::npos)
+    reason = error;
+  else if (!backend)
+    ADD_FAILURE() << error;
+  return backend;
+}
+
+class CudaConformance
+    : public testing::TestWithParam<std::tuple<const char *, Case>> {};
+
+TEST_P(CudaConformance, MatchesFloat64) {
+  if (std::string reason = reasonAgainstCuda(); !reason.empty())
+    GTEST_SKIP() << reason;
+  auto [target, test] = GetParam();
+  std::vector<Scenario> scenarios = test.scenarios();
+  size_t ran = 0;
+  std::string reasons;
+  for (size_t i = 0; i < scenarios.size(); ++i) {
+    SCOPED_TRACE("scenario " + std::to_string(i));
+    Scenario scenario = adapted(scenarios[i]);
+    if (const char *reason = reasonAgainstOnCuda(scenario)) {
+      reasons += "scenario " + std::to_string(i) + ": " + reason + "\n";
+      continue;
+    }
+    std::string reason;
+    auto backend = open(scenario, target, reason);
+    if (!reason.empty())
+      GTEST_SKIP() << reason;
+    if (!backend)
+      return;
+    runScenario(scenario, *backend);
+    if (HasFailure())
+      return;
+    ++ran;
+  }
+  std::cout << reasons;
+  if (!ran)
+    GTEST_SKIP() << reasons;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuda, CudaConformance,
+                         testing::Combine(testing::ValuesIn(kTargets),
+                                          testing::ValuesIn(cases())),
+                         [](const auto &info) {
+                           return std::get<0>(info.param) + std::string("_") +
+                                  std::get<1>(info.param).name;
+                         });
+
+class CudaBits : public testing::TestWithParam<const char *> {
+protected:
+  void SetUp() override {
+    if (std::string reason = reasonAgainstCuda(); !reason.empty())
+      GTEST_SKIP() << reason;
+  }
+  /// Empty if this GPU does not run the target.
+  Outputs run(const Scenario &scenario) {
+    std::string reason;
+    auto backend = open(adapted(scenario), GetParam(), reason);
+    return backend ? runScenario(adapted(scenario), *backend) : Outputs();
+  }
+};
+
+TEST_P(CudaBits, AreTheSameTwentyTimes) {
+  Scenario s;
+  s.dtype = Dtype::BF16;
+  s.steps = {{{0, 900, 1200}, {1, 65, 300}, {2, 1, 70}},
+             {{0, 1}, {1, 1}, {2, 1}},
+             {{2, 66}, {0, 1}, {1, 130}}};
+  std::string reason;
+  auto backend = open(s, GetParam(), reason);
+  if (!reason.empty())
+    GTEST_SKIP() << reason;
+  if (!backend)
+    return;
+  Outputs first = runScenario(s, *backend);
+  for (int repeat = 1; repeat < 20 && !HasFailure(); ++repeat)
+    EXPECT_TRUE(runScenario(s, *backend) == first) << "repeat " << repeat;
+}
+
+TEST_P(CudaBits, OfAFullHeadAreThoseOfADenseModel) {
+  Scenario dense;
+  dense.rules = {{0, 1}};
+  dense.steps = chunks({300, 1, 1, 65, 1}, 400);
+  Scenario wide = dense;
+  wide.rules = {{1 << 20, 0}};
+  Outputs expected = run(dense);
+  if (expected.empty())
+    GTEST_SKIP() << "this GPU does not run " << GetParam();
+  EXPECT_TRUE(run(wide) == expected);
+}
+
+TEST_P(CudaBits, OfTheRowRuleAreThoseOfAnyLength) {
+  Scenario s;
+  s.perRow = true;
+  s.steps = chunks({300, 1, 1, 65, 1}, 400);
+  Scenario other = s;
+  other.steps[0][0].length = 5000;
+  Outputs expected = run(s);
+  if (expected.empty())
+    GTEST_SKIP() << "this GPU does not run " << GetParam();
+  EXPECT_TRUE(run(other) == expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cuda, CudaBits, testing::ValuesIn(kTargets),
+                         [](const auto &info) {
+                           return std::string(info.param);
+                         });
+
+/// The list of what CUDA does not run is not longer than it has to be.
+TEST(CudaUnsupported, IsListedWithReasons) {
+  size_t against = 0, all = 0;
+  for (const Case &test : cases())
+    for (const Scenario &scenario : test.scenarios()) {
+      ++all;
+      against += reasonAgainstOnCuda(adapted(scenario)) != nullptr;
+      Scenario plain = scenario;
+      plain.dtype = Dtype::F32;
+      EXPECT_NE(reasonAgainstOnCuda(plain), nullptr);
+    }
+  EXPECT_GT(against, 0u);
+  EXPECT_LT(against, all / 5);
+}
+
+} // namespace
