@@ -18,7 +18,7 @@ class OutOfPagesError(Error, MemoryError):
 
 
 class OutOfMemoryError(Error, MemoryError):
-    """The operating system refused memory."""
+    """The operating system or the device refused memory."""
 
 
 class IncompatibleError(Error):
@@ -41,6 +41,14 @@ class UnsupportedError(Error, NotImplementedError):
     """Valid, but not provided by this artifact."""
 
 
+class NoDeviceError(Error):
+    """No driver, or no such device."""
+
+
+class DeviceError(Error):
+    """The driver of a device refused a call."""
+
+
 _BY_CODE = {
     1: InvalidArgumentError,
     2: OutOfPagesError,
@@ -50,6 +58,8 @@ _BY_CODE = {
     6: ArtifactIOError,
     7: OutOfRangeError,
     8: UnsupportedError,
+    9: NoDeviceError,
+    10: DeviceError,
 }
 
 

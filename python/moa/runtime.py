@@ -1,8 +1,9 @@
 """The runtime: contexts, modules, caches, sequences, and `attend`.
 
 Thin over the C ABI (moa/runtime.h); tensors come and go by DLPack. A context
-holds the threads, a module a loaded artifact, a cache the pages of one module,
-a sequence its part of a cache. Objects keep what they stand on alive.
+is the CPU with its threads, or a CUDA device; a module is a loaded artifact, a
+cache the pages of one module, a sequence its part of a cache. Objects keep what
+they stand on alive.
 """
 
 from ._runtime import (

@@ -48,14 +48,60 @@ void check(moa_status *status) {
 
 struct Context {
   moa_context *handle = nullptr;
-  Context(int threads, uint32_t features) {
+  moa_device_info info = {};
+  Context(int threads, uint32_t features, const std::string &device,
+          const std::optional<std::string> &driverPath) {
     moa_context_options options = {};
     options.struct_size = sizeof(options);
     options.threads = threads;
     options.cpu_features = features;
+    if (device.rfind("cuda", 0) == 0) {
+      options.device = MOA_DEVICE_CUDA;
+      options.ordinal = ordinalOf(device);
+      options.driver_path = driverPath ? driverPath->c_str() : nullptr;
+    } else if (device != "cpu") {
+      refuse(device);
+    }
     check(moa_context_create(&options, &handle));
+    info.struct_size = sizeof(info);
+    check(moa_context_get_device_info(handle, &info));
   }
+  Context(const Context &) = delete;
+  Context &operator=(const Context &) = delete;
   ~Context() { moa_context_destroy(handle); }
+
+  bool onCuda() const { return info.device == MOA_DEVICE_CUDA; }
+  /// As torch names it.
+  std::string name() const {
+    return onCuda() ? "cuda:" + std::to_string(info.ordinal) : "cpu";
+  }
+  nb::dict describe() const {
+    nb::dict d;
+    d["device"] = name();
+    d["name"] = info.name;
+    d["capability"] =
+        std::make_tuple(info.capability_major, info.capability_minor);
+    d["driver_version"] = info.driver_version;
+    d["processors"] = info.processors;
+    d["memory_bytes"] = info.memory_bytes;
+    return d;
+  }
+
+private:
+  [[noreturn]] static void refuse(const std::string &device) {
+    throw nb::value_error(
+        ("device is '" + device + "', expected cpu, cuda or cuda:NUMBER")
+            .c_str());
+  }
+  static int32_t ordinalOf(const std::string &device) {
+    if (device == "cuda")
+      return 0;
+    const std::string digits = device.substr(5 < device.size() ? 5 : 0);
+    if (device.rfind("cuda:", 0) != 0 || digits.empty() || digits.size() > 4 ||
+        digits.find_first_not_of("0123456789") != std::string::npos)
+      refuse(device);
+    return std::stoi(digits);
+  }
 };
 
 struct Module {
@@ -88,6 +134,7 @@ struct Module {
     d["kernels"] = info.kernels;
     d["max_length"] = info.max_length;
     d["chip"] = info.chip;
+    d["remark"] = info.remark;
     std::string id;
     for (uint8_t byte : info.plan_id) {
       id += "0123456789abcdef"[byte >> 4];
@@ -119,7 +166,7 @@ struct Sequence {
   ~Sequence() { moa_sequence_destroy(handle); }
 };
 
-using Tensor = nb::ndarray<nb::ndim<3>, nb::device::cpu>;
+using Tensor = nb::ndarray<nb::ndim<3>>;
 using Entry = std::tuple<Sequence *, Tensor, Tensor, Tensor, Tensor>;
 
 bool hasDtype(const Tensor &tensor, uint32_t dtype) {
@@ -136,11 +183,28 @@ bool hasDtype(const Tensor &tensor, uint32_t dtype) {
   }
 }
 
-/// Checks one tensor's type and shape; strides are the runtime's to check.
+/// Checks where one tensor lies, its type and shape; strides are the runtime's
+/// to check.
 void checkTensor(const Tensor &tensor, size_t entry, const char *name,
-                 size_t tokens, size_t heads, const moa_module_info &info) {
+                 size_t tokens, size_t heads, const Module &module) {
   static const char *names[] = {"float32", "float16", "bfloat16"};
+  const moa_module_info &info = module.info;
+  const Context &context = *module.context;
   std::string where = "entry " + std::to_string(entry) + ": " + name;
+  const bool cuda = tensor.device_type() == nb::device::cuda::value;
+  if (cuda != context.onCuda() ||
+      (cuda ? tensor.device_id() != context.info.ordinal
+            : tensor.device_type() != nb::device::cpu::value))
+    throw nb::value_error(
+        (where + " is on " +
+         (cuda ? "cuda:" + std::to_string(tensor.device_id())
+          : tensor.device_type() == nb::device::cpu::value
+              ? std::string("cpu")
+              : "a device of DLPack type " +
+                    std::to_string(tensor.device_type())) +
+         ", the context is on " + context.name() +
+         "; move the tensor, or make a context for its device")
+            .c_str());
   if (!hasDtype(tensor, info.dtype))
     throw nb::type_error((where +
                           " has another dtype than the artifact; expected " +
@@ -163,18 +227,19 @@ void checkTensor(const Tensor &tensor, size_t entry, const char *name,
 }
 
 void attend(Cache &cache, uint32_t layer, std::vector<Entry> entries,
-            std::optional<float> scale) {
-  const moa_module_info &info = cache.module->info;
+            std::optional<float> scale, uintptr_t stream) {
+  const Module &module = *cache.module;
+  const moa_module_info &info = module.info;
   std::vector<moa_attend_entry> raw(entries.size());
   for (size_t i = 0; i < entries.size(); ++i) {
     auto &[sequence, q, k, v, out] = entries[i];
     if (!sequence)
       throw nb::type_error("expected a Sequence in every entry");
     size_t tokens = q.shape(0);
-    checkTensor(q, i, "q", tokens, info.q_heads, info);
-    checkTensor(k, i, "k", tokens, info.kv_heads, info);
-    checkTensor(v, i, "v", tokens, info.kv_heads, info);
-    checkTensor(out, i, "out", tokens, info.q_heads, info);
+    checkTensor(q, i, "q", tokens, info.q_heads, module);
+    checkTensor(k, i, "k", tokens, info.kv_heads, module);
+    checkTensor(v, i, "v", tokens, info.kv_heads, module);
+    checkTensor(out, i, "out", tokens, info.q_heads, module);
     raw[i] = {sequence->handle, int64_t(tokens), q.data(),    k.data(),
               v.data(),         out.data(),      q.stride(0), q.stride(1),
               k.stride(0),      k.stride(1),     v.stride(0), v.stride(1),
@@ -186,6 +251,7 @@ void attend(Cache &cache, uint32_t layer, std::vector<Entry> entries,
   options.layer = layer;
   options.has_scale = scale.has_value();
   options.scale = scale.value_or(0);
+  options.stream = reinterpret_cast<void *>(stream);
   moa_status *status;
   {
     nb::gil_scoped_release release;
@@ -201,11 +267,17 @@ NB_MODULE(_runtime, m) {
   m.attr("__version__") = MOA_VERSION;
   bindSpan(m);
 
-  nb::class_<Context>(m, "Context", "The threads that run kernels.")
-      .def(nb::init<int, uint32_t>(), nb::arg("threads") = 0,
-           nb::arg("cpu_features") = 0,
-           "threads includes the calling one, 0 for one per core; "
-           "cpu_features limits the instruction sets used, 0 for all.");
+  nb::class_<Context>(m, "Context", "Where kernels run.")
+      .def(nb::init<int, uint32_t, const std::string &,
+                    const std::optional<std::string> &>(),
+           nb::arg("threads") = 0, nb::arg("cpu_features") = 0,
+           nb::arg("device") = "cpu", nb::arg("driver_path") = nb::none(),
+           "device is cpu, cuda or cuda:NUMBER. On the CPU, threads includes "
+           "the calling one, 0 for one per core; cpu_features limits the "
+           "instruction sets used, 0 for all. driver_path names the CUDA "
+           "driver's library, None for libcuda.so.1.")
+      .def_prop_ro("device", &Context::name)
+      .def_prop_ro("info", &Context::describe);
   nb::class_<Module>(m, "Module", "A loaded artifact.")
       .def(nb::init<std::shared_ptr<Context>, const std::string &>(),
            nb::arg("context"), nb::arg("path"))
@@ -283,7 +355,10 @@ NB_MODULE(_runtime, m) {
       });
   m.def("attend", &attend, nb::arg("cache"), nb::arg("layer"),
         nb::arg("entries"), nb::arg("scale") = nb::none(),
+        nb::arg("stream") = 0,
         "Appends, attends and evicts for one layer. Entries are tuples "
-        "(sequence, q, k, v, out) of CPU tensors [tokens, heads, head_dim] "
-        "of the artifact's dtype; out is written. See moa_attend.");
+        "(sequence, q, k, v, out) of tensors [tokens, heads, head_dim] of the "
+        "artifact's dtype, on the context's device; out is written. On a CUDA "
+        "device the work is enqueued on `stream`, such as "
+        "torch.cuda.current_stream().cuda_stream. See moa_attend.");
 }

@@ -192,7 +192,7 @@ def test_damaged_artifacts(tmp_path):
         (good[:100], moa.errors.CorruptError, "bytes"),
         (good[:-1], moa.errors.CorruptError, "bytes"),
         (bytes(flipped), moa.errors.CorruptError, "checksum"),
-        (bytes(newer), moa.errors.IncompatibleError, "version 2"),
+        (bytes(newer), moa.errors.IncompatibleError, f"version {newer[4]}"),
         (b"not an artifact" * 20, moa.errors.CorruptError, "not a MoA artifact"),
     ]:
         path.write_bytes(data)
@@ -211,3 +211,24 @@ def test_compile_errors_carry_the_compilers_words(tmp_path):
         moa.compile(make_plan([[0.0]], [[1.0]]), "layers=2,q_heads=1,kv_heads=1,head_dim=64")
     with pytest.raises(moa.errors.CompileError, match="num_hidden_layers|lacks"):
         moa.compile(make_plan([[0.0]], [[1.0]]), {})
+
+
+def test_context_names_its_device():
+    context = Context(3)
+    assert context.device == "cpu"
+    assert context.info["processors"] == 3
+    for device in ("gpu", "cuda:", "cuda:x", "cuda1", "cuda:99999", ""):
+        with pytest.raises(ValueError, match="expected cpu, cuda or cuda:NUMBER"):
+            Context(device=device)
+
+
+def test_no_driver():
+    with pytest.raises(moa.errors.NoDeviceError, match="no CUDA driver: .*/nowhere/cuda"):
+        Context(device="cuda:1", driver_path="/nowhere/cuda.so")
+
+
+def test_stream_means_nothing_on_the_cpu():
+    module = load()
+    q, k, v = tensors(70)
+    outs = [run(module, q, k, v, [70], 70, Cache(module), stream=s)[0] for s in (0, 1234)]
+    assert torch.equal(*outs)

@@ -7,7 +7,6 @@ attends and evicts in one call. No layer ever holds a dense history.
 
 from __future__ import annotations
 
-import torch
 from transformers.cache_utils import Cache as HFCache
 from transformers.cache_utils import CacheLayerMixin
 
@@ -51,7 +50,7 @@ class Layer(CacheLayerMixin):
         """
         batch, _, tokens, _ = query.shape
         self.owner.begin(self, batch, tokens, padding)
-        out = torch.empty(batch, tokens, query.shape[1], query.shape[3], dtype=query.dtype)
+        out = query.new_empty(batch, tokens, query.shape[1], query.shape[3])
         entries = []
         for row in range(batch):
             skip = 0
@@ -105,7 +104,7 @@ class Layer(CacheLayerMixin):
         )
 
     def offload(self):
-        raise NotImplementedError("the elastic cache is in CPU memory already")
+        raise NotImplementedError("the elastic cache stays on its model's device")
 
     prefetch = offload
 
@@ -114,7 +113,8 @@ class Cache(HFCache):
     """Elastic KV cache of one batch: pass it as `past_key_values`.
 
     model: a model from `moa.hf.load`. max_bytes: most bytes of pages, 0 for no
-    limit; moa.errors.OutOfPagesError when they do not suffice.
+    limit (on CUDA, 90 % of the memory that is free);
+    moa.errors.OutOfPagesError when they do not suffice.
     """
 
     def __init__(self, model, max_bytes: int = 0):
@@ -187,7 +187,7 @@ class Cache(HFCache):
 
     def run(self, index: int, entries, scaling) -> None:
         try:
-            runtime.attend(self._pages, index, entries, scaling)
+            runtime.attend(self._pages, index, entries, scaling, self.engine.stream())
         except Exception as error:
             self.broken = str(error)
             raise

@@ -1,6 +1,8 @@
-"""What the layers of one model share: the loaded artifact and its threads."""
+"""What the layers of one model share: the loaded artifact and its device."""
 
 from __future__ import annotations
+
+import torch
 
 from .. import runtime
 
@@ -11,9 +13,9 @@ DEFAULT_BUDGET = 1024
 class Engine:
     """A module in memory, ready to make caches."""
 
-    def __init__(self, artifact, threads: int = 0):
+    def __init__(self, artifact, threads: int = 0, device: str = "cpu"):
         self.artifact = artifact
-        self.context = runtime.Context(threads)
+        self.context = runtime.Context(threads, device=device)
         self.module = runtime.Module(self.context, str(artifact.path))
         self.info = self.module.info
         self.layers = self.info["layers"]
@@ -25,3 +27,9 @@ class Engine:
     def clamp(self, length: int) -> int:
         """A length the artifact can take."""
         return min(length, self.info["max_length"])
+
+    def stream(self) -> int:
+        """The stream that torch works on now; 0 on the CPU."""
+        if self.context.device == "cpu":
+            return 0
+        return torch.cuda.current_stream(self.context.device).cuda_stream

@@ -15,6 +15,8 @@ from .cache import Cache
 from .engine import DEFAULT_BUDGET, Engine
 
 _DTYPES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
+#: What to compile for a model on a device.
+_TARGETS = {"cpu": ("cpu",), "cuda": ("sm_90a", "sm_80")}
 
 
 def load(
@@ -35,6 +37,8 @@ def load(
     threads: of the runtime; 0 for one a core.
     max_length: longest sequence in tokens; default the model's
     max_position_embeddings.
+    The model's device is where it attends: load it there (device_map="cuda"),
+    as moving it later does not move its attention.
     kwargs go to from_pretrained. Returns the transformers model: generate()
     and forward work as they are, with an elastic cache. Raises
     moa.errors.CompileError where plan and model do not fit.
@@ -50,10 +54,11 @@ def load(
         artifact = compile(
             plan,
             config,
+            _TARGETS[model.device.type],
             dtype=_DTYPES[model.dtype],
             max_length=max_length or config.max_position_embeddings,
         )
-    engine = Engine(artifact, threads)
+    engine = Engine(artifact, threads, str(model.device))
     _check_artifact(engine, model, config)
     model.set_attn_implementation(attention.NAME)
     if config._attn_implementation != attention.NAME:
@@ -88,9 +93,15 @@ def _check(model, config) -> None:
         raise CompileError(
             f"the model is {model.dtype}; compiled attention takes float32, float16, bfloat16"
         )
-    if model.device.type != "cpu":
+    if model.device.type not in _TARGETS:
         raise CompileError(
-            f"the model is on {model.device}; this build attends on the CPU: model.to('cpu')"
+            f"the model is on {model.device}; compiled attention runs on cpu and cuda: "
+            "model.to('cpu')"
+        )
+    if model.device.type == "cuda" and model.dtype == torch.float32:
+        raise CompileError(
+            "the model is float32 on a GPU, whose kernels take float16 and bfloat16: "
+            "load it with dtype=torch.bfloat16, or on the CPU"
         )
     if model.config.is_encoder_decoder:
         raise CompileError(
