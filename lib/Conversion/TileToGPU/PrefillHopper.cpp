@@ -95,8 +95,9 @@ private:
 
   void produce();
   void putQueries(const Item &item, Value use);
-  void putTile(const Item &item, Value tile, Value use);
-  void copyBlocks(Block &body, ArrayRef<Value> ids, Value firstBlock,
+  SmallVector<Value> blockPlaces(const Item &item, Value step);
+  void putTile(const Item &item, Value tile, ValueRange places, Value use);
+  void copyBlocks(Block &body, ValueRange ids, Value firstBlock,
                   const Item &item, bool values);
 
   void consume(Value group);
@@ -116,6 +117,7 @@ private:
                                 probabilities, values, output);
   }
   Value scales(); ///< The scale, once a row.
+  Value boundOf(Value maximum, bool mayBeEmpty);
   Value pack(Value fragment);
   Value splat(VectorType type, float value) {
     return arith::ConstantOp::create(b, DenseElementsAttr::get(type, value));
@@ -244,11 +246,14 @@ void PrefillHopper::produce() {
          [&](Value number, ValueRange carried) -> SmallVector<Value> {
            Item item = loadItem(number);
            putQueries(item, carried[1]);
-           b.loop(zero, item.uses, one, {},
-                  [&](Value step, ValueRange) -> SmallVector<Value> {
-                    putTile(item, tileNumber(item, step),
+           // Where the next tile's blocks lie is read while this one waits for
+           // a free stage.
+           b.loop(zero, item.uses, one, blockPlaces(item, zero),
+                  [&](Value step, ValueRange places) {
+                    SmallVector<Value> next = blockPlaces(item, b.add(step, 1));
+                    putTile(item, tileNumber(item, step), places,
                             b.add(carried[0], step));
-                    return {};
+                    return next;
                   });
            return {b.add(carried[0], item.uses), b.add(carried[1], 1)};
          });
@@ -270,28 +275,34 @@ void PrefillHopper::putQueries(const Item &item, Value use) {
                        body->getArgument(1));
 }
 
-void PrefillHopper::putTile(const Item &item, Value tile, Value use) {
+/// Table entries of the blocks of step `step`; behind the last step those of
+/// the tile that the sink's block is in, which the table has.
+SmallVector<Value> PrefillHopper::blockPlaces(const Item &item, Value step) {
   int64_t blocks = form.keys / MOA_BLOCK_KEYS;
-  Value firstBlock = b.mul(tile, blocks);
-  // Read before waiting for a free stage.
-  SmallVector<Value> ids;
+  Value first =
+      b.add(FIELD(item, table), b.mul(tileNumber(item, step), blocks));
+  SmallVector<Value> places;
   for (int64_t i = 0; i < blocks; ++i)
-    ids.push_back(
-        b.loadI32(tables, b.add(b.add(FIELD(item, table), firstBlock), i)));
+    places.push_back(b.loadI32(tables, b.add(first, i)));
+  return places;
+}
+
+void PrefillHopper::putTile(const Item &item, Value tile, ValueRange places,
+                            Value use) {
+  Value firstBlock = b.mul(tile, form.keys / MOA_BLOCK_KEYS);
   for (bool values : {false, true}) {
     auto put = PutOp::create(b, values ? valueRing : keyRing, use);
     OpBuilder::InsertionGuard guard(b);
     Block *body = b.createBlock(&put.getBody(), {},
                                 {keyTile, BarrierType::get(b.getContext())},
                                 {b.getLoc(), b.getLoc()});
-    copyBlocks(*body, ids, firstBlock, item, values);
+    copyBlocks(*body, places, firstBlock, item, values);
   }
 }
 
 /// Each block of 64 keys comes from a page or from the call's own tensor.
-void PrefillHopper::copyBlocks(Block &body, ArrayRef<Value> ids,
-                               Value firstBlock, const Item &item,
-                               bool values) {
+void PrefillHopper::copyBlocks(Block &body, ValueRange ids, Value firstBlock,
+                               const Item &item, bool values) {
   Value own = entryMap(item, values ? offsetof(moa_gpu_entry_maps, v)
                                     : offsetof(moa_gpu_entry_maps, k));
   Value pool = b.offset(maps, int64_t(offsetof(moa_gpu_prefill_maps, pool)));
@@ -407,7 +418,7 @@ Softmax PrefillHopper::softmax(Value scores, const State &old) {
   Value high = RowReduceOp::create(b, pair, Reduction::Max, scores);
   high = LaneReduceOp::create(b, pair, Reduction::Max, high);
   high = arith::MaxNumFOp::create(b, high, old.maximum);
-  Value bound = arith::MulFOp::create(b, high, scales());
+  Value bound = boundOf(high, /*mayBeEmpty=*/form.keys < form.rows);
   result.exponents = Exp2Op::create(b, scores.getType(), scores, scale, bound);
   result.rescale = Exp2Op::create(b, pair, old.maximum, scale, bound);
   Value added = RowReduceOp::create(b, pair, Reduction::Add, result.exponents);
@@ -427,8 +438,21 @@ Value PrefillHopper::pack(Value fragment) {
                         fragment, TypeAttr::get(form.element));
 }
 
-/// The first tile alone: no outputs to add to or to rescale. With tiles of
-/// fewer keys than rows a warpgroup may see nothing of it.
+/// The maximum times the scale; 0 for a row that has not seen a key yet, so
+/// that no infinity is taken from another. A row's own key lies less than
+/// `rows` behind the last row's: two tiles of as many keys hold it.
+Value PrefillHopper::boundOf(Value maximum, bool mayBeEmpty) {
+  Value bound = arith::MulFOp::create(b, maximum, scales());
+  if (!mayBeEmpty)
+    return bound;
+  auto pair = vector(2);
+  Value none = splat(pair, -std::numeric_limits<float>::infinity());
+  Value empty =
+      arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, maximum, none);
+  return arith::SelectOp::create(b, empty, splat(pair, 0), bound);
+}
+
+/// The first tile alone: no outputs to add to or to rescale.
 State PrefillHopper::firstStep(const Item &item, Value firstUse,
                                Value queryUse) {
   auto pair = vector(2);
@@ -439,10 +463,7 @@ State PrefillHopper::firstStep(const Item &item, Value firstUse,
   scores = maskWhereNeeded(item, scores, tileNumber(item, b.i32(0)));
   Value high = RowReduceOp::create(b, pair, Reduction::Max, scores);
   high = LaneReduceOp::create(b, pair, Reduction::Max, high);
-  Value none = splat(pair, -std::numeric_limits<float>::infinity());
-  Value empty = arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, high, none);
-  Value bound = arith::SelectOp::create(
-      b, empty, splat(pair, 0), arith::MulFOp::create(b, high, scales()));
+  Value bound = boundOf(high, /*mayBeEmpty=*/true);
   Value exponents = Exp2Op::create(b, scores.getType(), scores, scale, bound);
   Value sum = RowReduceOp::create(b, pair, Reduction::Add, exponents);
   return {splat(outputType, 0), high, sum, pack(exponents)};

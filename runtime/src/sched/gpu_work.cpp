@@ -29,7 +29,7 @@ int32_t GpuWork::startsOf(const EntryView &view, const moa_span_rule &rule,
     return -1;
   auto place = static_cast<int32_t>(starts.size());
   for (int64_t r = 0; r < rows; ++r) {
-    int64_t position = std::clamp(first + r, view.past, view.total - 1);
+    int64_t position = std::min(first + r, view.total - 1);
     starts.push_back(static_cast<int32_t>(
         std::max(floor, moa_window_start(&rule, position, view.length))));
   }
@@ -44,9 +44,9 @@ void GpuWork::addPrefill(const EntryView &view, const HeadPlan &head,
   const int64_t blocksPerTile = keys / kBlock;
   const int64_t floor = head.state->firstResident(), sink = module.sink();
   const uint32_t group = module.geometry.group();
-  for (int64_t first = view.past / rows * rows; first < view.total;
-       first += rows) {
-    const int64_t low = std::max(first, view.past);
+  // From row 0 of the call, wherever that lies: a bulk copy out must not start
+  // before its tensor.
+  for (int64_t first = view.past; first < view.total; first += rows) {
     const int64_t high = std::min(first + rows, view.total) - 1;
     const moa_span_rule *shared = nullptr;
     int32_t place = -1;
@@ -59,11 +59,11 @@ void GpuWork::addPrefill(const EntryView &view, const HeadPlan &head,
         place = startsOf(view, rule, floor, first, rows);
       }
       int64_t start =
-          std::max(floor, moa_window_start(&rule, low, view.length));
+          std::max(floor, moa_window_start(&rule, first, view.length));
       int64_t startMax =
           std::max(floor, moa_window_start(&rule, high, view.length));
       moa_block_ranges ranges =
-          moa_block_ranges_of(low, high, start, startMax, sink);
+          moa_block_ranges_of(first, high, start, startMax, sink);
       const int64_t top = high / keys,
                     bottom = ranges.edge_begin / blocksPerTile;
       // Sink blocks inside the lowest window tile are that tile's.

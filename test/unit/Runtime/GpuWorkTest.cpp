@@ -125,7 +125,8 @@ void checkTile(const Planner &p, const PrefillLaunch &launch,
   const int64_t bound =
       p.sequences[entry]->layers[0].heads[item.kv_head].firstResident();
   EXPECT_EQ(uint32_t(item.kv_head), item.head / p.module.geometry.group());
-  EXPECT_EQ(item.position % rows, 0);
+  EXPECT_GE(item.row, 0);
+  EXPECT_EQ(item.row % rows, 0);
   EXPECT_EQ(item.position - item.row, view.past);
   ASSERT_GE(item.window_tiles, 1);
   ASSERT_TRUE(item.sink_block == 0 || item.sink_block == 1);
@@ -150,7 +151,7 @@ void checkTile(const Planner &p, const PrefillLaunch &launch,
   int64_t most = 0;
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t row = item.row + r, i = item.position + r;
-    if (row < 0 || row >= view.entry.tokens)
+    if (row >= view.entry.tokens)
       continue;
     ASSERT_TRUE(rowsDone.insert({item.head, row}).second) << "row done twice";
     const int64_t right =

@@ -90,17 +90,18 @@ typedef struct moa_gpu_prefill_entries {
   moa_gpu_entry entries[MOA_GPU_PREFILL_ENTRIES];
 } moa_gpu_prefill_entries;
 
-/// A tile of query rows of one query head, over its whole window. Tiles lie at
-/// positions that are multiples of the kernel's rows; key tiles at multiples of
-/// its keys (both are launch facts of the image). A kernel visits, in this
+/// A tile of query rows of one query head, over its whole window. Tiles start
+/// at rows of the call that are multiples of the kernel's rows, key tiles at
+/// positions that are multiples of its keys (both are launch facts of the
+/// image). A kernel visits, in this
 /// order: key tiles top, top - 1, ... (window_tiles of them), then sink_tiles -
 /// 1, ..., 0, then, if sink_block, the 64 keys behind those tiles.
 typedef struct moa_gpu_prefill_item {
   int32_t entry;     ///< Which sequence of the launch.
   int32_t head;      ///< Query head.
   int32_t kv_head;   ///< Its KV head.
-  int32_t row;       ///< First row in the call's tensors; may be negative: the
-                     ///< rows before 0 are neither read nor written.
+  int32_t row;       ///< First row in the call's tensors; rows behind their
+                     ///< end are neither read nor written.
   int32_t position;  ///< Absolute position of that row.
   int32_t table;     ///< Element of `tables` where the KV head's table starts.
                      ///< Readable for every block of the tiles above.
