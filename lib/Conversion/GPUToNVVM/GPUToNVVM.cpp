@@ -167,8 +167,9 @@ LogicalResult KernelLowering::run() {
     LLVM::GlobalOp::create(b, type, /*isConstant=*/false, linkage, name,
                            Attribute(), alignment, /*addrSpace=*/3);
   };
-  global("shared", LLVM::LLVMArrayType::get(IntegerType::get(ctx, 8), 0),
-         LLVM::Linkage::External, 1024);
+  if (sharedBytes)
+    global("shared", LLVM::LLVMArrayType::get(IntegerType::get(ctx, 8), 0),
+           LLVM::Linkage::External, 1024);
   if (barriers)
     global("barriers",
            LLVM::LLVMArrayType::get(IntegerType::get(ctx, 64), barriers),

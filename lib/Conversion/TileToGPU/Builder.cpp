@@ -63,6 +63,20 @@ Value KernelBuilder::offset(Value base, int64_t bytes) {
       ArrayRef<LLVM::GEPArg>{static_cast<int32_t>(bytes)});
 }
 
+Value KernelBuilder::element(Value base, Value index, int64_t bytes) {
+  return LLVM::GEPOp::create(*this, base.getType(),
+                             LLVM::LLVMArrayType::get(getI8Type(), bytes), base,
+                             ArrayRef<LLVM::GEPArg>{index});
+}
+
+Value KernelBuilder::loadField(Value base, int64_t bytes, Type type) {
+  unsigned size =
+      isa<LLVM::LLVMPointerType>(type) ? 8 : type.getIntOrFloatBitWidth() / 8;
+  auto load = LLVM::LoadOp::create(*this, type, offset(base, bytes), size);
+  load.setInvariant(true);
+  return load;
+}
+
 Value KernelBuilder::loadI32(Value base, Value index) {
   Value place = LLVM::GEPOp::create(*this, base.getType(), getI32Type(), base,
                                     ArrayRef<LLVM::GEPArg>{index});
@@ -74,9 +88,7 @@ Value KernelBuilder::loadI32(Value base, Value index) {
 SmallVector<Value> KernelBuilder::loadStruct(Value base, Value index,
                                              int64_t bytes) {
   auto quad = VectorType::get({4}, getI32Type());
-  auto whole = LLVM::LLVMArrayType::get(getI8Type(), bytes);
-  Value place = LLVM::GEPOp::create(*this, base.getType(), whole, base,
-                                    ArrayRef<LLVM::GEPArg>{index});
+  Value place = element(base, index, bytes);
   SmallVector<Value> fields;
   for (int64_t i = 0; i < bytes / 16; ++i) {
     auto load = LLVM::LoadOp::create(*this, quad, offset(place, 16 * i), 16);
@@ -92,6 +104,9 @@ Value KernelBuilder::blockId() {
 }
 Value KernelBuilder::gridSize() {
   return NVVM::GridDimXOp::create(*this, getI32Type());
+}
+Value KernelBuilder::threadId() {
+  return NVVM::ThreadIdXOp::create(*this, getI32Type());
 }
 Type KernelBuilder::globalPointer() {
   return LLVM::LLVMPointerType::get(getContext(), 1);

@@ -40,14 +40,21 @@ public:
   /// Pointer `bytes` behind `base`.
   Value offset(Value base, Value bytes);
   Value offset(Value base, int64_t bytes);
+  /// Pointer to element `index` of an array of structs of `bytes`.
+  Value element(Value base, Value index, int64_t bytes);
   /// The i32 at `index` of an array that no one writes during the launch.
   Value loadI32(Value base, Value index);
   /// All i32 fields of a struct of `bytes` (a multiple of 16) at `index` of an
   /// array, by 16-byte loads.
   llvm::SmallVector<Value> loadStruct(Value base, Value index, int64_t bytes);
 
+  /// The field of `type` that lies `bytes` behind `base`, aligned as its type
+  /// (at most 8 bytes) and written by no one during the launch.
+  Value loadField(Value base, int64_t bytes, mlir::Type type);
+
   Value blockId();
   Value gridSize();
+  Value threadId();
 
   mlir::Type globalPointer();
 

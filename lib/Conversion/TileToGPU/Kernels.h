@@ -19,6 +19,11 @@
 
 namespace moa::gpu {
 
+/// Copies of key and value rows into pages, on any chip.
+mlir::LLVM::LLVMFuncOp buildAppend(mlir::OpBuilder &builder, mlir::Location loc,
+                                   llvm::StringRef name,
+                                   const KernelForm &form);
+
 /// Attention of many rows on Hopper: persistent, warp-specialised.
 mlir::LLVM::LLVMFuncOp buildPrefillHopper(mlir::OpBuilder &builder,
                                           mlir::Location loc,

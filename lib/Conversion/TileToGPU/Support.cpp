@@ -22,16 +22,18 @@ std::optional<std::string> moa::whyUnsupportedOnGpu(uint32_t kind,
                                                     const GpuChip &chip) {
   if (dtype == MOA_DTYPE_F32)
     return "f32 has no GPU kernels; compile with --dtype bf16 or f16";
-  if (kind != MOA_KERNEL_PREFILL)
-    return "decode and append have no GPU kernels yet; run on the CPU";
-  if (!chip.archSpecific || chip.capability != 90)
-    return llvm::formatv("prefill has no kernel for {0} yet; expected sm_90a",
-                         chip.name)
-        .str();
   if (headDim % 16 || headDim > 256)
     return llvm::formatv("head size {0} has no kernel; expected a multiple of "
                          "16 up to 256",
                          headDim)
+        .str();
+  if (kind == MOA_KERNEL_APPEND)
+    return std::nullopt;
+  if (kind == MOA_KERNEL_DECODE)
+    return "decode has no GPU kernel yet; run on the CPU";
+  if (!chip.archSpecific || chip.capability != 90)
+    return llvm::formatv("prefill has no kernel for {0} yet; expected sm_90a",
+                         chip.name)
         .str();
   return std::nullopt;
 }

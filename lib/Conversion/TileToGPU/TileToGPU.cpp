@@ -30,6 +30,7 @@ namespace moa {
 using namespace mlir;
 using namespace moa;
 using namespace moa::gpu;
+using moa::tile::ItemKind;
 
 namespace {
 
@@ -58,7 +59,12 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
     return tileKernel.emitOpError("has no kernel for ")
            << chip.name << ": " << *reason;
   OpBuilder builder(tileKernel);
-  buildPrefillHopper(builder, tileKernel.getLoc(), tileKernel.getName(), *form);
+  Location loc = tileKernel.getLoc();
+  StringRef name = tileKernel.getName();
+  if (form->kind == ItemKind::Append)
+    buildAppend(builder, loc, name, *form);
+  else
+    buildPrefillHopper(builder, loc, name, *form);
   tileKernel.erase();
   return success();
 }
