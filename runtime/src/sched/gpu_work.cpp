@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <tuple>
 
 namespace moa::rt {
@@ -106,14 +107,14 @@ void GpuWork::addDecode(const EntryView &view, const HeadPlan &head,
   item.length = static_cast<int32_t>(view.total);
   item.heads = static_cast<int32_t>(group);
   int32_t low = INT32_MAX;
-  for (uint32_t g = 0; g < MOA_MAX_GROUP; ++g) {
-    const moa_span_rule &rule =
-        module.rule(view.layer, kvHead * group + std::min(g, group - 1));
+  for (uint32_t g = 0; g < group; ++g) {
+    const moa_span_rule &rule = module.rule(view.layer, kvHead * group + g);
     item.starts[g] = static_cast<int32_t>(
         std::max(floor, moa_window_start(&rule, view.past, view.length)));
     low = std::min(low, item.starts[g]);
     item.start_max = std::max(item.start_max, item.starts[g]);
   }
+  std::fill(item.starts + group, std::end(item.starts), item.starts[group - 1]);
   moa_block_ranges ranges = moa_block_ranges_of(view.past, view.past, low,
                                                 item.start_max, module.sink());
   item.sink_pages = ranges.sink_end;

@@ -17,10 +17,14 @@ namespace moa::rt {
 
 constexpr int64_t kBlock = MOA_BLOCK_KEYS;
 
+/// Blocks that `tokens` tokens have begun.
+static int64_t blocksOf(int64_t tokens) {
+  return (tokens + kBlock - 1) / kBlock;
+}
+
 void Plan::clear() {
   newPageCount = 0;
   newPages.clear();
-  places.clear();
   appends.clear();
   heads.clear();
 }
@@ -33,13 +37,13 @@ void Plan::addEntry(const AttendCall &call, size_t entry) {
     head.state = &state.heads[h];
     head.next = sequence.after(call.layer, h, call.entries[entry].tokens);
     head.firstNew = newPageCount;
-    auto count = [&](int64_t begin, int64_t end) {
-      for (int64_t block = begin; block < end; ++block)
-        if (head.state->page(block) == kNoPage)
-          ++head.newPages;
-    };
-    count(0, head.next.sink_pages);
-    count(head.next.window_begin, head.next.window_end);
+    // What is kept of the blocks begun before has its pages.
+    const int64_t begun = blocksOf(state.seen);
+    head.newPages =
+        std::max<int64_t>(0, head.next.sink_pages - begun) +
+        std::max<int64_t>(0,
+                          head.next.window_end -
+                              std::max<int64_t>(head.next.window_begin, begun));
     newPageCount += head.newPages;
     heads.push_back(head);
   }
@@ -66,22 +70,29 @@ void Plan::appendBlock(const EntryView &view, uint32_t kvHead, int64_t block,
 
 void Plan::placeHead(const EntryView &view, const PagePool &pool,
                      const HeadPlan &head, uint32_t kvHead, bool zeroTails) {
-  int64_t count = (view.total + kBlock - 1) / kBlock;
+  static_assert(int32_t(kNoPage) == MOA_GPU_FROM_CALL, "tables are copied");
+  const int64_t count = blocksOf(view.total), begun = blocksOf(view.past);
+  const PageId *old = head.state->pages.data();
   int32_t *table = places.data() + head.table;
+  std::copy(old, old + begun, table);
+  // The last block begun, if it is not full, grows; the rest is new.
+  const int64_t first = view.past / kBlock;
   HeadPages next;
   next.resident = head.next;
   size_t fresh = head.firstNew;
-  for (int64_t block = 0; block < count; ++block) {
-    PageId page = head.state->page(block);
-    bool isNew = page == kNoPage && next.keeps(block);
+  for (int64_t block = first; block < count; ++block) {
+    PageId page = block < begun ? old[block] : kNoPage;
+    bool isNew = block >= begun && next.keeps(block);
     if (isNew)
       page = newPages[fresh++];
     // Without a page, a whole block of the call that no later row sees is read
     // where the caller has it; an older one was given up and no range has it.
-    table[block] = page == kNoPage ? MOA_GPU_FROM_CALL : int32_t(page);
-    if (page != kNoPage && (block + 1) * kBlock > view.past)
+    table[block] = static_cast<int32_t>(page);
+    if (page != kNoPage)
       appendBlock(view, kvHead, block, pool.data(page), isNew || zeroTails);
   }
+  if (count % 2)
+    table[count] = MOA_GPU_FROM_CALL;
 }
 
 void Plan::place(const Module &module, const PagePool &pool,
@@ -89,8 +100,7 @@ void Plan::place(const Module &module, const PagePool &pool,
   const uint32_t kvHeads = module.geometry.kvHeads;
   size_t length = 0;
   for (size_t i = 0; i < call.count; ++i) {
-    EntryView view(module, call, i);
-    size_t blocks = (view.total + kBlock - 1) / kBlock;
+    size_t blocks = blocksOf(EntryView(module, call, i).total);
     for (uint32_t h = 0; h < kvHeads; ++h) {
       HeadPlan &head = heads[i * kvHeads + h];
       head.table = length;
@@ -99,7 +109,7 @@ void Plan::place(const Module &module, const PagePool &pool,
         head.state->pages.resize(blocks, kNoPage);
     }
   }
-  places.assign(length, MOA_GPU_FROM_CALL);
+  places.resize(length);
   for (size_t i = 0; i < call.count; ++i) {
     EntryView view(module, call, i);
     for (uint32_t h = 0; h < kvHeads; ++h)
@@ -108,23 +118,30 @@ void Plan::place(const Module &module, const PagePool &pool,
 }
 
 void Plan::commit(PagePool &pool, const AttendCall &call) noexcept {
-  for (HeadPlan &plan : heads) {
-    HeadPages &head = *plan.state;
-    head.resident = plan.next;
-    size_t fresh = plan.firstNew;
-    for (size_t block = 0; block < head.pages.size(); ++block) {
-      PageId &page = head.pages[block];
-      bool keep = head.keeps(static_cast<int64_t>(block));
-      if (keep && page == kNoPage) {
-        page = newPages[fresh++];
-      } else if (!keep && page != kNoPage) {
+  const size_t kvHeads = heads.size() / call.count;
+  for (size_t i = 0; i < call.count; ++i) {
+    LayerState &state = call.sequence(i).layers[call.layer];
+    const int64_t begun = blocksOf(state.seen);
+    state.seen += call.entries[i].tokens;
+    for (size_t h = 0; h < kvHeads; ++h) {
+      HeadPlan &plan = heads[i * kvHeads + h];
+      HeadPages &head = *plan.state;
+      const int64_t low = head.resident.window_begin;
+      const int64_t high = std::min<int64_t>(begun, plan.next.window_begin);
+      head.resident = plan.next;
+      for (int64_t block = low; block < high; ++block) {
+        PageId &page = head.pages[block];
+        if (page == kNoPage || head.keeps(block))
+          continue;
         pool.release(page);
         page = kNoPage;
       }
+      size_t fresh = plan.firstNew;
+      for (int64_t block = begun; block < blocksOf(state.seen); ++block)
+        if (head.keeps(block))
+          head.pages[block] = newPages[fresh++];
     }
   }
-  for (size_t i = 0; i < call.count; ++i)
-    call.sequence(i).layers[call.layer].seen += call.entries[i].tokens;
 }
 
 } // namespace moa::rt
