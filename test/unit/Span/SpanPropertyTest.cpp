@@ -288,6 +288,7 @@ TEST(Abi, CAndCppAgreeOnLayouts) {
                             sizeof(moa_artifact_kernel),
                             sizeof(moa_artifact_image),
                             sizeof(moa_context_options),
+                            sizeof(moa_device_info),
                             sizeof(moa_module_info),
                             sizeof(moa_cache_options),
                             sizeof(moa_cache_stats),
