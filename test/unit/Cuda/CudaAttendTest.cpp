@@ -150,6 +150,19 @@ TEST_F(CudaAttend, ASteadyLoopNeitherAllocatesNorWaitsForItself) {
   EXPECT_EQ(count["cuPointerGetAttribute"], 0) << "allocations are known";
 }
 
+TEST_F(CudaAttend, AllocationsWithoutRangesAreLookedUpEachTime) {
+  fakeCuda()->tellsRanges = false;
+  Session session;
+  ASSERT_TRUE(session.open(Model(), 1 << 20));
+  Tokens tokens(session, 3, random);
+  Sequence sequence;
+  ASSERT_TRUE(sequence.create(session.cache, 3));
+  for (int64_t i = 0; i < 3; ++i)
+    ASSERT_TRUE(session.cache.attend(0, {tokens.entry(sequence, i, i + 1)}));
+  EXPECT_EQ(fakeCuda()->count["cuPointerGetAttribute"], 3 * 4 * 3);
+  EXPECT_LT(tokens.difference(0, 0, 3, 3, {0, 0}), kTolerance);
+}
+
 TEST_F(CudaAttend, LaunchesAreOfTheFactsOfTheImage) {
   Model model;
   Session session;

@@ -239,7 +239,7 @@ EXPORT CUresult cuPointerGetAttribute(void *data, int attribute,
                                       CUdeviceptr address) {
   ENTER(cuPointerGetAttribute);
   int64_t start = find(address);
-  if (start < 0)
+  if (start < 0 || (!fake.tellsRanges && attribute >= kPointerRangeStart))
     return kInvalid;
   const Cuda::Range &range = fake.memory[start];
   if (attribute == kPointerMemoryType)

@@ -36,6 +36,7 @@ struct Cuda {
   int devices = 1, capabilityMajor = 9, capabilityMinor = 0, processors = 4;
   int version = 12080;
   bool virtualMemory = true;
+  bool tellsRanges = true; ///< Of allocations, by pointer attributes.
   uint64_t freeBytes = uint64_t(256) << 20;
   int initResult = 0;
   int blocksPerProcessor = 1;

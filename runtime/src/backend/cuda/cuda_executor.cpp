@@ -144,12 +144,19 @@ Status CudaExecutor::checkOnDevice(size_t entry, const char *name,
                  ordinal < 0 ? std::string("host memory")
                              : "device " + std::to_string(ordinal),
                  "); move the tensor there");
-  MOA_CUDA_TRY(driver, cuPointerGetAttribute,
-               (&start, kPointerRangeStart, address), "entry ", entry,
-               ": asking for the allocation of ", name);
-  MOA_CUDA_TRY(driver, cuPointerGetAttribute,
-               (&size, kPointerRangeSize, address), "entry ", entry,
-               ": asking for the allocation of ", name);
+  const struct {
+    void *value;
+    int attribute;
+  } ranges[] = {{&start, kPointerRangeStart}, {&size, kPointerRangeSize}};
+  for (const auto &range : ranges) {
+    result =
+        driver.cuPointerGetAttribute(range.value, range.attribute, address);
+    // Memory of an allocator without ranges is looked up in every call.
+    if (result == kErrorInvalidValue || result == kErrorNotSupported)
+      return ok();
+    MOA_RT_TRY(driver.check(result, "cuPointerGetAttribute", "entry ", entry,
+                            ": asking for the allocation of ", name));
+  }
   if (known.size() == kKnownRanges)
     known.clear();
   known.push_back({uintptr_t(start), uintptr_t(start + size)});

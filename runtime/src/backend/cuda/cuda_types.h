@@ -41,7 +41,8 @@ enum : CUresult {
   kErrorJitCompilerNotFound = 221,
   kErrorUnsupportedPtxVersion = 222,
   kErrorJitCompilationDisabled = 223,
-  kErrorInvalidSource = 300
+  kErrorInvalidSource = 300,
+  kErrorNotSupported = 801
 };
 
 /// CUdevice_attribute.
