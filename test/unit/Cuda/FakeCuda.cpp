@@ -292,7 +292,10 @@ EXPORT CUresult cuModuleLoadDataEx(CUmodule *module, const void *image,
                                    unsigned count, int *options,
                                    void **values) {
   ENTER(cuModuleLoadDataEx);
-  std::string text = static_cast<const char *>(image);
+  std::string text = static_cast<const char *>(image), chip, kind;
+  std::istringstream(text) >> chip >> kind;
+  if (kind != "prefill" && kind != "decode" && kind != "append")
+    return kErrorInvalidImage; // Real ones, say.
   for (const auto &[prefix, result] : fake.refusals)
     if (text.rfind(prefix, 0) == 0) {
       for (unsigned i = 0; i < count; ++i)
