@@ -13,6 +13,7 @@
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -40,6 +41,18 @@ void MoaGPUDialect::initialize() {
 #define GET_OP_LIST
 #include "moa/Dialect/MoaGPU/IR/MoaGPUOps.cpp.inc"
       >();
+}
+
+LogicalResult MoaGPUDialect::verifyOperationAttribute(Operation *op,
+                                                      NamedAttribute attr) {
+  auto function = dyn_cast<FunctionOpInterface>(op);
+  if (attr.getName() == kLaunchAttrName &&
+      !(function && !function.isExternal() && isa<LaunchAttr>(attr.getValue())))
+    return op->emitOpError("(C1) expected '")
+           << kLaunchAttrName
+           << "' to be a #moa_gpu.launch on a function with a body, got "
+           << attr.getValue();
+  return success();
 }
 
 Type SharedType::parse(AsmParser &parser) {

@@ -104,7 +104,8 @@ LogicalResult BarrierOp::verify() {
 }
 
 static LogicalResult expectEntryBlock(Operation *op) {
-  if (isa_and_nonnull<FunctionOpInterface>(op->getParentOp()))
+  if (isa_and_nonnull<FunctionOpInterface>(op->getParentOp()) &&
+      op->getBlock()->isEntryBlock())
     return success();
   return op->emitOpError("(C1) expected in the entry block of a kernel: shared "
                          "memory is laid out once");
@@ -131,9 +132,17 @@ LogicalResult PutOp::verifyRegions() {
            << tile << ", !moa_gpu.barrier), got " << body.getArgumentTypes();
   int64_t boxes = tile.getRows() / 64 * tile.getPanels();
   llvm::SmallSet<int64_t, 16> covered;
+  CopyInOp astray;
+  body.walk([&](CopyInOp copy) {
+    if (copy->getBlock() != &body || copy.getTile() != body.getArgument(0) ||
+        copy.getFull() != body.getArgument(1))
+      astray = copy;
+  });
+  if (astray)
+    return astray.emitOpError("(C3 of moa_gpu.put) expected directly in the "
+                              "body, to its tile and its barrier: what counts "
+                              "at a barrier must be known");
   for (auto copy : body.getOps<CopyInOp>()) {
-    if (copy.getTile() != body.getArgument(0))
-      continue;
     ArrayRef<int64_t> box = copy.getBox();
     if (!covered.insert(box[1] * (tile.getRows() / 64) + box[0]).second)
       return copy.emitOpError("(C2 of moa_gpu.put) expected each box once, got "

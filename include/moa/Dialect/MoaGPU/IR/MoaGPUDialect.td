@@ -30,9 +30,13 @@ def MoaGPU_Dialect : Dialect {
     warpgroup's 64 x n product, n / 2 elements of two rows, element e belonging
     to the thread's row (e / 2) % 2. A `vector<2xf32>` holds one number for each
     of the two rows.
+
+    Attributes on foreign operations:
+    - (C1) `moa_gpu.launch` is a #moa_gpu.launch on a function with a body.
   }];
   let useDefaultTypePrinterParser = 1;
   let useDefaultAttributePrinterParser = 1;
+  let hasOperationAttrVerify = 1;
 }
 
 #endif // MOA_GPU_DIALECT_TD

@@ -41,7 +41,7 @@ def MoaGPU_MaskOp : MoaGPU_Op<"mask", [
                        I32:$start0, I32:$start1, I32:$sink);
   let results = (outs MoaGPU_F32Fragment:$result);
   let assemblyFormat = [{
-    $scores `,` `row` $position `key` $key `starts` $start0 `,` $start1 `sink`
+    $scores `row` $position `key` $key `starts` $start0 `,` $start1 `sink`
     $sink attr-dict `:` type($scores)
   }];
   let hasVerifier = 1;
@@ -54,7 +54,7 @@ def MoaGPU_RowReduceOp : MoaGPU_Op<"row_reduce", [Pure]> {
   }];
   let arguments = (ins MoaGPU_ReductionAttr:$kind, MoaGPU_F32Fragment:$value);
   let results = (outs MoaGPU_RowPair:$result);
-  let assemblyFormat = "$kind $value attr-dict `:` type($value)";
+  let assemblyFormat = "`` $kind $value attr-dict `:` type($value)";
   let hasVerifier = 1;
 }
 
@@ -64,7 +64,7 @@ def MoaGPU_LaneReduceOp : MoaGPU_Op<"lane_reduce", [
   let summary = "reduce over the four threads that share rows";
   let arguments = (ins MoaGPU_ReductionAttr:$kind, MoaGPU_RowPair:$value);
   let results = (outs MoaGPU_RowPair:$result);
-  let assemblyFormat = "$kind $value attr-dict";
+  let assemblyFormat = "`` $kind $value attr-dict";
 }
 
 def MoaGPU_Exp2Op : MoaGPU_Op<"exp2", [

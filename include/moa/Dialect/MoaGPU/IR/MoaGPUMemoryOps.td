@@ -76,7 +76,7 @@ def MoaGPU_BarrierOp : MoaGPU_Op<"barrier"> {
   }];
   let arguments = (ins MoaGPU_BarrierActionAttr:$action, I32:$id,
                        I64Attr:$threads);
-  let assemblyFormat = "$action $id `,` $threads attr-dict";
+  let assemblyFormat = "`` $action $id `,` $threads attr-dict";
   let hasVerifier = 1;
 }
 
@@ -113,6 +113,8 @@ def MoaGPU_PutOp : MoaGPU_Op<"put", [SingleBlock, NoTerminator]> {
     - (C1) The body's arguments are the ring's tile and a barrier.
     - (C2) The copies in the body cover each 64 x 64 box of the tile exactly
       once.
+    - (C3) Every copy stands directly in the body, writes its tile and counts
+      at its barrier.
 
     ```mlir
     moa_gpu.put %ring[%n] : !moa_gpu.ring<2 x !moa_gpu.shared<64x64xbf16>> {
@@ -141,7 +143,7 @@ def MoaGPU_CopyInOp : MoaGPU_Op<"copy_in"> {
                        MoaGPU_SharedType:$tile, DenseI64ArrayAttr:$box,
                        MoaGPU_BarrierType:$full);
   let assemblyFormat = [{
-    $map `[` $column `,` $row `,` $plane `]` `to` $tile $box `,` $full
+    $map `[` $column `,` $row `,` $plane `]` `to` $tile `` $box `,` $full
     attr-dict `:` type($map) `,` type($tile)
   }];
   let hasVerifier = 1;

@@ -21,6 +21,9 @@ def MoaGPU_ScoresOp : MoaGPU_Op<"scores"> {
     - (C2) `keys` is a multiple of 8 between 8 and 256, at most the key tile's
       rows.
     - (C3) The fragment has keys / 2 elements.
+    - (C4) Its one use is a `moa_gpu.wait` in the same block.
+    - (C5) It stands under no branch and no loop that may go differently in
+      different threads: the warpgroup takes part as a whole.
 
     ```mlir
     %s = moa_gpu.scores %q[%row], %k keys 128 depth 128
@@ -53,10 +56,11 @@ def MoaGPU_AccumulateOp : MoaGPU_Op<"accumulate", [
       rows.
     - (C2) The accumulator has half as many elements as the tile has columns.
     - (C3) The tile has at most 256 columns.
+    - (C4), (C5) As for `moa_gpu.scores`.
   }];
   let arguments = (ins MoaGPU_Packed:$probabilities,
                        MoaGPU_SharedType:$values,
-                       AnyVectorOfNonZeroRank:$accumulator);
+                       VectorOfRankAndType<[1], [F32]>:$accumulator);
   let results = (outs MoaGPU_AsyncType:$result);
   let assemblyFormat = [{
     $probabilities `,` $values `,` $accumulator attr-dict `:`
@@ -73,10 +77,11 @@ def MoaGPU_WaitOp : MoaGPU_Op<"wait", [
   let description = [{
     Products end in the order in which they were started.
 
-    - (C1) The product was started in the same block and this is its only use.
+    - (C1) The product was started in the same block.
     - (C2) `pending` is the number of products started after it in the block
       and not waited for yet.
     - (C3) No older product of the block is still in flight.
+    - (C4) No stage that the product reads is released before the wait.
 
     ```mlir
     %s = moa_gpu.wait %product pending 1 : !moa_gpu.async<vector<64xf32>>
