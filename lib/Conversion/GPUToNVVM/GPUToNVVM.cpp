@@ -194,6 +194,15 @@ struct ConvertMoaGPUToNVVM
     for (LLVM::LLVMFuncOp kernel : kernels)
       if (failed(KernelLowering(kernel).run()))
         return signalPassFailure();
+    WalkResult rest = getOperation().walk([](Operation *op) {
+      if (!isa<MoaGPUDialect>(op->getDialect()))
+        return WalkResult::advance();
+      op->emitOpError("expected in an llvm.func with '")
+          << kLaunchAttrName << "', which says how the kernel is launched";
+      return WalkResult::interrupt();
+    });
+    if (rest.wasInterrupted())
+      signalPassFailure();
   }
 };
 

@@ -91,11 +91,12 @@ static FailureOr<KernelForm> matchAttention(func::FuncOp kernel,
 FailureOr<KernelForm> moa::gpu::matchKernelForm(func::FuncOp kernel) {
   auto config = kernel->getAttrOfType<ConfigAttr>(kConfigAttrName);
   FunctionType type = kernel.getFunctionType();
-  if (!config || type.getNumInputs() != 1 || !isa<ItemType>(type.getInput(0)) ||
-      kernel.isExternal() || !llvm::hasSingleElement(kernel.getBody()))
+  if (!config || type.getNumInputs() != 1 || type.getNumResults() != 0 ||
+      !isa<ItemType>(type.getInput(0)) || kernel.isExternal() ||
+      !llvm::hasSingleElement(kernel.getBody()))
     return refuse(kernel) << "expected '" << kConfigAttrName
-                          << "', one argument of type !moa_tile.item and one "
-                             "block";
+                          << "', one argument of type !moa_tile.item, no "
+                             "result and one block";
   ItemKind kind = cast<ItemType>(type.getInput(0)).getKind();
   if (kind != ItemKind::Append)
     return matchAttention(kernel, config, kind);

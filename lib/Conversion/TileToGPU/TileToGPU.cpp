@@ -20,7 +20,8 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "moa/Target/Chip.h"
-#include "moa/abi/kernel_args.h"
+#include "moa/abi/gpu_args.h"
+#include "llvm/Support/MathExtras.h"
 
 namespace moa {
 #define GEN_PASS_DEF_CONVERTMOATILETOGPU
@@ -48,6 +49,24 @@ static uint32_t dtypeOf(Type element) {
                            : MOA_DTYPE_BF16;
 }
 
+/// Whether two warpgroups can take the item's rows, and the rings find room.
+static LogicalResult expectShape(func::FuncOp tileKernel,
+                                 const KernelForm &form, const GpuChip &chip) {
+  int64_t padded = llvm::alignTo(form.headDim, MOA_GPU_PANEL);
+  int64_t bytes = 2 * padded * (form.rows + 4 * form.keys);
+  if (form.rows == 2 * MOA_PREFILL_ROWS && bytes <= chip.maxSharedBytes)
+    return success();
+  InFlightDiagnostic diag =
+      tileKernel.emitOpError("expected ")
+      << 2 * MOA_PREFILL_ROWS << " rows, and at most " << chip.maxSharedBytes
+      << " bytes of shared memory for queries and two stages of keys and "
+         "values, got "
+      << form.rows << " rows and " << bytes << " bytes";
+  diag.attachNote() << "moa-select-tile-config=chip=" << chip.name
+                    << " chooses what fits";
+  return diag;
+}
+
 /// Builds the GPU kernel beside `tileKernel`, under its name.
 static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
   FailureOr<KernelForm> form = matchKernelForm(tileKernel);
@@ -58,6 +77,9 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
                               dtypeOf(form->element), chip))
     return tileKernel.emitOpError("has no kernel for ")
            << chip.name << ": " << *reason;
+  if (form->kind == ItemKind::Prefill &&
+      failed(expectShape(tileKernel, *form, chip)))
+    return failure();
   OpBuilder builder(tileKernel);
   Location loc = tileKernel.getLoc();
   StringRef name = tileKernel.getName();
