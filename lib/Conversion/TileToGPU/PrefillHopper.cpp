@@ -105,8 +105,10 @@ private:
   State firstStep(const Item &item, Value firstUse, Value queryUse);
   State step(const Item &item, Value step, Value firstUse, const State &state,
              Value group);
-  State sinkStep(const Item &item, Value firstUse, const State &state);
-  State lastValues(const Item &item, Value firstUse, const State &state);
+  State sinkStep(const Item &item, Value firstUse, Value queryUse,
+                 const State &state);
+  State lastValues(const Item &item, Value firstUse, Value queryUse,
+                   const State &state);
   Softmax softmax(Value scores, const State &old);
   Value masked(const Item &item, Value scores, Value firstKey);
   Value maskWhereNeeded(const Item &item, Value scores, Value tile);
@@ -245,10 +247,11 @@ void PrefillHopper::produce() {
   b.loop(b.blockId(), count, b.gridSize(), {zero, zero},
          [&](Value number, ValueRange carried) -> SmallVector<Value> {
            Item item = loadItem(number);
+           // Where a tile's blocks lie is read before waiting for a stage for
+           // what comes before it.
+           SmallVector<Value> first = blockPlaces(item, zero);
            putQueries(item, carried[1]);
-           // Where the next tile's blocks lie is read while this one waits for
-           // a free stage.
-           b.loop(zero, item.uses, one, blockPlaces(item, zero),
+           b.loop(zero, item.uses, one, first,
                   [&](Value step, ValueRange places) {
                     SmallVector<Value> next = blockPlaces(item, b.add(step, 1));
                     putTile(item, tileNumber(item, step), places,
@@ -353,10 +356,10 @@ void PrefillHopper::consume(Value group) {
           types.push_back(value.getType());
         state = State::from(b.branch(
             hasSink, types,
-            [&] { return sinkStep(item, firstUse, state).values(); },
-            [&] { return lastValues(item, firstUse, state).values(); }));
-        if (staging)
-          ReleaseOp::create(b, queryRing, queryUse);
+            [&] { return sinkStep(item, firstUse, queryUse, state).values(); },
+            [&] {
+              return lastValues(item, firstUse, queryUse, state).values();
+            }));
         store(item, state, group);
         if (!staging)
           ReleaseOp::create(b, queryRing, queryUse);
@@ -491,7 +494,7 @@ State PrefillHopper::step(const Item &item, Value step, Value firstUse,
 }
 
 /// The 64 keys behind the last sink tile, then their values.
-State PrefillHopper::sinkStep(const Item &item, Value firstUse,
+State PrefillHopper::sinkStep(const Item &item, Value firstUse, Value queryUse,
                               const State &state) {
   Value use = b.add(firstUse, item.tiles), before = b.add(use, -1);
   Value keys = GetOp::create(b, keyTile, keyRing, use);
@@ -500,6 +503,8 @@ State PrefillHopper::sinkStep(const Item &item, Value firstUse,
   Value sums = startValues(state.probabilities, values, state.output);
   Value scores = wait(product, 1);
   ReleaseOp::create(b, keyRing, use);
+  if (staging) // The next item's queries load under the rest of this one.
+    ReleaseOp::create(b, queryRing, queryUse);
   scores = masked(item, scores, b.mul(FIELD(item, sink_tiles), form.keys));
   Softmax soft = softmax(scores, state);
   OrderFenceOp::create(b, valueRing, before);
@@ -515,7 +520,9 @@ State PrefillHopper::sinkStep(const Item &item, Value firstUse,
 
 /// The values of the last tile.
 State PrefillHopper::lastValues(const Item &item, Value firstUse,
-                                const State &state) {
+                                Value queryUse, const State &state) {
+  if (staging)
+    ReleaseOp::create(b, queryRing, queryUse);
   Value use = b.add(b.add(firstUse, item.tiles), -1);
   Value values = GetOp::create(b, keyTile, valueRing, use);
   Value output =
