@@ -49,6 +49,12 @@ void KernelLowering::layOut() {
       sharedBytes += tile.getTile().getType().getBytes();
     }
   }
+  // Words behind all tiles, which need a larger alignment.
+  for (auto ring : kernel.getBody().front().getOps<RingOp>()) {
+    RingType type = ring.getRing().getType();
+    rings[ring.getRing()].words = sharedBytes;
+    sharedBytes += type.getStages() * type.getWords() * 4;
+  }
 }
 
 void KernelLowering::initBarriers() {

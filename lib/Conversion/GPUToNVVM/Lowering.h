@@ -27,6 +27,7 @@ struct RingPlace {
   int64_t offset = 0;
   int64_t firstFull = 0;  ///< One full barrier a stage,
   int64_t firstEmpty = 0; ///< then one empty barrier a stage.
+  int64_t words = 0;      ///< Where the stages' words are, bytes.
 };
 
 /// Lowers one kernel function.
@@ -108,6 +109,7 @@ private:
   Value stageOf(RingType ring, Value use);
   Value phaseOf(RingType ring, Value use);
   Value stagePointer(RingType ring, const RingPlace &place, Value use);
+  Value wordsPointer(RingType ring, const RingPlace &place, Value use);
   /// Descriptor of a tile for products, from row `row` on.
   Value descriptor(Value pointer, Value row, int64_t leadingBytes);
 

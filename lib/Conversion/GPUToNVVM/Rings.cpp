@@ -53,6 +53,12 @@ Value KernelLowering::stagePointer(RingType ring, const RingPlace &place,
       add(mul(stageOf(ring, use), ring.getTile().getBytes()), place.offset));
 }
 
+Value KernelLowering::wordsPointer(RingType ring, const RingPlace &place,
+                                   Value use) {
+  return offset(sharedBase(),
+                add(mul(stageOf(ring, use), ring.getWords() * 4), place.words));
+}
+
 void KernelLowering::lowerPut(PutOp op) {
   RingType ring = op.getRing().getType();
   const RingPlace place = rings[op.getRing()];
@@ -60,6 +66,13 @@ void KernelLowering::lowerPut(PutOp op) {
   Value free = arith::XOrIOp::create(b, phaseOf(ring, op.getUse()), i32(1));
   ptx::waitBarrier(b, address(barrier(place.firstEmpty, stage)), free);
   Value full = barrier(place.firstFull, stage);
+  // Words go before the arrival, which makes them visible to the readers.
+  for (size_t i = 0; i < op.getWords().size(); i += 4) {
+    Value quad = join(op.getWords().slice(i, 4), b.getI32Type());
+    LLVM::StoreOp::create(
+        b, quad, offset(wordsPointer(ring, place, op.getUse()), int64_t(i * 4)),
+        16);
+  }
   NVVM::MBarrierArriveExpectTxOp::create(
       b, Type(), full, i32(ring.getTile().getBytes()), NVVM::MemScopeKind::CTA,
       /*relaxed=*/false, Value());
@@ -88,6 +101,13 @@ void KernelLowering::lowerGet(GetOp op) {
   ptx::waitBarrier(b, address(barrier(place.firstFull, stage)),
                    phaseOf(ring, op.getUse()));
   lowered[op.getTile()] = stagePointer(ring, place, op.getUse());
+  for (size_t i = 0; i < op.getWords().size(); i += 4) {
+    Value quad = LLVM::LoadOp::create(
+        b, VectorType::get({4}, b.getI32Type()),
+        offset(wordsPointer(ring, place, op.getUse()), int64_t(i * 4)), 16);
+    for (auto [word, value] : llvm::zip(op.getWords().slice(i, 4), split(quad)))
+      word.replaceAllUsesWith(value);
+  }
 }
 
 void KernelLowering::lowerRelease(ReleaseOp op) {

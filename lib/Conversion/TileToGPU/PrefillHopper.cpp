@@ -89,7 +89,7 @@ private:
     return VectorType::get({size}, b.getF32Type());
   }
   LLVM::LLVMFuncOp makeFunction(StringRef name);
-  Item loadItem(Value number);
+  Item itemOf(SmallVector<Value> fields);
   Value tileNumber(const Item &item, Value step);
   Value entryMap(const Item &item, size_t byteOffset);
 
@@ -101,8 +101,9 @@ private:
                   const Item &item, bool values);
 
   void consume(Value group);
+  Item getQueries(Value use);
   void prepareRows(const Item &item);
-  State firstStep(const Item &item, Value firstUse, Value queryUse);
+  State firstStep(const Item &item, Value firstUse);
   State step(const Item &item, Value step, Value firstUse, const State &state,
              Value group);
   State sinkStep(const Item &item, Value firstUse, Value queryUse,
@@ -114,6 +115,9 @@ private:
   Value maskWhereNeeded(const Item &item, Value scores, Value tile);
   void store(const Item &item, const State &state, Value group);
   Value startScores(Value keys, int64_t count);
+  Value getTile(Value ring, Value use) {
+    return GetOp::create(b, keyTile, TypeRange{}, ring, use).getTile();
+  }
   Value startValues(Value probabilities, Value values, Value output) {
     return AccumulateOp::create(b, AsyncType::get(b.getContext(), outputType),
                                 probabilities, values, output);
@@ -148,7 +152,7 @@ private:
   Value queryRing, keyRing, valueRing;
   Value staging; ///< Null where outputs leave through the query tile.
   // Of the item at hand, in a consumer.
-  Value queries, groupRow, position, lanePosition, start0, start1;
+  Value queries, groupRow, position, lanePosition, start0, start1, startMax;
 };
 
 } // namespace
@@ -191,10 +195,12 @@ LLVM::LLVMFuncOp PrefillHopper::build(StringRef name) {
   scale = entry->getArgument(6);
 
   MLIRContext *ctx = b.getContext();
-  auto ring = [&](int64_t stages, SharedType tile) -> Value {
-    return RingOp::create(b, RingType::get(ctx, stages, tile), kWarpgroups);
+  auto ring = [&](int64_t stages, SharedType tile, int64_t words = 0) -> Value {
+    return RingOp::create(b, RingType::get(ctx, stages, tile, words),
+                          kWarpgroups);
   };
-  queryRing = ring(1, queryTile);
+  // The item travels with its queries, so that it is not fetched again.
+  queryRing = ring(1, queryTile, sizeof(moa_gpu_prefill_item) / 4);
   keyRing = ring(kStages, keyTile);
   valueRing = ring(kStages, keyTile);
   // A place of their own for outputs lets the next item's queries load under
@@ -214,9 +220,9 @@ LLVM::LLVMFuncOp PrefillHopper::build(StringRef name) {
   return function;
 }
 
-Item PrefillHopper::loadItem(Value number) {
+Item PrefillHopper::itemOf(SmallVector<Value> fields) {
   Item item;
-  item.fields = b.loadStruct(items, number, sizeof(moa_gpu_prefill_item));
+  item.fields = std::move(fields);
   item.tiles = b.add(FIELD(item, window_tiles), FIELD(item, sink_tiles));
   item.uses = b.add(item.tiles, FIELD(item, sink_block));
   return item;
@@ -244,27 +250,28 @@ Value PrefillHopper::entryMap(const Item &item, size_t byteOffset) {
 
 void PrefillHopper::produce() {
   Value zero = b.i32(0), one = b.i32(1);
-  b.loop(b.blockId(), count, b.gridSize(), {zero, zero},
-         [&](Value number, ValueRange carried) -> SmallVector<Value> {
-           Item item = loadItem(number);
-           // Where a tile's blocks lie is read before waiting for a stage for
-           // what comes before it.
-           SmallVector<Value> first = blockPlaces(item, zero);
-           putQueries(item, carried[1]);
-           b.loop(zero, item.uses, one, first,
-                  [&](Value step, ValueRange places) {
-                    SmallVector<Value> next = blockPlaces(item, b.add(step, 1));
-                    putTile(item, tileNumber(item, step), places,
-                            b.add(carried[0], step));
-                    return next;
-                  });
-           return {b.add(carried[0], item.uses), b.add(carried[1], 1)};
-         });
+  b.loop(
+      b.blockId(), count, b.gridSize(), {zero, zero},
+      [&](Value number, ValueRange carried) -> SmallVector<Value> {
+        Item item =
+            itemOf(b.loadStruct(items, number, sizeof(moa_gpu_prefill_item)));
+        // Where a tile's blocks lie is read before waiting for a stage for
+        // what comes before it.
+        SmallVector<Value> first = blockPlaces(item, zero);
+        putQueries(item, carried[1]);
+        b.loop(zero, item.uses, one, first, [&](Value step, ValueRange places) {
+          SmallVector<Value> next = blockPlaces(item, b.add(step, 1));
+          putTile(item, tileNumber(item, step), places,
+                  b.add(carried[0], step));
+          return next;
+        });
+        return {b.add(carried[0], item.uses), b.add(carried[1], 1)};
+      });
 }
 
 void PrefillHopper::putQueries(const Item &item, Value use) {
   Value map = entryMap(item, offsetof(moa_gpu_entry_maps, q));
-  auto put = PutOp::create(b, queryRing, use);
+  auto put = PutOp::create(b, queryRing, use, item.fields);
   OpBuilder::InsertionGuard guard(b);
   Block *body = b.createBlock(&put.getBody(), {},
                               {queryTile, BarrierType::get(b.getContext())},
@@ -294,7 +301,8 @@ void PrefillHopper::putTile(const Item &item, Value tile, ValueRange places,
                             Value use) {
   Value firstBlock = b.mul(tile, form.keys / MOA_BLOCK_KEYS);
   for (bool values : {false, true}) {
-    auto put = PutOp::create(b, values ? valueRing : keyRing, use);
+    auto put =
+        PutOp::create(b, values ? valueRing : keyRing, use, ValueRange{});
     OpBuilder::InsertionGuard guard(b);
     Block *body = b.createBlock(&put.getBody(), {},
                                 {keyTile, BarrierType::get(b.getContext())},
@@ -342,10 +350,10 @@ void PrefillHopper::consume(Value group) {
   b.loop(
       b.blockId(), count, b.gridSize(), {zero, zero},
       [&](Value number, ValueRange carried) -> SmallVector<Value> {
-        Item item = loadItem(number);
         Value firstUse = carried[0], queryUse = carried[1];
+        Item item = getQueries(queryUse);
         prepareRows(item);
-        State state = firstStep(item, firstUse, queryUse);
+        State state = firstStep(item, firstUse);
         state = State::from(b.loop(
             one, item.tiles, one, state.values(), [&](Value t, ValueRange v) {
               return step(item, t, firstUse, State::from(v), group).values();
@@ -368,24 +376,39 @@ void PrefillHopper::consume(Value group) {
   oneThread([&] { CopyOutWaitOp::create(b); });
 }
 
-/// Positions and window starts of the thread's two rows.
+/// Waits for an item's queries and the item.
+Item PrefillHopper::getQueries(Value use) {
+  SmallVector<Type> words(sizeof(moa_gpu_prefill_item) / 4, b.getI32Type());
+  auto get = GetOp::create(b, queryTile, words, queryRing, use);
+  queries = get.getTile();
+  return itemOf(SmallVector<Value>(get.getWords()));
+}
+
+/// Positions and window starts of the thread's two rows, and the largest start
+/// of the warpgroup's.
 void PrefillHopper::prepareRows(const Item &item) {
   Value laneRow = LaneRowOp::create(b, b.getI32Type());
   position = b.add(FIELD(item, position), groupRow);
   lanePosition = b.add(position, laneRow);
   SmallVector<Value> loaded = b.branch(
-      b.less(FIELD(item, starts), b.i32(0)), {b.getI32Type(), b.getI32Type()},
+      b.less(FIELD(item, starts), b.i32(0)),
+      {b.getI32Type(), b.getI32Type(), b.getI32Type()},
       [&]() -> SmallVector<Value> {
         Value start = b.sub(b.add(lanePosition, 1), FIELD(item, local));
         Value floor = FIELD(item, floor);
-        return {b.max(start, floor), b.max(b.add(start, 8), floor)};
+        Value last = b.sub(b.add(position, 64), FIELD(item, local));
+        return {b.max(start, floor), b.max(b.add(start, 8), floor),
+                b.max(last, floor)};
       },
       [&]() -> SmallVector<Value> {
-        Value index = b.add(b.add(FIELD(item, starts), groupRow), laneRow);
-        return {b.loadI32(starts, index), b.loadI32(starts, b.add(index, 8))};
+        Value first = b.add(FIELD(item, starts), groupRow);
+        Value index = b.add(first, laneRow);
+        return {b.loadI32(starts, index), b.loadI32(starts, b.add(index, 8)),
+                b.loadI32(starts, b.add(first, 63))};
       });
   start0 = loaded[0];
   start1 = loaded[1];
+  startMax = loaded[2];
 }
 
 Value PrefillHopper::startScores(Value keys, int64_t keyCount) {
@@ -405,8 +428,7 @@ Value PrefillHopper::maskWhereNeeded(const Item &item, Value scores,
   Value firstKey = b.mul(tile, form.keys);
   Value end = b.add(firstKey, form.keys);
   Value diagonal = b.less(b.add(position, 1), end);
-  Value edge =
-      b.both(b.less(firstKey, FIELD(item, start_max)), b.less(sink, end));
+  Value edge = b.both(b.less(firstKey, startMax), b.less(sink, end));
   return b.branch(
       b.either(diagonal, edge), scores.getType(),
       [&]() -> SmallVector<Value> { return {masked(item, scores, firstKey)}; },
@@ -456,11 +478,9 @@ Value PrefillHopper::boundOf(Value maximum, bool mayBeEmpty) {
 }
 
 /// The first tile alone: no outputs to add to or to rescale.
-State PrefillHopper::firstStep(const Item &item, Value firstUse,
-                               Value queryUse) {
+State PrefillHopper::firstStep(const Item &item, Value firstUse) {
   auto pair = vector(2);
-  queries = GetOp::create(b, queryTile, queryRing, queryUse);
-  Value keys = GetOp::create(b, keyTile, keyRing, firstUse);
+  Value keys = getTile(keyRing, firstUse);
   Value scores = wait(startScores(keys, form.keys), 0);
   ReleaseOp::create(b, keyRing, firstUse);
   scores = maskWhereNeeded(item, scores, tileNumber(item, b.i32(0)));
@@ -475,10 +495,10 @@ State PrefillHopper::firstStep(const Item &item, Value firstUse,
 State PrefillHopper::step(const Item &item, Value step, Value firstUse,
                           const State &state, Value group) {
   Value use = b.add(firstUse, step), before = b.add(use, -1);
-  Value keys = GetOp::create(b, keyTile, keyRing, use);
+  Value keys = getTile(keyRing, use);
   turn(BarrierAction::Sync, b.add(group, kTurnBarrier));
   Value product = startScores(keys, form.keys);
-  Value values = GetOp::create(b, keyTile, valueRing, before);
+  Value values = getTile(valueRing, before);
   Value sums = startValues(state.probabilities, values, state.output);
   turn(BarrierAction::Arrive, b.sub(b.i32(kTurnBarrier + 1), group));
   Value scores = wait(product, 1);
@@ -497,9 +517,9 @@ State PrefillHopper::step(const Item &item, Value step, Value firstUse,
 State PrefillHopper::sinkStep(const Item &item, Value firstUse, Value queryUse,
                               const State &state) {
   Value use = b.add(firstUse, item.tiles), before = b.add(use, -1);
-  Value keys = GetOp::create(b, keyTile, keyRing, use);
+  Value keys = getTile(keyRing, use);
   Value product = startScores(keys, MOA_BLOCK_KEYS);
-  Value values = GetOp::create(b, keyTile, valueRing, before);
+  Value values = getTile(valueRing, before);
   Value sums = startValues(state.probabilities, values, state.output);
   Value scores = wait(product, 1);
   ReleaseOp::create(b, keyRing, use);
@@ -512,7 +532,7 @@ State PrefillHopper::sinkStep(const Item &item, Value firstUse, Value queryUse,
   ReleaseOp::create(b, valueRing, before);
   Value probabilities = pack(soft.exponents);
   output = RowScaleOp::create(b, outputType, output, soft.rescale);
-  Value sinkValues = GetOp::create(b, keyTile, valueRing, use);
+  Value sinkValues = getTile(valueRing, use);
   output = wait(startValues(probabilities, sinkValues, output), 0);
   ReleaseOp::create(b, valueRing, use);
   return {output, soft.maximum, soft.sum, state.probabilities};
@@ -524,7 +544,7 @@ State PrefillHopper::lastValues(const Item &item, Value firstUse,
   if (staging)
     ReleaseOp::create(b, queryRing, queryUse);
   Value use = b.add(b.add(firstUse, item.tiles), -1);
-  Value values = GetOp::create(b, keyTile, valueRing, use);
+  Value values = getTile(valueRing, use);
   Value output =
       wait(startValues(state.probabilities, values, state.output), 0);
   ReleaseOp::create(b, valueRing, use);

@@ -91,9 +91,13 @@ LogicalResult SharedType::verify(function_ref<InFlightDiagnostic()> emitError,
 }
 
 LogicalResult RingType::verify(function_ref<InFlightDiagnostic()> emitError,
-                               int64_t stages, SharedType) {
+                               int64_t stages, SharedType, int64_t words) {
   if (stages < 1 || stages > 8)
     return emitError() << "(C1) expected 1 to 8 stages, got " << stages;
+  if (words < 0 || words > 64 || words % 4)
+    return emitError() << "(C2) expected a multiple of 4 words from 0 to 64, "
+                          "got "
+                       << words;
   return success();
 }
 

@@ -130,6 +130,10 @@ LogicalResult PutOp::verifyRegions() {
       !isa<BarrierType>(body.getArgument(1).getType()))
     return emitOpError("(C1) expected body arguments (")
            << tile << ", !moa_gpu.barrier), got " << body.getArgumentTypes();
+  int64_t words = getRing().getType().getWords();
+  if (int64_t(getWords().size()) != words)
+    return emitOpError("(C3) expected ")
+           << words << " words, as the ring has, got " << getWords().size();
   int64_t boxes = tile.getRows() / 64 * tile.getPanels();
   llvm::SmallSet<int64_t, 16> covered;
   CopyInOp astray;
@@ -168,11 +172,15 @@ LogicalResult CopyInOp::verify() {
 }
 
 LogicalResult GetOp::verify() {
-  SharedType tile = getRing().getType().getTile();
-  if (getTile().getType() == tile)
-    return success();
-  return emitOpError("(C1) expected the ring's tile ")
-         << tile << ", got " << getTile().getType();
+  RingType ring = getRing().getType();
+  if (getTile().getType() != ring.getTile())
+    return emitOpError("(C1) expected the ring's tile ")
+           << ring.getTile() << ", got " << getTile().getType();
+  int64_t words = getWords().size();
+  if (words != 0 && words != ring.getWords())
+    return emitOpError("(C2) expected no words or the ring's ")
+           << ring.getWords() << ", got " << words;
+  return success();
 }
 
 LogicalResult OrderFenceOp::verify() {

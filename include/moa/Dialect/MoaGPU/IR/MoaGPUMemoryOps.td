@@ -109,6 +109,7 @@ def MoaGPU_PutOp : MoaGPU_Op<"put", [SingleBlock, NoTerminator]> {
   let description = [{
     Waits until use `n - stages` was released, then runs the body, whose copies
     fill the whole tile; readers of use `n` go on when all bytes have landed.
+    The words are stored with it.
 
     - (C1) The body's arguments are the ring's tile and a barrier.
     - (C2) The copies in the body cover each 64 x 64 box of the tile exactly
@@ -122,11 +123,15 @@ def MoaGPU_PutOp : MoaGPU_Op<"put", [SingleBlock, NoTerminator]> {
       moa_gpu.copy_in %map[%col, %row, %head] to %tile[0, 0], %full ...
     }
     ```
+
+    - (C3) As many words as the ring has.
   }];
-  let arguments = (ins MoaGPU_RingType:$ring, I32:$use);
+  let arguments = (ins MoaGPU_RingType:$ring, I32:$use, Variadic<I32>:$words);
   let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat =
-      "$ring `[` $use `]` attr-dict `:` type($ring) $body";
+  let assemblyFormat = [{
+    $ring `[` $use `]` (`words` `(` $words^ `)`)? attr-dict `:` type($ring)
+    $body
+  }];
   let hasRegionVerifier = 1;
 }
 
@@ -152,13 +157,15 @@ def MoaGPU_CopyInOp : MoaGPU_Op<"copy_in"> {
 def MoaGPU_GetOp : MoaGPU_Op<"get"> {
   let summary = "wait for a stage of a ring to be full";
   let arguments = (ins MoaGPU_RingType:$ring, I32:$use);
-  let results = (outs MoaGPU_SharedType:$tile);
+  let results = (outs MoaGPU_SharedType:$tile, Variadic<I32>:$words);
   let assemblyFormat = [{
     $ring `[` $use `]` attr-dict `:` type($ring) `->` type($tile)
+    (`,` type($words)^)?
   }];
   let hasVerifier = 1;
   let description = [{
     - (C1) The result is the ring's tile.
+    - (C2) As many words as the ring has, or none.
   }];
 }
 

@@ -44,13 +44,18 @@ def MoaGPU_RingType : MoaGPU_Type<"Ring", "ring"> {
   let description = [{
     Each stage holds one tile and two barriers: full, on which the readers wait,
     and empty, on which the writer waits. Use number n goes through stage
-    n % stages; both sides count uses alike. Example:
-    `!moa_gpu.ring<2 x !moa_gpu.shared<128x128xbf16>>`.
+    n % stages; both sides count uses alike. A few i32 `words` may travel with a
+    tile. Examples: `!moa_gpu.ring<2 x !moa_gpu.shared<128x128xbf16>>`,
+    `!moa_gpu.ring<1 x !moa_gpu.shared<128x64xf16>, words = 16>`.
 
     - (C1) One to eight stages.
+    - (C2) `words` is a multiple of 4 between 0 and 64.
   }];
-  let parameters = (ins "int64_t":$stages, "SharedType":$tile);
-  let assemblyFormat = "`<` $stages `x` qualified($tile) `>`";
+  let parameters = (ins "int64_t":$stages, "SharedType":$tile,
+                        DefaultValuedParameter<"int64_t", "0">:$words);
+  let assemblyFormat = [{
+    `<` $stages `x` qualified($tile) (`,` `words` `=` $words^)? `>`
+  }];
   let genVerifyDecl = 1;
 }
 
