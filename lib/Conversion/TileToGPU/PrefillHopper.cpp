@@ -5,16 +5,17 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// One warp loads queries, keys and values through rings; two warpgroups of 64
-// rows each compute. A step starts the scores of its tile and the values of the
-// tile before, and does its softmax while the values are multiplied:
+// One warp loads queries, keys and values through rings; two or three
+// warpgroups of 64 rows each compute. A step starts the scores of its tile and
+// the values of the tile before, and does its softmax while the values are
+// multiplied:
 //
 //   wait keys(t); start S = Q K(t); start O += P V(t-1)
 //   wait S; release keys(t); mask; softmax(S)
 //   wait O; release values(t-1); rescale O; P = round(S)
 //
-// The two warpgroups take turns in starting products, so that one multiplies
-// while the other is at its softmax.
+// The warpgroups take turns in starting products, so that one multiplies while
+// another is at its softmax.
 //
 //===----------------------------------------------------------------------===//
 
@@ -36,15 +37,19 @@ using namespace moa::gpu;
 
 namespace {
 
-constexpr int64_t kWarpgroups = 2; ///< That compute.
-constexpr int64_t kStages = 2;     ///< Of keys and of values.
+constexpr int64_t kStages = 2; ///< Of keys and of values.
 constexpr int64_t kSharedLimit = 227 * 1024;
-/// Registers of a thread: at entry, of the loading warp, of the others. The sum
-/// over 384 threads is what one block can have.
-constexpr int64_t kRegisters = 168, kProducerRegisters = 24,
-                  kConsumerRegisters = 240;
-/// Named barriers: 1 and 2 for turns, 4 and 5 for each warpgroup's own.
+/// Named barriers: from 1 on for turns, from 4 on for each warpgroup's own.
 constexpr int64_t kTurnBarrier = 1, kGroupBarrier = 4;
+
+/// Registers of a thread at entry, of the loading warp, and of the others: what
+/// a block's threads take together is what one block can have.
+struct Registers {
+  int64_t entry, producer, consumer;
+};
+Registers registersFor(int64_t warpgroups) {
+  return warpgroups == 3 ? Registers{128, 32, 160} : Registers{168, 24, 240};
+}
 
 /// An item's fields, and what follows from them for both roles.
 struct Item {
@@ -74,8 +79,9 @@ struct Softmax {
 class PrefillHopper {
 public:
   PrefillHopper(OpBuilder &builder, Location loc, const KernelForm &form)
-      : b(loc, builder), form(form), padded((form.headDim + MOA_GPU_PANEL - 1) /
-                                            MOA_GPU_PANEL * MOA_GPU_PANEL),
+      : b(loc, builder), form(form), warpgroups(form.rows / 64),
+        padded((form.headDim + MOA_GPU_PANEL - 1) / MOA_GPU_PANEL *
+               MOA_GPU_PANEL),
         queryTile(
             SharedType::get(b.getContext(), form.rows, padded, form.element)),
         keyTile(
@@ -128,8 +134,9 @@ private:
   Value splat(VectorType type, float value) {
     return arith::ConstantOp::create(b, DenseElementsAttr::get(type, value));
   }
+  Value nextTurn(Value group);
   void turn(BarrierAction action, Value barrier) {
-    BarrierOp::create(b, action, barrier, 128 * kWarpgroups);
+    BarrierOp::create(b, action, barrier, 2 * 128);
   }
   void oneThread(llvm::function_ref<void()> body) {
     auto op = OneThreadOp::create(b);
@@ -144,7 +151,8 @@ private:
 
   KernelBuilder b;
   const KernelForm form;
-  const int64_t padded; ///< Head size rounded up to whole panels.
+  const int64_t warpgroups; ///< That compute.
+  const int64_t padded;     ///< Head size rounded up to whole panels.
   const SharedType queryTile, keyTile;
   const VectorType outputType;
 
@@ -176,8 +184,9 @@ LLVM::LLVMFuncOp PrefillHopper::makeFunction(StringRef name) {
     function.setArgAttr(i, "llvm.readonly", b.getUnitAttr());
   }
   function->setAttr(kLaunchAttrName,
-                    LaunchAttr::get(ctx, 128 * (kWarpgroups + 1), kRegisters,
-                                    form.rows, form.keys));
+                    LaunchAttr::get(ctx, 128 * (warpgroups + 1),
+                                    registersFor(warpgroups).entry, form.rows,
+                                    form.keys));
   return function;
 }
 
@@ -197,7 +206,7 @@ LLVM::LLVMFuncOp PrefillHopper::build(StringRef name) {
   MLIRContext *ctx = b.getContext();
   auto ring = [&](int64_t stages, SharedType tile, int64_t words = 0) -> Value {
     return RingOp::create(b, RingType::get(ctx, stages, tile, words),
-                          kWarpgroups);
+                          warpgroups);
   };
   // The item travels with its queries, so that it is not fetched again.
   queryRing = ring(1, queryTile, sizeof(moa_gpu_prefill_item) / 4);
@@ -209,8 +218,8 @@ LLVM::LLVMFuncOp PrefillHopper::build(StringRef name) {
   if (bytes + queryTile.getBytes() <= kSharedLimit)
     staging = SharedOp::create(b, queryTile);
 
-  auto roles =
-      RolesOp::create(b, kWarpgroups, kProducerRegisters, kConsumerRegisters);
+  auto roles = RolesOp::create(b, warpgroups, registersFor(warpgroups).producer,
+                               registersFor(warpgroups).consumer);
   LLVM::ReturnOp::create(b, ValueRange{});
   b.createBlock(&roles.getProducer());
   produce();
@@ -339,9 +348,9 @@ void PrefillHopper::copyBlocks(Block &body, ValueRange ids, Value firstBlock,
 void PrefillHopper::consume(Value group) {
   Value zero = b.i32(0), one = b.i32(1);
   groupRow = b.mul(group, 64);
-  // The first turn is warpgroup 0's.
+  // The first turn is warpgroup 0's: the last one gives it away.
   b.branch(
-      b.less(zero, group), {},
+      b.less(b.i32(warpgroups - 2), group), {},
       [&]() -> SmallVector<Value> {
         turn(BarrierAction::Arrive, b.i32(kTurnBarrier));
         return {};
@@ -500,7 +509,7 @@ State PrefillHopper::step(const Item &item, Value step, Value firstUse,
   Value product = startScores(keys, form.keys);
   Value values = getTile(valueRing, before);
   Value sums = startValues(state.probabilities, values, state.output);
-  turn(BarrierAction::Arrive, b.sub(b.i32(kTurnBarrier + 1), group));
+  turn(BarrierAction::Arrive, nextTurn(group));
   Value scores = wait(product, 1);
   ReleaseOp::create(b, keyRing, use);
   scores = maskWhereNeeded(item, scores, tileNumber(item, step));
@@ -511,6 +520,12 @@ State PrefillHopper::step(const Item &item, Value step, Value firstUse,
   Value probabilities = pack(soft.exponents);
   output = RowScaleOp::create(b, outputType, output, soft.rescale);
   return {output, soft.maximum, soft.sum, probabilities};
+}
+
+/// The barrier of the warpgroup whose turn comes after that of `group`.
+Value PrefillHopper::nextTurn(Value group) {
+  Value isLast = b.less(b.i32(warpgroups - 2), group);
+  return b.select(isLast, b.i32(kTurnBarrier), b.add(group, kTurnBarrier + 1));
 }
 
 /// The 64 keys behind the last sink tile, then their values.

@@ -37,6 +37,12 @@ static int64_t gpuKeys(int64_t headDim) {
   return headDim <= 128 ? 2 * MOA_BLOCK_KEYS : MOA_BLOCK_KEYS;
 }
 
+/// Query rows of an item on a GPU, 64 a warpgroup: a third one where its
+/// registers hold outputs, scores and probabilities.
+static int64_t gpuRows(int64_t headDim) {
+  return headDim <= 64 ? 3 * MOA_PREFILL_ROWS : 2 * MOA_PREFILL_ROWS;
+}
+
 void SelectTileConfig::runOnOperation() {
   if (!chip.empty() && !findGpuChip(chip)) {
     getOperation()->emitError("unknown GPU '")
@@ -47,7 +53,7 @@ void SelectTileConfig::runOnOperation() {
     bool decode = op.getKernelKind() == KernelKind::Decode;
     bool gpuPrefill = !chip.empty() && !decode;
     int64_t rows = decode       ? op.getGroup()
-                   : gpuPrefill ? 2 * MOA_PREFILL_ROWS
+                   : gpuPrefill ? gpuRows(op.getCacheType().getDims())
                                 : MOA_PREFILL_ROWS;
     int64_t keys =
         gpuPrefill ? gpuKeys(op.getCacheType().getDims()) : MOA_BLOCK_KEYS;
