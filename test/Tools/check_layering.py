@@ -47,7 +47,7 @@ LAYERS = [
      CONVERSION + MOA + TILE),
     (r"lib/Conversion/TileToGPU/", CONVERSION + TILE + GPU),
     (r"lib/Conversion/TileTo\w+/|include/moa/Conversion/TileTo", CONVERSION + TILE),
-    (r"lib/Conversion/GPUToNVVM/", CONVERSION + GPU),
+    (r"lib/Conversion/GPUToNVVM/", UPSTREAM + [r"moa/Conversion/"] + GPU),
     (r"(lib|include/moa)/Conversion/", CONVERSION + MOA + TILE + GPU),
     (r"lib/Target/Artifact|include/moa/Target/Artifact",
      UPSTREAM + ABI + MOA + [r"moa/Target/", r"moa/Plan/"]),

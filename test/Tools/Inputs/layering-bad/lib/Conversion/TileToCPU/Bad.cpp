@@ -1,0 +1,1 @@
+#include "moa/Dialect/MoaGPU/IR/MoaGPU.h"

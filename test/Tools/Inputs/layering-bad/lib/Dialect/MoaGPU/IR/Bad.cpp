@@ -1,0 +1,1 @@
+#include "moa/Dialect/MoaTile/IR/MoaTile.h"
