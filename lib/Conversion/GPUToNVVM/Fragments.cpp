@@ -24,6 +24,11 @@ using namespace moa::gpu;
 /// Row (0 or 1) of element `e`.
 static int64_t rowOf(int64_t e) { return e / 2 % 2; }
 
+/// Row of element `e`, or its column.
+static int64_t lineOf(int64_t e, bool byColumn) {
+  return byColumn ? e % 2 : rowOf(e);
+}
+
 /// Column of element `e` for lane 0 of the four.
 static int64_t columnOf(int64_t e) { return e / 4 * 8 + e % 2; }
 
@@ -67,7 +72,7 @@ void KernelLowering::lowerRowReduce(RowReduceOp op) {
   for (int64_t row : {0, 1}) {
     SmallVector<Value> level;
     for (auto [e, element] : llvm::enumerate(elements))
-      if (rowOf(e) == row)
+      if (lineOf(e, op.getByColumn()) == row)
         level.push_back(element);
     while (level.size() > 1) { // A tree, for short chains.
       SmallVector<Value> next;
@@ -84,8 +89,13 @@ void KernelLowering::lowerRowReduce(RowReduceOp op) {
 
 void KernelLowering::lowerLaneReduce(LaneReduceOp op) {
   SmallVector<Value> rows = split(op.getValue());
+  // Lanes that share a row differ in the low two bits of their number, those
+  // that share columns in the others.
+  SmallVector<int64_t> masks = {1, 2};
+  if (op.getByColumn())
+    masks = {4, 8, 16};
   for (Value &row : rows)
-    for (int64_t mask : {1, 2})
+    for (int64_t mask : masks)
       row = reduce(op.getKind(), row, shuffle(row, mask));
   op.getResult().replaceAllUsesWith(join(rows, b.getF32Type()));
 }
@@ -97,8 +107,8 @@ void KernelLowering::lowerExp2(Exp2Op op) {
     row = arith::NegFOp::create(b, row);
   bool pair = elements.size() == 2;
   for (auto [e, element] : llvm::enumerate(elements))
-    element =
-        exp2(fma(element, op.getScale(), bound[pair ? int64_t(e) : rowOf(e)]));
+    element = exp2(fma(element, op.getScale(),
+                       bound[pair ? int64_t(e) : lineOf(e, op.getByColumn())]));
   op.getResult().replaceAllUsesWith(join(elements, b.getF32Type()));
 }
 
@@ -106,7 +116,8 @@ void KernelLowering::lowerRowScale(RowScaleOp op) {
   SmallVector<Value> elements = split(op.getValue());
   SmallVector<Value> factor = split(op.getFactor());
   for (auto [e, element] : llvm::enumerate(elements))
-    element = arith::MulFOp::create(b, element, factor[rowOf(e)]);
+    element =
+        arith::MulFOp::create(b, element, factor[lineOf(e, op.getByColumn())]);
   op.getResult().replaceAllUsesWith(join(elements, b.getF32Type()));
 }
 

@@ -19,6 +19,7 @@
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/MathExtras.h"
 
 namespace moa {
 #define GEN_PASS_DEF_CONVERTMOAGPUTONVVM
@@ -32,28 +33,40 @@ using namespace moa::gpu;
 KernelLowering::KernelLowering(LLVM::LLVMFuncOp kernel)
     : kernel(kernel), b(kernel.getLoc(), kernel.getContext()) {}
 
-/// Rings and tiles one after the other, each aligned as the swizzle needs it;
-/// all sizes are multiples of that.
+/// What the swizzle of a tile asks of its address.
+static constexpr int64_t kTileAlignment = 1024;
+
+int64_t KernelLowering::place(int64_t bytes, int64_t alignment) {
+  int64_t start = llvm::alignTo(sharedBytes, alignment);
+  sharedBytes = start + bytes;
+  return start;
+}
+
+/// Rings, tiles and scratch one after the other.
 void KernelLowering::layOut() {
   for (Operation &op : kernel.getBody().front()) {
     if (auto ring = dyn_cast<RingOp>(op)) {
       RingType type = ring.getRing().getType();
       int64_t stages = type.getStages();
-      rings[ring.getRing()] = {sharedBytes, barriers, barriers + stages};
-      sharedBytes += stages * type.getTile().getBytes();
+      rings[ring.getRing()] = {
+          place(stages * type.getTile().getBytes(), kTileAlignment), barriers,
+          barriers + stages};
       barriers += 2 * stages;
       arrivals.append(stages, 1);
       arrivals.append(stages, ring.getReaders());
     } else if (auto tile = dyn_cast<SharedOp>(op)) {
-      tiles[tile.getTile()] = sharedBytes;
-      sharedBytes += tile.getTile().getType().getBytes();
+      places[tile.getTile()] =
+          place(tile.getTile().getType().getBytes(), kTileAlignment);
+    } else if (auto scratch = dyn_cast<ScratchOp>(op)) {
+      places[scratch.getMemory()] = place(scratch.getBytes(), 16);
     }
+    warpRoles |= isa<WarpRolesOp>(op);
   }
   // Words behind all tiles, which need a larger alignment.
   for (auto ring : kernel.getBody().front().getOps<RingOp>()) {
     RingType type = ring.getRing().getType();
-    rings[ring.getRing()].words = sharedBytes;
-    sharedBytes += type.getStages() * type.getWords() * 4;
+    rings[ring.getRing()].words =
+        place(type.getStages() * type.getWords() * 4, 16);
   }
 }
 
@@ -139,8 +152,19 @@ LogicalResult KernelLowering::run() {
         .Case([&](RowScaleOp o) { lowerRowScale(o); })
         .Case([&](ReciprocalOp o) { lowerReciprocal(o); })
         .Case([&](PackOp o) { lowerPack(o); })
+        .Case([&](WarpRolesOp o) { lowerWarpRoles(o); })
+        .Case([&](LaneCountOp o) { lowerLaneCount(o); })
+        .Case([&](LoadMatrixOp o) { lowerLoadMatrix(o); })
+        .Case([&](MultiplyOp o) { lowerMultiply(o); })
+        .Case([&](TransposeOp o) { lowerTranspose(o); })
+        .Case([&](MaskColumnsOp o) { lowerMaskColumns(o); })
+        .Case([&](CountArrivalOp o) { lowerCountArrival(o); })
         .Case([&](SharedOp o) {
-          lowered[o.getTile()] = offset(sharedBase(), tiles[o.getTile()]);
+          lowered[o.getTile()] = offset(sharedBase(), places[o.getTile()]);
+        })
+        .Case([&](ScratchOp o) {
+          o.getMemory().replaceAllUsesWith(
+              offset(sharedBase(), places[o.getMemory()]));
         })
         .Case([](RingOp) {})
         .Default([&](Operation *o) {

@@ -76,6 +76,18 @@ void ptx::arriveBarrier(AsmBuilder &b, Value address) {
   emit(b, "mbarrier.arrive.shared::cta.b64 _, [$0];", "r,~{memory}", address);
 }
 
+Value ptx::countArrival(AsmBuilder &b, Value address) {
+  return emit(b, "atom.acq_rel.gpu.global.add.u32 $0, [$1], 1;",
+              "=r,l,~{memory}", address, b.getI32Type(), 1)
+      .front();
+}
+
+Value ptx::transpose(AsmBuilder &b, Value pair) {
+  return emit(b, "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r", pair,
+              b.getI32Type(), 1)
+      .front();
+}
+
 /// Descriptor steps count 16 bytes. Along the depth of a K-major operand 16
 /// elements are 32 bytes of a 128-byte row, four of them a panel.
 static int64_t depthStep(int64_t k, int64_t panelBytes) {

@@ -28,6 +28,14 @@ void waitBarrier(AsmBuilder &b, mlir::Value address, mlir::Value parity);
 /// Counts one arrival at the barrier at `address`.
 void arriveBarrier(AsmBuilder &b, mlir::Value address);
 
+/// Adds one to the i32 in global memory at `address` (i64), ordered both ways
+/// for the whole device; returns what it was.
+mlir::Value countArrival(AsmBuilder &b, mlir::Value address);
+
+/// Transposes the 8 x 8 matrix of 16-bit elements that a warp holds, a pair
+/// (i32) a lane.
+mlir::Value transpose(AsmBuilder &b, mlir::Value pair);
+
 /// Shape of a product of one warpgroup, 64 rows.
 struct Product {
   mlir::Type element;  ///< f16 or bf16.

@@ -40,6 +40,8 @@ public:
 private:
   // GPUToNVVM.cpp
   void layOut();
+  /// Reserves shared memory; where it lies from the start.
+  int64_t place(int64_t bytes, int64_t alignment);
   void lowerRoles(RolesOp op);
   void lowerOneThread(OneThreadOp op);
   void lowerBarrier(BarrierOp op);
@@ -71,6 +73,15 @@ private:
   void lowerRowScale(RowScaleOp op);
   void lowerReciprocal(ReciprocalOp op);
   void lowerPack(PackOp op);
+
+  // Warps.cpp
+  void lowerWarpRoles(WarpRolesOp op);
+  void lowerLaneCount(LaneCountOp op);
+  void lowerLoadMatrix(LoadMatrixOp op);
+  void lowerMultiply(MultiplyOp op);
+  void lowerTranspose(TransposeOp op);
+  void lowerMaskColumns(MaskColumnsOp op);
+  void lowerCountArrival(CountArrivalOp op);
 
   // Arithmetic on i32 and f32; constants fold.
   using Value = mlir::Value;
@@ -116,11 +127,12 @@ private:
   mlir::LLVM::LLVMFuncOp kernel;
   mlir::ImplicitLocOpBuilder b;
   llvm::DenseMap<Value, RingPlace> rings;
-  llvm::DenseMap<Value, int64_t> tiles; ///< Offsets of moa_gpu.shared.
+  llvm::DenseMap<Value, int64_t> places; ///< Of moa_gpu.shared and scratch.
   /// What a value of the dialect's types stands for: a pointer or a vector.
   llvm::DenseMap<Value, Value> lowered;
   int64_t sharedBytes = 0;
   int64_t barriers = 0;
+  bool warpRoles = false;              ///< Warps, not warpgroups, have roles.
   llvm::SmallVector<int64_t> arrivals; ///< Of each barrier.
   mlir::LogicalResult status = mlir::success();
 };

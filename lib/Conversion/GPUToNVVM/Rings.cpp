@@ -66,20 +66,27 @@ void KernelLowering::lowerPut(PutOp op) {
   Value free = arith::XOrIOp::create(b, phaseOf(ring, op.getUse()), i32(1));
   ptx::waitBarrier(b, address(barrier(place.firstEmpty, stage)), free);
   Value full = barrier(place.firstFull, stage);
-  // Words go before the arrival, which makes them visible to the readers.
-  for (size_t i = 0; i < op.getWords().size(); i += 4) {
-    Value quad = join(op.getWords().slice(i, 4), b.getI32Type());
-    LLVM::StoreOp::create(
-        b, quad, offset(wordsPointer(ring, place, op.getUse()), int64_t(i * 4)),
-        16);
-  }
-  NVVM::MBarrierArriveExpectTxOp::create(
-      b, Type(), full, i32(ring.getTile().getBytes()), NVVM::MemScopeKind::CTA,
-      /*relaxed=*/false, Value());
-  Block &body = op.getBody().front();
-  lowered[body.getArgument(0)] = stagePointer(ring, place, op.getUse());
-  lowered[body.getArgument(1)] = full;
-  inlineBody(body);
+  auto fill = [&] {
+    // Words go before the arrival, which makes them visible to the readers.
+    for (size_t i = 0; i < op.getWords().size(); i += 4) {
+      Value quad = join(op.getWords().slice(i, 4), b.getI32Type());
+      LLVM::StoreOp::create(
+          b, quad,
+          offset(wordsPointer(ring, place, op.getUse()), int64_t(i * 4)), 16);
+    }
+    NVVM::MBarrierArriveExpectTxOp::create(
+        b, Type(), full, i32(ring.getTile().getBytes()),
+        NVVM::MemScopeKind::CTA, /*relaxed=*/false, Value());
+    Block &body = op.getBody().front();
+    lowered[body.getArgument(0)] = stagePointer(ring, place, op.getUse());
+    lowered[body.getArgument(1)] = full;
+    inlineBody(body);
+  };
+  // The producer is one thread already, or a warp.
+  if (warpRoles)
+    ifThen(equal(bitAnd(threadId(), 31), 0), fill);
+  else
+    fill();
 }
 
 void KernelLowering::lowerCopyIn(CopyInOp op) {
@@ -113,7 +120,11 @@ void KernelLowering::lowerGet(GetOp op) {
 void KernelLowering::lowerRelease(ReleaseOp op) {
   const RingPlace place = rings[op.getRing()];
   Value stage = stageOf(op.getRing().getType(), op.getUse());
-  ifThen(equal(bitAnd(threadId(), 127), 0), [&] {
+  // A warp's other lanes have read when its first one counts; a warpgroup's
+  // products end together.
+  if (warpRoles)
+    NVVM::SyncWarpOp::create(b, i32(-1));
+  ifThen(equal(bitAnd(threadId(), warpRoles ? 31 : 127), 0), [&] {
     ptx::arriveBarrier(b, address(barrier(place.firstEmpty, stage)));
   });
 }

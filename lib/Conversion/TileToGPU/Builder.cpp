@@ -37,6 +37,24 @@ Value KernelBuilder::mul(Value x, int64_t y) {
 Value KernelBuilder::max(Value x, Value y) {
   return arith::MaxSIOp::create(*this, x, y);
 }
+Value KernelBuilder::min(Value x, Value y) {
+  return arith::MinSIOp::create(*this, x, y);
+}
+Value KernelBuilder::equal(Value x, int64_t y) {
+  return arith::CmpIOp::create(*this, arith::CmpIPredicate::eq, x, i32(y));
+}
+Value KernelBuilder::bitAnd(Value x, int64_t y) {
+  return createOrFold<arith::AndIOp>(x, i32(y));
+}
+Value KernelBuilder::shift(Value x, int64_t y) {
+  return createOrFold<arith::ShRUIOp>(x, i32(y));
+}
+Value KernelBuilder::divide(Value x, int64_t y) {
+  return createOrFold<arith::DivUIOp>(x, i32(y));
+}
+Value KernelBuilder::remainder(Value x, int64_t y) {
+  return createOrFold<arith::RemUIOp>(x, i32(y));
+}
 Value KernelBuilder::less(Value x, Value y) {
   return arith::CmpIOp::create(*this, arith::CmpIPredicate::slt, x, y);
 }
@@ -127,6 +145,26 @@ SmallVector<Value> KernelBuilder::loop(Value from, Value to, Value step,
   if (!init.empty())
     scf::YieldOp::create(*this, next);
   return SmallVector<Value>(loop.getResults());
+}
+
+SmallVector<Value> KernelBuilder::whileLoop(ValueRange init, GoOn go,
+                                            Next next) {
+  auto loop = scf::WhileOp::create(
+      *this, init.getTypes(), init,
+      [&](OpBuilder &, Location, ValueRange values) {
+        scf::ConditionOp::create(*this, go(values), values);
+      },
+      [&](OpBuilder &, Location, ValueRange values) {
+        scf::YieldOp::create(*this, next(values));
+      });
+  return SmallVector<Value>(loop.getResults());
+}
+
+void KernelBuilder::ifThen(Value condition, llvm::function_ref<void()> body) {
+  auto branch = scf::IfOp::create(*this, TypeRange{}, condition, false);
+  OpBuilder::InsertionGuard guard(*this);
+  setInsertionPointToStart(branch.thenBlock());
+  body();
 }
 
 SmallVector<Value> KernelBuilder::branch(Value condition, TypeRange types,

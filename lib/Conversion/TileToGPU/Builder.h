@@ -31,6 +31,12 @@ public:
   Value sub(Value x, Value y);
   Value mul(Value x, int64_t y);
   Value max(Value x, Value y); ///< Signed.
+  Value min(Value x, Value y); ///< Signed.
+  Value equal(Value x, int64_t y);
+  Value bitAnd(Value x, int64_t y);
+  Value shift(Value x, int64_t y);     ///< Right, unsigned.
+  Value divide(Value x, int64_t y);    ///< Unsigned.
+  Value remainder(Value x, int64_t y); ///< Unsigned.
   Value less(Value x, Value y);
   Value lessEqual(Value x, Value y);
   Value both(Value x, Value y);
@@ -63,6 +69,12 @@ public:
       llvm::function_ref<llvm::SmallVector<Value>(Value, mlir::ValueRange)>;
   llvm::SmallVector<Value> loop(Value from, Value to, Value step,
                                 mlir::ValueRange init, LoopBody body);
+  /// A loop while `go` holds of the values carried along.
+  using GoOn = llvm::function_ref<Value(mlir::ValueRange)>;
+  using Next = llvm::function_ref<llvm::SmallVector<Value>(mlir::ValueRange)>;
+  llvm::SmallVector<Value> whileLoop(mlir::ValueRange init, GoOn go, Next next);
+  /// A branch without values.
+  void ifThen(Value condition, llvm::function_ref<void()> body);
   /// A branch that yields what the bodies return, of types `types`.
   using BranchBody = llvm::function_ref<llvm::SmallVector<Value>()>;
   llvm::SmallVector<Value> branch(Value condition, mlir::TypeRange types,

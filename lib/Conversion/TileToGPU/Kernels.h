@@ -24,6 +24,12 @@ mlir::LLVM::LLVMFuncOp buildAppend(mlir::OpBuilder &builder, mlir::Location loc,
                                    llvm::StringRef name,
                                    const KernelForm &form);
 
+/// Attention of one row of each head of a group on Hopper: persistent over the
+/// pages of all items.
+mlir::LLVM::LLVMFuncOp buildDecode(mlir::OpBuilder &builder, mlir::Location loc,
+                                   llvm::StringRef name,
+                                   const KernelForm &form);
+
 /// Attention of many rows on Hopper: persistent, warp-specialised.
 mlir::LLVM::LLVMFuncOp buildPrefillHopper(mlir::OpBuilder &builder,
                                           mlir::Location loc,

@@ -29,10 +29,9 @@ std::optional<std::string> moa::whyUnsupportedOnGpu(uint32_t kind,
         .str();
   if (kind == MOA_KERNEL_APPEND)
     return std::nullopt;
-  if (kind == MOA_KERNEL_DECODE)
-    return "decode has no GPU kernel yet; run on the CPU";
   if (!chip.archSpecific || chip.capability != 90)
-    return llvm::formatv("prefill has no kernel for {0} yet; expected sm_90a",
+    return llvm::formatv("{0} has no kernel for {1} yet; expected sm_90a",
+                         kind == MOA_KERNEL_DECODE ? "decode" : "prefill",
                          chip.name)
         .str();
   return std::nullopt;

@@ -80,11 +80,17 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
   if (form->kind == ItemKind::Prefill &&
       failed(expectShape(tileKernel, *form, chip)))
     return failure();
+  if (form->kind == ItemKind::Decode && form->rows > MOA_MAX_GROUP)
+    return tileKernel.emitOpError("has ")
+           << form->rows << " heads in a group, expected at most "
+           << MOA_MAX_GROUP;
   OpBuilder builder(tileKernel);
   Location loc = tileKernel.getLoc();
   StringRef name = tileKernel.getName();
   if (form->kind == ItemKind::Append)
     buildAppend(builder, loc, name, *form);
+  else if (form->kind == ItemKind::Decode)
+    buildDecode(builder, loc, name, *form);
   else
     buildPrefillHopper(builder, loc, name, *form);
   tileKernel.erase();

@@ -10,6 +10,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Verify.h"
 #include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
 
 #include "mlir/Interfaces/FunctionInterfaces.h"
@@ -26,22 +27,24 @@ struct RingUses {
 };
 } // namespace
 
-static LogicalResult verifyRings(RolesOp roles) {
+LogicalResult moa::gpu::verifyRings(Operation *roles, Region &producer) {
   llvm::MapVector<Value, RingUses> rings;
-  WalkResult result = roles.walk([&](Operation *op) -> WalkResult {
-    bool produces = roles.getProducer().isAncestor(op->getParentRegion());
+  WalkResult result = roles->walk([&](Operation *op) -> WalkResult {
+    bool produces = producer.isAncestor(op->getParentRegion());
     if (auto put = dyn_cast<PutOp>(op)) {
       if (!produces)
-        return op->emitOpError("(C3 of moa_gpu.roles) expected in the producer "
-                               "region; consumers get");
+        return op->emitOpError("(C3 of ")
+               << roles->getName()
+               << ") expected in the producer region; consumers get";
       rings[put.getRing()].put = op;
       return WalkResult::advance();
     }
     if (!isa<GetOp, ReleaseOp, OrderFenceOp>(op))
       return WalkResult::advance();
     if (produces)
-      return op->emitOpError("(C3 of moa_gpu.roles) expected in the consumer "
-                             "region; the producer puts");
+      return op->emitOpError("(C3 of ")
+             << roles->getName()
+             << ") expected in the consumer region; the producer puts";
     RingUses &uses = rings[op->getOperand(0)];
     if (isa<GetOp>(op))
       uses.get = op;
@@ -57,7 +60,7 @@ static LogicalResult verifyRings(RolesOp roles) {
                         : !uses.release ? "released by the consumers"
                                         : nullptr;
     if (lacks)
-      return roles.emitOpError("(C3) expected every ring to be ")
+      return roles->emitOpError("(C3) expected every ring to be ")
                  .append(lacks)
                  .attachNote(ring.getLoc())
              << "this one is not: one side would wait for ever";
@@ -65,14 +68,20 @@ static LogicalResult verifyRings(RolesOp roles) {
   return success();
 }
 
+LogicalResult moa::gpu::verifyRoleArguments(Operation *roles, Region &producer,
+                                            Region &consumer) {
+  if (producer.getNumArguments() == 0 && consumer.getNumArguments() == 1 &&
+      consumer.getArgument(0).getType().isInteger(32))
+    return success();
+  return roles->emitOpError("(C1) expected no argument of the producer and one "
+                            "i32 of the consumer, got ")
+         << producer.getArgumentTypes() << " and "
+         << consumer.getArgumentTypes();
+}
+
 LogicalResult RolesOp::verifyRegions() {
-  Block &consumer = getConsumer().front();
-  if (getProducer().getNumArguments() != 0 || consumer.getNumArguments() != 1 ||
-      !consumer.getArgument(0).getType().isInteger(32))
-    return emitOpError("(C1) expected no argument of the producer and one i32 "
-                       "of the consumer, got ")
-           << getProducer().getArgumentTypes() << " and "
-           << consumer.getArgumentTypes();
+  if (failed(verifyRoleArguments(*this, getProducer(), getConsumer())))
+    return failure();
   for (uint64_t registers : {getProducerRegisters(), getConsumerRegisters()})
     if (registers < 24 || registers > 240 || registers % 8)
       return emitOpError("(C2) expected registers to be a multiple of 8 from "
@@ -92,7 +101,7 @@ LogicalResult RolesOp::verifyRegions() {
   });
   if (result.wasInterrupted())
     return failure();
-  return verifyRings(*this);
+  return verifyRings(*this, getProducer());
 }
 
 LogicalResult BarrierOp::verify() {
@@ -103,7 +112,7 @@ LogicalResult BarrierOp::verify() {
   return success();
 }
 
-static LogicalResult expectEntryBlock(Operation *op) {
+LogicalResult moa::gpu::expectEntryBlock(Operation *op) {
   if (isa_and_nonnull<FunctionOpInterface>(op->getParentOp()) &&
       op->getBlock()->isEntryBlock())
     return success();

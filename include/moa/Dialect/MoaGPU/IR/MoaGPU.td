@@ -13,5 +13,6 @@ include "moa/Dialect/MoaGPU/IR/MoaGPUTypes.td"
 include "moa/Dialect/MoaGPU/IR/MoaGPUMemoryOps.td"
 include "moa/Dialect/MoaGPU/IR/MoaGPUProductOps.td"
 include "moa/Dialect/MoaGPU/IR/MoaGPUFragmentOps.td"
+include "moa/Dialect/MoaGPU/IR/MoaGPUWarpOps.td"
 
 #endif // MOA_GPU_TD

@@ -29,7 +29,9 @@ def MoaGPU_Dialect : Dialect {
     Values. A `vector<NxF>` is what one thread holds of a fragment: for a
     warpgroup's 64 x n product, n / 2 elements of two rows, element e belonging
     to the thread's row (e / 2) % 2. A `vector<2xf32>` holds one number for each
-    of the two rows.
+    of the two rows. Where one warp computes alone, its heads are columns: the
+    thread has two of them, element e belonging to column e % 2, and
+    operations say `by_column`.
 
     Attributes on foreign operations:
     - (C1) `moa_gpu.launch` is a #moa_gpu.launch on a function with a body.

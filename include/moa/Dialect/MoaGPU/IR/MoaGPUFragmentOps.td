@@ -50,11 +50,16 @@ def MoaGPU_MaskOp : MoaGPU_Op<"mask", [
 def MoaGPU_RowReduceOp : MoaGPU_Op<"row_reduce", [Pure]> {
   let summary = "reduce each row of what this thread holds of a fragment";
   let description = [{
+    `by_column` reduces the thread's two columns instead.
+
     - (C1) The fragment's size is a multiple of 4.
   }];
-  let arguments = (ins MoaGPU_ReductionAttr:$kind, MoaGPU_F32Fragment:$value);
+  let arguments = (ins MoaGPU_ReductionAttr:$kind, MoaGPU_F32Fragment:$value,
+                       UnitAttr:$by_column);
   let results = (outs MoaGPU_RowPair:$result);
-  let assemblyFormat = "`` $kind $value attr-dict `:` type($value)";
+  let assemblyFormat = [{
+    `` $kind $value (`by_column` $by_column^)? attr-dict `:` type($value)
+  }];
   let hasVerifier = 1;
 }
 
@@ -62,9 +67,13 @@ def MoaGPU_LaneReduceOp : MoaGPU_Op<"lane_reduce", [
     Pure, AllTypesMatch<["value", "result"]>
   ]> {
   let summary = "reduce over the four threads that share rows";
-  let arguments = (ins MoaGPU_ReductionAttr:$kind, MoaGPU_RowPair:$value);
+  let description = [{
+    `by_column` reduces over the eight that share columns instead.
+  }];
+  let arguments = (ins MoaGPU_ReductionAttr:$kind, MoaGPU_RowPair:$value,
+                       UnitAttr:$by_column);
   let results = (outs MoaGPU_RowPair:$result);
-  let assemblyFormat = "`` $kind $value attr-dict";
+  let assemblyFormat = "`` $kind $value (`by_column` $by_column^)? attr-dict";
 }
 
 def MoaGPU_Exp2Op : MoaGPU_Op<"exp2", [
@@ -73,15 +82,17 @@ def MoaGPU_Exp2Op : MoaGPU_Op<"exp2", [
   let summary = "2 to the power of (value * scale - bound of its row)";
   let description = [{
     Approximate, subnormal results become zero: relative error 2^-22.
+    `by_column` takes the bound of its column.
 
     - (C1) The fragment's size is 2 or a multiple of 4; of a fragment of 2 each
       element is a row.
   }];
   let arguments = (ins MoaGPU_F32Fragment:$value, F32:$scale,
-                       MoaGPU_RowPair:$bound);
+                       MoaGPU_RowPair:$bound, UnitAttr:$by_column);
   let results = (outs MoaGPU_F32Fragment:$result);
   let assemblyFormat = [{
-    $value `*` $scale `-` $bound attr-dict `:` type($value)
+    $value `*` $scale `-` $bound (`by_column` $by_column^)? attr-dict `:`
+    type($value)
   }];
   let hasVerifier = 1;
 }
@@ -91,11 +102,16 @@ def MoaGPU_RowScaleOp : MoaGPU_Op<"row_scale", [
   ]> {
   let summary = "multiply each row by its own factor";
   let description = [{
+    `by_column` multiplies columns instead.
+
     - (C1) The fragment's size is a multiple of 4.
   }];
-  let arguments = (ins MoaGPU_F32Fragment:$value, MoaGPU_RowPair:$factor);
+  let arguments = (ins MoaGPU_F32Fragment:$value, MoaGPU_RowPair:$factor,
+                       UnitAttr:$by_column);
   let results = (outs MoaGPU_F32Fragment:$result);
-  let assemblyFormat = "$value `,` $factor attr-dict `:` type($value)";
+  let assemblyFormat = [{
+    $value `,` $factor (`by_column` $by_column^)? attr-dict `:` type($value)
+  }];
   let hasVerifier = 1;
 }
 

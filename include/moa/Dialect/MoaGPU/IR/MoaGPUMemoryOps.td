@@ -83,9 +83,10 @@ def MoaGPU_BarrierOp : MoaGPU_Op<"barrier"> {
 def MoaGPU_RingOp : MoaGPU_Op<"ring"> {
   let summary = "shared memory and barriers of a ring";
   let description = [{
-    `readers` warpgroups release each stage before it is written again.
+    `readers` warpgroups (under `moa_gpu.warp_roles`: warps) release each stage
+    before it is written again.
 
-    - (C1) It stands in a kernel's entry block, before `moa_gpu.roles`.
+    - (C1) It stands in a kernel's entry block.
     - (C2) `readers` is positive.
   }];
   let arguments = (ins I64Attr:$readers);
@@ -170,7 +171,7 @@ def MoaGPU_GetOp : MoaGPU_Op<"get"> {
 }
 
 def MoaGPU_ReleaseOp : MoaGPU_Op<"release"> {
-  let summary = "give a stage back: this warpgroup reads it no more";
+  let summary = "give a stage back: this warpgroup, or warp, reads it no more";
   let arguments = (ins MoaGPU_RingType:$ring, I32:$use);
   let assemblyFormat = "$ring `[` $use `]` attr-dict `:` type($ring)";
 }

@@ -1,0 +1,160 @@
+//===- MoaGPUWarpOps.td - Work of single warps -----------*- tablegen -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_GPU_WARP_OPS_TD
+#define MOA_GPU_WARP_OPS_TD
+
+include "moa/Dialect/MoaGPU/IR/MoaGPUFragmentOps.td"
+
+/// Registers of a 16 x 16 left operand, of a 16 x 8 right one, of a 16 x 8
+/// result.
+class MoaGPU_VectorOf<int length, Type element, string name>
+    : Type<FixedVectorOfLengthAndType<[length], [element]>.predicate, name,
+           "::mlir::VectorType">;
+def MoaGPU_LeftBlock : MoaGPU_VectorOf<4, I32, "registers of a 16 x 16 block">,
+    BuildableType<"::mlir::VectorType::get({4}, $_builder.getI32Type())">;
+def MoaGPU_RightBlock : MoaGPU_VectorOf<2, I32, "registers of a 16 x 8 block">,
+    BuildableType<"::mlir::VectorType::get({2}, $_builder.getI32Type())">;
+def MoaGPU_SumBlock : MoaGPU_VectorOf<4, F32, "sums of a 16 x 8 block">,
+    BuildableType<"::mlir::VectorType::get({4}, $_builder.getF32Type())">;
+
+def MoaGPU_WarpRolesOp : MoaGPU_Op<"warp_roles", [NoTerminator]> {
+  let summary = "split the block's warps in some that compute and one that "
+                "loads";
+  let description = [{
+    The second region runs on each of the first `consumers` warps, with its
+    number (i32), the first on the warp behind them. Bodies of `moa_gpu.put` run
+    on one of its threads.
+
+    - (C1) The consumer region has one argument of type i32, the producer none.
+    - (C2) The kernel is launched with `consumers` + 1 warps.
+    - (C3) Every ring used below is put by the producer, and read and released
+      by the consumers, which are as many as it has readers or more.
+    - (C4) Barriers and products stand in the consumer region.
+
+    ```mlir
+    moa_gpu.warp_roles consumers = 8 producer {
+      ...
+    } consumer {
+    ^bb0(%warp: i32):
+      ...
+    }
+    ```
+  }];
+  let arguments = (ins I64Attr:$consumers);
+  let regions = (region SizedRegion<1>:$producer, SizedRegion<1>:$consumer);
+  let assemblyFormat = [{
+    `consumers` `=` $consumers `producer` $producer `consumer` $consumer
+    attr-dict
+  }];
+  let hasRegionVerifier = 1;
+}
+
+def MoaGPU_ScratchOp : MoaGPU_Op<"scratch", [MemoryEffects<[MemAlloc]>]> {
+  let summary = "plain shared memory, aligned to 16 bytes";
+  let description = [{
+    - (C1) It stands in a kernel's entry block.
+    - (C2) `bytes` is a positive multiple of 16.
+  }];
+  let arguments = (ins I64Attr:$bytes);
+  let results = (outs LLVM_PointerInAddressSpace<3>:$memory);
+  let assemblyFormat = "$bytes attr-dict `:` type($memory)";
+  let hasVerifier = 1;
+}
+
+def MoaGPU_LaneCountOp : MoaGPU_Op<"lane_count"> {
+  let summary = "number of the warp's lanes for which a condition holds";
+  let description = [{
+    All lanes of the warp take part.
+  }];
+  let arguments = (ins I1:$condition);
+  let results = (outs I32:$count);
+  let assemblyFormat = "$condition attr-dict";
+}
+
+def MoaGPU_LoadMatrixOp : MoaGPU_Op<"load_matrix"> {
+  let summary = "read a 16 x 16 block of a tile as a left operand";
+  let description = [{
+    Rows from `row` (i32, a multiple of 16), columns from `column`; `transposed`
+    makes the tile's columns the operand's rows.
+
+    - (C1) `column` is a multiple of 16 below the tile's columns.
+
+    ```mlir
+    %a = moa_gpu.load_matrix %tile[%row, 16] transposed
+      : !moa_gpu.shared<128x128xbf16>
+    ```
+  }];
+  let arguments = (ins MoaGPU_SharedType:$tile, I32:$row, I64Attr:$column,
+                       UnitAttr:$transposed);
+  let results = (outs MoaGPU_LeftBlock:$block);
+  let assemblyFormat = [{
+    $tile `[` $row `,` $column `]` (`transposed` $transposed^)? attr-dict `:`
+    type($tile)
+  }];
+  let hasVerifier = 1;
+}
+
+def MoaGPU_MultiplyOp : MoaGPU_Op<"multiply", [Pure]> {
+  let summary = "a warp's product: 16 x 16 times 16 x 8, added to 16 x 8";
+  let description = [{
+    Sums are f32. Element e of a thread is row lane / 4 + 8 * (e / 2), column
+    2 * (lane % 4) + e % 2: of its two columns element e is in column e % 2.
+    The right operand holds rows 2 * (lane % 4) + {0, 1} (pair 0) and those 8
+    below (pair 1) of column lane / 4.
+
+    - (C1) The type is f16 or bf16.
+  }];
+  let arguments = (ins MoaGPU_LeftBlock:$left, MoaGPU_RightBlock:$right,
+                       MoaGPU_SumBlock:$sums, TypeAttr:$type);
+  let results = (outs MoaGPU_SumBlock:$result);
+  let assemblyFormat = "$left `,` $right `,` $sums `as` $type attr-dict";
+  let hasVerifier = 1;
+}
+
+def MoaGPU_TransposeOp : MoaGPU_Op<"transpose", [
+    AllTypesMatch<["value", "result"]>
+  ]> {
+  let summary = "transpose each 8 x 8 block of packed 16-bit floats in a warp";
+  let description = [{
+    Turns packed sums of `moa_gpu.multiply` to its right operand.
+  }];
+  let arguments = (ins MoaGPU_Packed:$value);
+  let results = (outs MoaGPU_Packed:$result);
+  let assemblyFormat = "$value attr-dict `:` type($value)";
+}
+
+def MoaGPU_MaskColumnsOp : MoaGPU_Op<"mask_columns", [Pure]> {
+  let summary = "minus infinity where a column does not see a key";
+  let description = [{
+    Rows are keys, `key` the position of the block's first; `start0` and
+    `start1` the window starts of the thread's two columns. A column sees key j
+    iff `j < length and (j < sink or j >= start)`.
+  }];
+  let arguments = (ins MoaGPU_SumBlock:$scores, I32:$key, I32:$start0,
+                       I32:$start1, I32:$sink, I32:$length);
+  let results = (outs MoaGPU_SumBlock:$result);
+  let assemblyFormat = [{
+    $scores `,` `key` $key `starts` $start0 `,` $start1 `sink` $sink `length`
+    $length attr-dict
+  }];
+}
+
+def MoaGPU_CountArrivalOp : MoaGPU_Op<"count_arrival"> {
+  let summary = "add one to a counter in global memory, and say what it was";
+  let description = [{
+    One thread counts for those it has met at a barrier before: what they wrote
+    is seen by the threads that it meets behind, in whichever block finds a
+    higher count. (Upstream's atomic operations lose their ordering on the way
+    to PTX.)
+  }];
+  let arguments = (ins LLVM_PointerInAddressSpace<1>:$counter);
+  let results = (outs I32:$found);
+  let assemblyFormat = "$counter attr-dict `:` type($counter)";
+}
+
+#endif // MOA_GPU_WARP_OPS_TD

@@ -1,0 +1,158 @@
+//===- Decode.h - Attention of single rows over pages -----------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The builder of the decode kernel. Blocks share the line of all items' pages
+// in equal parts; in a block one warp loads pages through a ring and eight
+// compute, four on a page, with the heads of the group as columns.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_CONVERSION_TILETOGPU_DECODE_H
+#define MOA_CONVERSION_TILETOGPU_DECODE_H
+
+#include "Builder.h"
+#include "Kernels.h"
+#include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
+
+#include "moa/abi/gpu_args.h"
+
+namespace moa::gpu {
+
+class Decode {
+public:
+  using Value = mlir::Value;
+  using ValueRange = mlir::ValueRange;
+
+  Decode(mlir::OpBuilder &builder, mlir::Location loc, const KernelForm &form);
+  mlir::LLVM::LLVMFuncOp build(llvm::StringRef name);
+
+private:
+  static constexpr int64_t kWarps = 8;   ///< That compute.
+  static constexpr int64_t kSharers = 4; ///< Warps that share a page.
+  static constexpr int64_t kStreams = kWarps / kSharers; ///< Pages at a time.
+  static constexpr int64_t kThreads = 32 * kWarps;       ///< That compute.
+  /// Heads of a column tile: what one product of a warp has.
+  static constexpr int64_t kHeads = 8;
+  /// Bytes that every block has besides: barriers and what aligns them.
+  static constexpr int64_t kSharedLimit = 227 * 1024 - 1024;
+  /// What all threads of a block can have of its 65536.
+  static constexpr int64_t kRegisters = 224;
+  static constexpr int64_t kBarrier = 1; ///< Of the warps that compute.
+
+  /// The part of an item that lies in this block's part of the line.
+  struct Share {
+    Value item;        ///< Its number,
+    Value place;       ///< and its address.
+    Value first, last; ///< Line pages [first, last) of the whole item.
+    Value from, to;    ///< Line pages [from, to) of this block.
+    Value sinkPages, windowShift; ///< Page i of the item is block i in the
+                                  ///< sink, and i + shift behind it.
+  };
+
+  /// Of one column tile, in one warp; m in units of raw scores.
+  struct Columns {
+    llvm::SmallVector<Value> outputs; ///< 16 dimensions each.
+    Value maximum, sum;               ///< Of the thread's two columns.
+  };
+  using State = llvm::SmallVector<Columns>;
+
+  // DecodeLine.cpp
+  mlir::LLVM::LLVMFuncOp makeFunction(llvm::StringRef name);
+  void cutLine();
+  Value cut(Value block);
+  Value blockOf(Value page);
+  Value findItem(Value page);
+  Share loadShare(Value item, Value page);
+  void forShares(llvm::function_ref<void(const Share &)> body);
+  Value blockNumber(const Share &share, Value page);
+  void produce();
+  Value pageId(const Share &share, Value page);
+  void putPage(Value id, Value use);
+
+  // DecodeStep.cpp
+  void consume(Value warp);
+  void loadQueries(const Share &share);
+  Value loadQuery(size_t columnTile, int64_t k);
+  State step(const Share &share, Value page, const State &state);
+  llvm::SmallVector<Value> scoresOf(Value tile);
+  Value masked(const Share &share, llvm::ArrayRef<Value> scores, Value key,
+               size_t tile);
+  void addValues(Value tile, llvm::ArrayRef<Value> probabilities, State &state);
+  State emptyState();
+
+  // DecodeMerge.cpp
+  void mergeWarps(const Share &share, const State &state);
+  void writeColumns(const Columns &columns);
+  void combineWarps(const Share &share, int64_t columnTile);
+  void mergeParts(const Share &share);
+  void mergePartsOf(const Share &share, Value head, Value quad, Value parts);
+  void store(const Share &share, Value head, Value quad, Value sum,
+             Value output);
+  /// Maximum, sum and outputs of parts, each of one head and four dimensions.
+  struct Part {
+    Value maximum, sum, output;
+  };
+  Part combine(llvm::ArrayRef<Part> parts);
+  Value slotPlace(Value slot, Value head);
+  void forHeads(int64_t heads, llvm::function_ref<void(Value, Value)> body);
+  void meet() {
+    BarrierOp::create(b, BarrierAction::Sync, b.i32(kBarrier), kThreads);
+  }
+
+  // Shared by them.
+  /// Start of a head's row of 16-bit elements, `stride` elements (i64) apart.
+  Value rowOf(Value base, Value head, Value stride);
+  mlir::VectorType vector(int64_t size) {
+    return mlir::VectorType::get({size}, b.getF32Type());
+  }
+  mlir::VectorType packed(int64_t size) {
+    return mlir::VectorType::get({size}, b.getI32Type());
+  }
+  Value splat(int64_t size, Value value);
+  Value constant(int64_t size, float value);
+  llvm::SmallVector<Value> split(Value vector);
+  Value join(ValueRange elements);
+  int64_t columnTiles() const { return (form.rows + kHeads - 1) / kHeads; }
+  int64_t headsOf(int64_t columnTile) const {
+    return std::min(kHeads, form.rows - columnTile * kHeads);
+  }
+  int64_t headDim() const { return form.headDim; }
+  /// Whether all queries of a share fit in registers beside its outputs.
+  bool keepsQueries() const { return columnTiles() * headDim() <= 384; }
+  /// Bytes of one head in the scratch of a warp: 16 more than its floats, so
+  /// that the lanes' stores meet no bank twice.
+  int64_t headBytes() const { return (headDim() + 4) * 4; }
+  /// Bytes of one head of a part: maximum and sum lie behind its floats, in 32
+  /// bytes that four threads write whole.
+  int64_t partBytes() const { return (headDim() + 8) * 4; }
+
+  KernelBuilder b;
+  const KernelForm form;
+  const SharedType tile; ///< A page: 64 rows of keys, then 64 of values.
+
+  Value map, items, lines, tables, partials, counters; ///< Parameters.
+  Value count, sink, scale;
+  Value ring;
+  Value outputs; ///< [warp][head of a column tile] floats of a head.
+  Value sums;    ///< [warp][head]: maximum and sum.
+  Value ticket;  ///< What the block's arrival found in the counter.
+  Value pages, blocks, block; ///< Of the line; blocks that have a part of it.
+  Value begin, end;           ///< Line pages of this block.
+  Value firstItem;
+  // In a consumer.
+  Value warp, laneRow, laneColumn; ///< lane / 4 and 2 * (lane % 4).
+  Value stream, warpRow;           ///< Which pages, and which rows of them.
+  // Of the share at hand, in a consumer; by column tile.
+  Value length, startMax;
+  llvm::SmallVector<Value> queryRows;
+  llvm::SmallVector<llvm::SmallVector<Value>> queries;
+  llvm::SmallVector<std::pair<Value, Value>> starts;
+};
+
+} // namespace moa::gpu
+
+#endif // MOA_CONVERSION_TILETOGPU_DECODE_H

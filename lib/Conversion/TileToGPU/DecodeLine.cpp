@@ -1,0 +1,269 @@
+//===- DecodeLine.cpp - Decode: the line of pages, and its loads ----------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Which pages are a block's: block c of C has pages [c T / C, (c + 1) T / C) of
+// the T of all items, laid end to end. The loading warp and those that compute
+// walk the same shares of items, so both count the ring's uses alike.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Decode.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
+using namespace mlir;
+using namespace moa;
+using namespace moa::gpu;
+
+static SharedType pageTile(OpBuilder &builder, const KernelForm &form) {
+  int64_t columns =
+      (form.headDim + MOA_GPU_PANEL - 1) / MOA_GPU_PANEL * MOA_GPU_PANEL;
+  return SharedType::get(builder.getContext(), 2 * MOA_BLOCK_KEYS, columns,
+                         form.element);
+}
+
+Decode::Decode(OpBuilder &builder, Location loc, const KernelForm &form)
+    : b(loc, builder), form(form), tile(pageTile(builder, form)) {}
+
+LLVM::LLVMFuncOp Decode::makeFunction(StringRef name) {
+  MLIRContext *ctx = b.getContext();
+  Type global = b.globalPointer(), i32 = b.getI32Type();
+  auto function = LLVM::LLVMFuncOp::create(
+      b, name,
+      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(ctx),
+                                  {LLVM::LLVMPointerType::get(ctx), global,
+                                   global, global, global, global, i32, i32,
+                                   b.getF32Type()}));
+  auto mapBytes =
+      LLVM::LLVMArrayType::get(b.getI8Type(), sizeof(moa_gpu_tensor_map));
+  function.setArgAttr(0, "llvm.byval", TypeAttr::get(mapBytes));
+  function.setArgAttr(0, "llvm.align", b.getI64IntegerAttr(64));
+  function.setArgAttr(0, "nvvm.grid_constant", b.getUnitAttr());
+  function->setAttr("nvvm.kernel", b.getUnitAttr());
+  for (unsigned i : {1, 2, 3}) {
+    function.setArgAttr(i, "llvm.noalias", b.getUnitAttr());
+    function.setArgAttr(i, "llvm.readonly", b.getUnitAttr());
+  }
+  function->setAttr(kLaunchAttrName,
+                    LaunchAttr::get(ctx, kThreads + 32, kRegisters, form.rows,
+                                    MOA_BLOCK_KEYS));
+  return function;
+}
+
+LLVM::LLVMFuncOp Decode::build(StringRef name) {
+  LLVM::LLVMFuncOp function = makeFunction(name);
+  OpBuilder::InsertionGuard guard(b);
+  Block *entry = function.addEntryBlock(b);
+  b.setInsertionPointToStart(entry);
+  Value *parameters[] = {&map,      &items, &lines, &tables, &partials,
+                         &counters, &count, &sink,  &scale};
+  for (auto [i, parameter] : llvm::enumerate(parameters))
+    *parameter = entry->getArgument(i);
+
+  const int64_t outputBytes = kWarps * kHeads * headBytes(),
+                sumBytes = kWarps * kHeads * 8, ticketBytes = 16;
+  // Uses n and n + stages must belong to one stream: else a warp that waits
+  // for the later one by parity passes before the earlier has landed.
+  int64_t stages =
+      (kSharedLimit - outputBytes - sumBytes - ticketBytes) / tile.getBytes();
+  stages = std::min<int64_t>(8, stages / kStreams * kStreams);
+  MLIRContext *ctx = b.getContext();
+  ring = RingOp::create(b, RingType::get(ctx, stages, tile, 0), kSharers);
+  auto scratch = [&](int64_t bytes) -> Value {
+    return ScratchOp::create(b, LLVM::LLVMPointerType::get(ctx, 3), bytes);
+  };
+  outputs = scratch(outputBytes);
+  sums = scratch(sumBytes);
+  ticket = scratch(ticketBytes);
+
+  cutLine();
+  auto roles = WarpRolesOp::create(b, kWarps);
+  LLVM::ReturnOp::create(b, ValueRange{});
+  b.createBlock(&roles.getProducer());
+  produce();
+  Block *consumer =
+      b.createBlock(&roles.getConsumer(), {}, b.getI32Type(), b.getLoc());
+  consume(consumer->getArgument(0));
+  return function;
+}
+
+//===----------------------------------------------------------------------===//
+// The line
+//===----------------------------------------------------------------------===//
+
+/// Blocks beyond the number of pages have none, so that all others have one at
+/// least: then the parts of an item are those of consecutive blocks.
+void Decode::cutLine() {
+  pages = b.loadI32(lines, count);
+  blocks = b.min(b.gridSize(), pages);
+  block = b.blockId();
+  // Those without a part begin and end behind the last page.
+  Value place = b.min(block, blocks);
+  begin = cut(place);
+  end = cut(b.min(b.add(place, 1), blocks));
+  firstItem = findItem(begin);
+}
+
+/// moa_gpu_decode_cut: block * pages / blocks.
+Value Decode::cut(Value number) {
+  Type i64 = b.getI64Type();
+  auto wide = [&](Value x) { return arith::ExtUIOp::create(b, i64, x); };
+  Value product = arith::MulIOp::create(b, wide(number), wide(pages));
+  return arith::TruncIOp::create(
+      b, b.getI32Type(), arith::DivUIOp::create(b, product, wide(blocks)));
+}
+
+/// The block that has a line page: the last whose cut is at most `page`. From
+/// c T / C < page + 1 follows c <= ((page + 1) C - 1) / T.
+Value Decode::blockOf(Value page) {
+  Type i64 = b.getI64Type();
+  auto wide = [&](Value x) { return arith::ExtUIOp::create(b, i64, x); };
+  Value product = arith::MulIOp::create(b, wide(b.add(page, 1)), wide(blocks));
+  Value one = arith::ConstantOp::create(b, b.getI64IntegerAttr(1));
+  Value last = arith::SubIOp::create(b, product, one);
+  return arith::TruncIOp::create(b, b.getI32Type(),
+                                 arith::DivUIOp::create(b, last, wide(pages)));
+}
+
+/// The last item that begins at `page` or before. A warp looks at 32 places at
+/// a time: items [low, low + width) are left, of which lane i tries the one
+/// i * step on; the lanes that find it early enough are the first ones.
+Value Decode::findItem(Value page) {
+  Value lane = b.bitAnd(b.threadId(), 31);
+  return b.whileLoop(
+      {b.i32(0), count}, [&](ValueRange v) { return b.less(b.i32(1), v[1]); },
+      [&](ValueRange v) -> SmallVector<Value> {
+        Value low = v[0], width = v[1];
+        Value step = b.shift(b.add(width, 31), 5);
+        Value ahead = arith::MulIOp::create(b, lane, step);
+        Value inside = b.less(ahead, width);
+        // Lanes outside look where lane 0 does.
+        Value start =
+            b.loadI32(lines, b.add(low, b.select(inside, ahead, b.i32(0))));
+        Value early = b.both(inside, b.lessEqual(start, page));
+        Value lanes = LaneCountOp::create(b, b.getI32Type(), early);
+        Value skipped =
+            arith::MulIOp::create(b, b.max(b.add(lanes, -1), b.i32(0)), step);
+        return {b.add(low, skipped), b.min(step, b.sub(width, skipped))};
+      })[0];
+}
+
+Decode::Share Decode::loadShare(Value item, Value page) {
+  Share share;
+  share.item = item;
+  share.place = b.element(items, item, sizeof(moa_gpu_decode_item));
+  share.first = b.loadI32(lines, item);
+  share.last = b.loadI32(lines, b.add(item, 1));
+  share.from = page;
+  share.to = b.min(share.last, end);
+  auto field = [&](size_t offset) {
+    return b.loadField(share.place, offset, b.getI32Type());
+  };
+  share.sinkPages = field(offsetof(moa_gpu_decode_item, sink_pages));
+  share.windowShift = b.sub(field(offsetof(moa_gpu_decode_item, window_begin)),
+                            share.sinkPages);
+  return share;
+}
+
+void Decode::forShares(llvm::function_ref<void(const Share &)> body) {
+  b.whileLoop(
+      {firstItem, begin}, [&](ValueRange v) { return b.less(v[1], end); },
+      [&](ValueRange v) -> SmallVector<Value> {
+        Share share = loadShare(v[0], v[1]);
+        body(share);
+        return {b.add(share.item, 1), share.to};
+      });
+}
+
+/// Block of 64 keys of a line page.
+Value Decode::blockNumber(const Share &share, Value page) {
+  Value number = b.sub(page, share.first);
+  return b.select(b.less(number, share.sinkPages), number,
+                  b.add(number, share.windowShift));
+}
+
+//===----------------------------------------------------------------------===//
+// The loading warp
+//===----------------------------------------------------------------------===//
+
+void Decode::produce() {
+  NVVM::PrefetchOp::create(b, NVVM::PrefetchCacheLevelAttr(),
+                           NVVM::CacheEvictionPriorityAttr(), map, Value(),
+                           b.getUnitAttr());
+  forShares([&](const Share &share) {
+    // The next page's id is read before waiting for a free stage.
+    Value first = pageId(share, share.from);
+    b.loop(share.from, share.to, b.i32(1), {first},
+           [&](Value page, ValueRange carried) -> SmallVector<Value> {
+             Value next = b.min(b.add(page, 1), b.add(share.to, -1));
+             Value nextId = pageId(share, next);
+             putPage(carried[0], b.sub(page, begin));
+             return {nextId};
+           });
+  });
+}
+
+Value Decode::pageId(const Share &share, Value page) {
+  Value table = b.loadField(share.place, offsetof(moa_gpu_decode_item, table),
+                            b.getI32Type());
+  return b.loadI32(tables, b.add(table, blockNumber(share, page)));
+}
+
+/// Keys are half 2 * id of the pool, values the one behind.
+void Decode::putPage(Value id, Value use) {
+  auto put = PutOp::create(b, ring, use, ValueRange{});
+  OpBuilder::InsertionGuard guard(b);
+  Block *body = b.createBlock(&put.getBody(), {},
+                              {tile, BarrierType::get(b.getContext())},
+                              {b.getLoc(), b.getLoc()});
+  for (int64_t half : {0, 1})
+    for (int64_t panel = 0; panel < tile.getPanels(); ++panel)
+      CopyInOp::create(b, map, b.i32(panel * MOA_GPU_PANEL), b.i32(0),
+                       b.add(b.mul(id, 2), half), body->getArgument(0),
+                       b.getDenseI64ArrayAttr({half, panel}),
+                       body->getArgument(1));
+}
+
+Value Decode::rowOf(Value base, Value head, Value stride) {
+  Type i64 = b.getI64Type();
+  Value elements =
+      arith::MulIOp::create(b, arith::ExtUIOp::create(b, i64, head), stride);
+  Value two = arith::ConstantOp::create(b, b.getI64IntegerAttr(2));
+  return b.offset(base, arith::MulIOp::create(b, elements, two).getResult());
+}
+
+//===----------------------------------------------------------------------===//
+// Vectors
+//===----------------------------------------------------------------------===//
+
+Value Decode::splat(int64_t size, Value value) {
+  return vector::BroadcastOp::create(b, vector(size), value);
+}
+
+Value Decode::constant(int64_t size, float value) {
+  return arith::ConstantOp::create(b,
+                                   DenseElementsAttr::get(vector(size), value));
+}
+
+SmallVector<Value> Decode::split(Value vector) {
+  auto elements = vector::ToElementsOp::create(b, vector);
+  return SmallVector<Value>(elements.getResults());
+}
+
+Value Decode::join(ValueRange elements) {
+  auto type = VectorType::get({static_cast<int64_t>(elements.size())},
+                              elements.front().getType());
+  return vector::FromElementsOp::create(b, type, elements);
+}
+
+LLVM::LLVMFuncOp moa::gpu::buildDecode(OpBuilder &builder, Location loc,
+                                       StringRef name, const KernelForm &form) {
+  return Decode(builder, loc, form).build(name);
+}

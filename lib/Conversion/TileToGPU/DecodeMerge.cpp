@@ -1,0 +1,235 @@
+//===- DecodeMerge.cpp - Decode: warps, then blocks, become one -----------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// At the end of a share the warps' states meet in shared memory. A whole item
+// is written out; a part goes to `partials`, and the block that brings the last
+// part of an item adds all of them up in the order of the line, so that results
+// do not depend on who comes last.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Decode.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+
+using namespace mlir;
+using namespace moa;
+using namespace moa::gpu;
+
+/// Parts read at a time, and the result so far: one fragment of 8.
+static constexpr int64_t kPartsAtOnce = 7;
+
+/// The maximum of a part that is none: its weight is zero.
+static constexpr float kNoPart = -3.0e38f;
+/// As in DecodeStep.cpp.
+static constexpr float kNoMaximum = -0x1p+100f;
+
+/// Threads take a head and four dimensions each, for `heads` heads.
+void Decode::forHeads(int64_t heads,
+                      llvm::function_ref<void(Value, Value)> body) {
+  int64_t quads = headDim() / 4, atOnce = kThreads / quads;
+  Value quad = b.remainder(b.threadId(), quads);
+  Value first = b.divide(b.threadId(), quads);
+  // Threads that are left over take none.
+  first = b.select(b.less(first, b.i32(atOnce)), first, b.i32(heads));
+  b.loop(first, b.i32(heads), b.i32(atOnce), {},
+         [&](Value head, ValueRange) -> SmallVector<Value> {
+           body(head, quad);
+           return {};
+         });
+}
+
+/// Scales parts to their common maximum and adds them up, in their order. The
+/// number of parts is a fragment's.
+Decode::Part Decode::combine(ArrayRef<Part> parts) {
+  SmallVector<Value> maxima;
+  for (const Part &part : parts)
+    maxima.push_back(part.maximum);
+  Part whole;
+  whole.maximum = maxima.front();
+  for (Value maximum : ArrayRef(maxima).drop_front())
+    whole.maximum = arith::MaxNumFOp::create(b, whole.maximum, maximum);
+  Value bound = splat(2, arith::MulFOp::create(b, whole.maximum, scale));
+  SmallVector<Value> weights = split(
+      Exp2Op::create(b, vector(parts.size()), join(maxima), scale, bound));
+  for (auto [part, weight] : llvm::zip_equal(parts, weights)) {
+    Value sum = arith::MulFOp::create(b, part.sum, weight);
+    Value output = arith::MulFOp::create(b, part.output, splat(4, weight));
+    if (!whole.sum) {
+      whole.sum = sum;
+      whole.output = output;
+      continue;
+    }
+    whole.sum = arith::AddFOp::create(b, whole.sum, sum);
+    whole.output = arith::AddFOp::create(b, whole.output, output);
+  }
+  return whole;
+}
+
+//===----------------------------------------------------------------------===//
+// The block's warps
+//===----------------------------------------------------------------------===//
+
+void Decode::mergeWarps(const Share &share, const State &state) {
+  for (auto [i, columns] : llvm::enumerate(state)) {
+    meet(); // What was there has been read.
+    writeColumns(columns);
+    meet();
+    combineWarps(share, i);
+  }
+  Value whole =
+      b.both(b.lessEqual(begin, share.first), b.lessEqual(share.last, end));
+  b.branch(
+      whole, {}, [] { return SmallVector<Value>(); },
+      [&] {
+        mergeParts(share);
+        return SmallVector<Value>();
+      });
+}
+
+/// Element e of block d of a warp's outputs is dimension 16 d + laneRow +
+/// 8 * (e / 2) of head laneColumn + e % 2.
+void Decode::writeColumns(const Columns &columns) {
+  Value firstHead = b.add(b.mul(warp, kHeads), laneColumn);
+  Value place = b.offset(
+      outputs, b.add(b.mul(firstHead, headBytes()), b.mul(laneRow, 4)));
+  for (auto [d, block] : llvm::enumerate(columns.outputs))
+    for (auto [e, element] : llvm::enumerate(split(block))) {
+      int64_t dimension = 16 * d + 8 * (e / 2);
+      LLVM::StoreOp::create(
+          b, element,
+          b.offset(place, int64_t(e % 2) * headBytes() + 4 * dimension), 4);
+    }
+  Value sum =
+      LaneReduceOp::create(b, vector(2), Reduction::Add, columns.sum, true);
+  SmallVector<Value> high = split(columns.maximum), total = split(sum);
+  b.ifThen(b.equal(laneRow, 0), [&] {
+    for (int64_t e : {0, 1})
+      LLVM::StoreOp::create(
+          b, join({high[e], total[e]}),
+          b.offset(b.offset(sums, b.mul(firstHead, 8)), 8 * e), 8);
+  });
+}
+
+void Decode::combineWarps(const Share &share, int64_t columnTile) {
+  Value whole =
+      b.both(b.lessEqual(begin, share.first), b.lessEqual(share.last, end));
+  forHeads(headsOf(columnTile), [&](Value head, Value quad) {
+    SmallVector<Part> parts;
+    for (int64_t w = 0; w < kWarps; ++w) {
+      Value number = b.add(head, w * kHeads);
+      SmallVector<Value> pair = split(LLVM::LoadOp::create(
+          b, vector(2), b.offset(sums, b.mul(number, 8)), 8));
+      Value output = LLVM::LoadOp::create(
+          b, vector(4),
+          b.offset(outputs, b.add(b.mul(number, headBytes()), b.mul(quad, 16))),
+          16);
+      parts.push_back({pair[0], pair[1], output});
+    }
+    Part sum = combine(parts);
+    Value ownHead = b.add(head, kHeads * columnTile);
+    b.branch(
+        whole, {},
+        [&] {
+          store(share, ownHead, quad, sum.sum, sum.output);
+          return SmallVector<Value>();
+        },
+        [&] {
+          // Slot 2 * block of an item that began in an earlier block, the one
+          // behind of an item that begins in this one.
+          Value slot =
+              b.add(b.mul(block, 2), b.select(b.lessEqual(begin, share.first),
+                                              b.i32(1), b.i32(0)));
+          Value place = slotPlace(slot, ownHead);
+          LLVM::StoreOp::create(b, sum.output, b.offset(place, b.mul(quad, 16)),
+                                16);
+          b.ifThen(b.less(quad, b.i32(4)), [&] {
+            Value pair =
+                b.offset(b.offset(place, 4 * headDim()), b.mul(quad, 8));
+            LLVM::StoreOp::create(b, join({sum.maximum, sum.sum}), pair, 8);
+          });
+          return SmallVector<Value>();
+        });
+  });
+}
+
+Value Decode::slotPlace(Value slot, Value head) {
+  Value number = b.add(b.mul(slot, kHeads * columnTiles()), head);
+  return b.offset(partials, b.mul(number, partBytes()));
+}
+
+/// Divides and rounds four dimensions of a head.
+void Decode::store(const Share &share, Value head, Value quad, Value sum,
+                   Value output) {
+  Value inverse =
+      split(ReciprocalOp::create(b, vector(2), splat(2, sum))).front();
+  Value scaled = arith::MulFOp::create(b, output, splat(4, inverse));
+  Value rounded =
+      PackOp::create(b, packed(2), scaled, TypeAttr::get(form.element));
+  Value out = b.loadField(share.place, offsetof(moa_gpu_decode_item, out),
+                          b.globalPointer());
+  Value stride = b.loadField(
+      share.place, offsetof(moa_gpu_decode_item, out_stride), b.getI64Type());
+  Value row = rowOf(out, head, stride);
+  LLVM::StoreOp::create(b, rounded, b.offset(row, b.mul(quad, 8)), 8);
+}
+
+//===----------------------------------------------------------------------===//
+// The blocks of an item
+//===----------------------------------------------------------------------===//
+
+void Decode::mergeParts(const Share &share) {
+  Value firstBlock = blockOf(share.first);
+  Value parts = b.add(b.sub(blockOf(b.add(share.last, -1)), firstBlock), 1);
+  Value counter = b.element(counters, share.item, sizeof(int32_t));
+  Value leader = b.equal(b.threadId(), 0);
+  meet(); // The block's part is written; one thread vouches for all.
+  b.ifThen(leader, [&] {
+    Value found = CountArrivalOp::create(b, b.getI32Type(), counter);
+    LLVM::StoreOp::create(b, found, ticket, 4);
+  });
+  meet();
+  Value found = LLVM::LoadOp::create(b, b.getI32Type(), ticket, 4);
+  Value last = arith::CmpIOp::create(b, arith::CmpIPredicate::eq, found,
+                                     b.add(parts, -1));
+  b.ifThen(last, [&] {
+    b.ifThen(leader, [&] { LLVM::StoreOp::create(b, b.i32(0), counter, 4); });
+    forHeads(form.rows, [&](Value head, Value quad) {
+      mergePartsOf(share, head, quad, parts);
+    });
+  });
+}
+
+/// Part j of an item is of block first + j: slot 2 * block + 1 of the first,
+/// where it begins, and 2 * block of the others.
+void Decode::mergePartsOf(const Share &share, Value head, Value quad,
+                          Value parts) {
+  Value firstBlock = blockOf(share.first);
+  SmallVector<Value> none = {b.f32(kNoMaximum), b.f32(0), constant(4, 0)};
+  SmallVector<Value> sum = b.loop(
+      b.i32(0), parts, b.i32(kPartsAtOnce), none,
+      [&](Value number, ValueRange carried) -> SmallVector<Value> {
+        SmallVector<Part> read = {{carried[0], carried[1], carried[2]}};
+        for (int64_t i = 0; i < kPartsAtOnce; ++i) {
+          Value own = b.add(number, i);
+          Value part = b.min(own, b.add(parts, -1));
+          Value slot = b.add(b.mul(b.add(firstBlock, part), 2),
+                             b.select(b.equal(part, 0), b.i32(1), b.i32(0)));
+          Value place = slotPlace(slot, head);
+          SmallVector<Value> pair = split(LLVM::LoadOp::create(
+              b, vector(2), b.offset(place, 4 * headDim()), 8));
+          Value output = LLVM::LoadOp::create(
+              b, vector(4), b.offset(place, b.mul(quad, 16)), 16);
+          Value maximum = b.select(b.less(own, parts), pair[0], b.f32(kNoPart));
+          read.push_back({maximum, pair[1], output});
+        }
+        Part next = combine(read);
+        return {next.maximum, next.sum, next.output};
+      });
+  store(share, head, quad, sum[1], sum[2]);
+}

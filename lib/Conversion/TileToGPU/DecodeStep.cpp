@@ -1,0 +1,195 @@
+//===- DecodeStep.cpp - Decode: one page in one warp ----------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Keys are the left operand, so that the heads of a group are the eight columns
+// of a product rather than 16 rows of which most are empty:
+//
+//   S^T = K Q^T, 16 keys a warp; softmax down the columns; O^T += V^T P^T
+//
+// Four warps take 16 of a page's 64 keys each, two pages are under way at a
+// time, and every warp keeps a state of its own until the share ends.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Decode.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+
+using namespace mlir;
+using namespace moa;
+using namespace moa::gpu;
+
+/// The maximum before any key: below all scores, and a power of two, so that
+/// its product with the scale is exact and it differs from itself by zero.
+static constexpr float kNoMaximum = -0x1p+100f;
+
+void Decode::consume(Value number) {
+  warp = number;
+  Value lane = b.bitAnd(b.threadId(), 31);
+  laneRow = b.shift(lane, 2);
+  laneColumn = b.mul(b.bitAnd(lane, 3), 2);
+  stream = b.divide(warp, kSharers);
+  warpRow = b.mul(b.remainder(warp, kSharers), MOA_BLOCK_KEYS / kSharers);
+  forShares([&](const Share &share) {
+    loadQueries(share);
+    // Use n of the ring is stream n % kStreams's.
+    Value use = b.sub(share.from, begin);
+    Value first = b.add(share.from, b.bitAnd(b.sub(stream, use), kStreams - 1));
+    auto flatten = [](const State &state) {
+      SmallVector<Value> values;
+      for (const Columns &columns : state) {
+        values.append(columns.outputs);
+        values.append({columns.maximum, columns.sum});
+      }
+      return values;
+    };
+    auto rebuild = [&](ValueRange values) {
+      State state;
+      for (int64_t i = 0; i < columnTiles(); ++i) {
+        size_t size = headDim() / 16;
+        ValueRange own = values.slice(i * (size + 2), size + 2);
+        state.push_back({SmallVector<Value>(own.take_front(size)), own[size],
+                         own[size + 1]});
+      }
+      return state;
+    };
+    SmallVector<Value> result =
+        b.loop(first, share.to, b.i32(kStreams), flatten(emptyState()),
+               [&](Value page, ValueRange values) {
+                 return flatten(step(share, page, rebuild(values)));
+               });
+    mergeWarps(share, rebuild(result));
+  });
+}
+
+/// Where the thread's dimensions of its head start, for each column tile; heads
+/// that are none repeat the last. The queries themselves stay in registers
+/// unless they are too many.
+void Decode::loadQueries(const Share &share) {
+  Type i32 = b.getI32Type(), i64 = b.getI64Type();
+  auto field = [&](size_t offset, Type type) {
+    return b.loadField(share.place, offset, type);
+  };
+  length = field(offsetof(moa_gpu_decode_item, length), i32);
+  startMax = field(offsetof(moa_gpu_decode_item, start_max), i32);
+  Value q = field(offsetof(moa_gpu_decode_item, q), b.globalPointer());
+  Value stride = field(offsetof(moa_gpu_decode_item, q_stride), i64);
+  queryRows.clear();
+  queries.assign(columnTiles(), {});
+  starts.clear();
+  for (int64_t i = 0; i < columnTiles(); ++i) {
+    Value head = b.min(b.add(laneRow, kHeads * i), b.i32(form.rows - 1));
+    Value row = rowOf(q, head, stride);
+    queryRows.push_back(b.offset(row, b.mul(laneColumn, 2)));
+    for (int64_t k = 0; keepsQueries() && k < headDim() / 16; ++k)
+      queries[i].push_back(loadQuery(i, k));
+    Value column = b.add(laneColumn, kHeads * i);
+    auto start = [&](int64_t e) {
+      Value own = b.offset(
+          share.place, int64_t(offsetof(moa_gpu_decode_item, starts)) + 4 * e);
+      return b.loadI32(own, column);
+    };
+    starts.push_back({start(0), start(1)});
+  }
+}
+
+/// A right operand: dimensions 16 k + laneColumn + {0, 1} and those 8 on.
+Value Decode::loadQuery(size_t columnTile, int64_t k) {
+  SmallVector<Value> pairs;
+  for (int64_t half : {0, 1})
+    pairs.push_back(LLVM::LoadOp::create(
+        b, b.getI32Type(), b.offset(queryRows[columnTile], 32 * k + 16 * half),
+        4));
+  return join(pairs);
+}
+
+Decode::State Decode::emptyState() {
+  Columns columns;
+  columns.outputs.assign(headDim() / 16, constant(4, 0));
+  columns.maximum = constant(2, kNoMaximum);
+  columns.sum = constant(2, 0);
+  return State(columnTiles(), columns);
+}
+
+/// Scores of the warp's 16 keys, for each column tile.
+SmallVector<Value> Decode::scoresOf(Value page) {
+  SmallVector<Value> scores(columnTiles(), constant(4, 0));
+  for (int64_t k = 0; k < headDim() / 16; ++k) {
+    Value keys =
+        LoadMatrixOp::create(b, packed(4), page, warpRow, 16 * k, false);
+    for (auto [i, sums] : llvm::enumerate(scores))
+      sums = MultiplyOp::create(
+          b, vector(4), keys, keepsQueries() ? queries[i][k] : loadQuery(i, k),
+          sums, TypeAttr::get(form.element));
+  }
+  return scores;
+}
+
+/// O^T += V^T P^T: 16 dimensions a product, over the warp's 16 keys.
+void Decode::addValues(Value page, ArrayRef<Value> probabilities,
+                       State &state) {
+  Value row = b.add(warpRow, MOA_BLOCK_KEYS);
+  for (int64_t d = 0; d < headDim() / 16; ++d) {
+    Value values = LoadMatrixOp::create(b, packed(4), page, row, 16 * d, true);
+    for (auto [i, columns] : llvm::enumerate(state))
+      columns.outputs[d] =
+          MultiplyOp::create(b, vector(4), values, probabilities[i],
+                             columns.outputs[d], TypeAttr::get(form.element));
+  }
+}
+
+Decode::State Decode::step(const Share &share, Value page,
+                           const State &before) {
+  Value use = b.sub(page, begin);
+  Value held = GetOp::create(b, tile, TypeRange{}, ring, use).getTile();
+  SmallVector<Value> scores = scoresOf(held);
+  // Masks only where some head does not see all of the page.
+  Value firstKey = b.mul(blockNumber(share, page), MOA_BLOCK_KEYS);
+  Value behind = b.add(firstKey, MOA_BLOCK_KEYS);
+  Value whole = b.both(
+      b.lessEqual(behind, length),
+      b.either(b.lessEqual(startMax, firstKey), b.lessEqual(behind, sink)));
+  SmallVector<Type> types(scores.size(), vector(4));
+  scores = b.branch(
+      whole, types, [&] { return scores; },
+      [&] {
+        SmallVector<Value> masked;
+        Value key = b.add(firstKey, warpRow);
+        for (auto [i, score] : llvm::enumerate(scores))
+          masked.push_back(
+              MaskColumnsOp::create(b, vector(4), score, key, starts[i].first,
+                                    starts[i].second, sink, length));
+        return masked;
+      });
+
+  auto pair = vector(2);
+  Value scales = splat(2, scale);
+  State state = before;
+  SmallVector<Value> probabilities;
+  for (auto [columns, score] : llvm::zip_equal(state, scores)) {
+    Value high = RowReduceOp::create(b, pair, Reduction::Max, score, true);
+    high = LaneReduceOp::create(b, pair, Reduction::Max, high, true);
+    high = arith::MaxNumFOp::create(b, high, columns.maximum);
+    Value bound = arith::MulFOp::create(b, high, scales);
+    Value exponents =
+        Exp2Op::create(b, score.getType(), score, scale, bound, true);
+    Value rescale = Exp2Op::create(b, pair, columns.maximum, scale, bound);
+    Value added = RowReduceOp::create(b, pair, Reduction::Add, exponents, true);
+    columns.maximum = high;
+    columns.sum = arith::AddFOp::create(
+        b, arith::MulFOp::create(b, columns.sum, rescale), added);
+    for (Value &output : columns.outputs)
+      output = RowScaleOp::create(b, output.getType(), output, rescale, true);
+    Value rounded =
+        PackOp::create(b, packed(2), exponents, TypeAttr::get(form.element));
+    probabilities.push_back(TransposeOp::create(b, packed(2), rounded));
+  }
+  addValues(held, probabilities, state);
+  ReleaseOp::create(b, ring, use);
+  return state;
+}

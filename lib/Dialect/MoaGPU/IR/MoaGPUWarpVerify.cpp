@@ -1,0 +1,89 @@
+//===- MoaGPUWarpVerify.cpp - Verifiers of single warps' work -------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Roles of warps against the launch, blocks against tiles.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Verify.h"
+#include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
+
+#include "mlir/Interfaces/FunctionInterfaces.h"
+
+using namespace mlir;
+using namespace moa::gpu;
+
+/// (C2) The launch has as many warps as there are roles for.
+static LogicalResult verifyLaunch(WarpRolesOp roles) {
+  int64_t consumers = roles.getConsumers();
+  auto kernel = roles->getParentOfType<FunctionOpInterface>();
+  auto launch =
+      kernel ? kernel->getAttrOfType<LaunchAttr>(kLaunchAttrName) : nullptr;
+  if (consumers >= 1 && launch && launch.getThreads() == 32 * (consumers + 1))
+    return success();
+  InFlightDiagnostic diag =
+      roles.emitOpError("(C2) expected 1 consumer or more and a launch "
+                        "with one warp besides, got ")
+      << consumers << " consumers and ";
+  if (launch)
+    return diag << launch.getThreads() / 32 << " warps";
+  return diag << "no " << kLaunchAttrName;
+}
+
+/// (C3) Stages come free: no ring waits for more warps than there are.
+static LogicalResult verifyReaders(WarpRolesOp roles) {
+  WalkResult result = roles.walk([&](ReleaseOp release) -> WalkResult {
+    auto ring = release.getRing().getDefiningOp<RingOp>();
+    int64_t consumers = roles.getConsumers();
+    if (!ring || int64_t(ring.getReaders()) <= consumers)
+      return WalkResult::advance();
+    return ring.emitOpError("(C3 of moa_gpu.warp_roles) expected at most ")
+           << consumers << " readers, as many as there are consumers, got "
+           << ring.getReaders();
+  });
+  return failure(result.wasInterrupted());
+}
+
+LogicalResult WarpRolesOp::verifyRegions() {
+  if (failed(verifyRoleArguments(*this, getProducer(), getConsumer())) ||
+      failed(verifyLaunch(*this)))
+    return failure();
+  WalkResult result = getProducer().walk([](Operation *op) -> WalkResult {
+    if (!isa<BarrierOp, LoadMatrixOp, MultiplyOp, TransposeOp>(op))
+      return WalkResult::advance();
+    return op->emitOpError(
+        "(C4 of moa_gpu.warp_roles) expected in the consumer "
+        "region: the producer only loads");
+  });
+  if (result.wasInterrupted() || failed(verifyRings(*this, getProducer())))
+    return failure();
+  return verifyReaders(*this);
+}
+
+LogicalResult ScratchOp::verify() {
+  if (failed(expectEntryBlock(*this)))
+    return failure();
+  int64_t bytes = getBytes();
+  if (bytes >= 16 && bytes % 16 == 0)
+    return success();
+  return emitOpError("(C2) expected a positive multiple of 16 bytes, got ")
+         << bytes;
+}
+
+LogicalResult LoadMatrixOp::verify() {
+  int64_t column = getColumn(), columns = getTile().getType().getCols();
+  if (column >= 0 && column % 16 == 0 && column < columns)
+    return success();
+  return emitOpError("(C1) expected a column that is a multiple of 16 below ")
+         << columns << ", got " << column;
+}
+
+LogicalResult MultiplyOp::verify() {
+  if (getType().isF16() || getType().isBF16())
+    return success();
+  return emitOpError("(C1) expected type f16 or bf16, got ") << getType();
+}
