@@ -8,7 +8,7 @@
 // CHECK: moa.launch @prefill_d128_bf16
 // CHECK: module @prefill_d128_bf16 attributes {moa.kernel =
 // CHECK: llvm.mlir.global external @shared() {addr_space = 3 : i32, alignment = 1024 : i64} : !llvm.array<0 x i8>
-// CHECK: llvm.func @prefill_d128_bf16({{.*}}) attributes {moa.register_budget = 168 : i64, moa.shared_bytes = 196608 : i64, moa.threads = 384 : i64, moa.tile_keys = 128 : i64, moa.tile_rows = 128 : i64, nvvm.kernel, nvvm.maxnreg = 168 : i32, nvvm.reqntid = array<i32: 384, 1, 1>}
+// CHECK: llvm.func @prefill_d128_bf16({{.*}}) attributes {moa.register_budget = 168 : i64, moa.shared_bytes = 196672 : i64, moa.threads = 384 : i64, moa.tile_keys = 128 : i64, moa.tile_rows = 128 : i64, nvvm.kernel, nvvm.maxnreg = 168 : i32, nvvm.reqntid = array<i32: 384, 1, 1>}
 // CHECK-NOT: {{(moa_tile|moa_gpu)\.}}
 // CHECK-NOT: {{(^| )"?(vector|arith|scf|cf|func)\.}}
 // CHECK: llvm.return

@@ -117,6 +117,17 @@ SmallVector<Value> KernelBuilder::loadStruct(Value base, Value index,
   return fields;
 }
 
+void KernelBuilder::prefetchStruct(Value base, Value index, int64_t bytes) {
+  auto whole = LLVM::LLVMArrayType::get(getI8Type(), bytes);
+  Value place = LLVM::GEPOp::create(*this, base.getType(), whole, base,
+                                    ArrayRef<LLVM::GEPArg>{index});
+  NVVM::PrefetchOp::create(*this,
+                           NVVM::PrefetchCacheLevelAttr::get(
+                               getContext(), NVVM::PrefetchCacheLevel::L2),
+                           NVVM::CacheEvictionPriorityAttr(), place, Value(),
+                           UnitAttr(), UnitAttr(), UnitAttr());
+}
+
 Value KernelBuilder::blockId() {
   return NVVM::BlockIdXOp::create(*this, getI32Type());
 }

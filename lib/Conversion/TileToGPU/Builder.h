@@ -58,6 +58,9 @@ public:
   /// (at most 8 bytes) and written by no one during the launch.
   Value loadField(Value base, int64_t bytes, mlir::Type type);
 
+  /// Fetches a struct of an array to the L2 cache.
+  void prefetchStruct(Value base, Value index, int64_t bytes);
+
   Value blockId();
   Value gridSize();
   Value threadId();

@@ -27,6 +27,10 @@ void PrefillHopper::produce() {
       [&](Value number, ValueRange carried) -> SmallVector<Value> {
         Item item =
             itemOf(b.loadStruct(items, number, sizeof(moa_gpu_prefill_item)));
+        Value following = b.add(number, b.gridSize());
+        b.prefetchStruct(items,
+                         b.select(b.less(following, count), following, number),
+                         sizeof(moa_gpu_prefill_item));
         // Where a tile's blocks lie is read before waiting for a stage for
         // what comes before it.
         SmallVector<Value> first = blockPlaces(item, zero);

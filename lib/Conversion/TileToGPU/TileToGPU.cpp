@@ -49,19 +49,26 @@ static uint32_t dtypeOf(Type element) {
                            : MOA_DTYPE_BF16;
 }
 
-/// Whether two warpgroups can take the item's rows, and the rings find room.
+/// Whether warpgroups of 64 rows can take the item, and the rings find room.
 static LogicalResult expectShape(func::FuncOp tileKernel,
                                  const KernelForm &form, const GpuChip &chip) {
   int64_t padded = llvm::alignTo(form.headDim, MOA_GPU_PANEL);
-  int64_t bytes = 2 * padded * (form.rows + 4 * form.keys);
-  if (form.rows == 2 * MOA_PREFILL_ROWS && bytes <= chip.maxSharedBytes)
+  int64_t bytes = 2 * padded * (form.rows + 4 * form.keys) +
+                  int64_t(sizeof(moa_gpu_prefill_item));
+  // A third warpgroup has registers for small outputs alone.
+  bool two = form.rows == 2 * MOA_PREFILL_ROWS;
+  bool three = form.rows == 3 * MOA_PREFILL_ROWS && padded <= MOA_GPU_PANEL;
+  if ((two || three) && bytes <= chip.maxSharedBytes)
     return success();
   InFlightDiagnostic diag =
       tileKernel.emitOpError("expected ")
-      << 2 * MOA_PREFILL_ROWS << " rows, and at most " << chip.maxSharedBytes
+      << 2 * MOA_PREFILL_ROWS << " rows (or " << 3 * MOA_PREFILL_ROWS
+      << " of head sizes up to " << MOA_GPU_PANEL << ") and at most "
+      << chip.maxSharedBytes
       << " bytes of shared memory for queries and two stages of keys and "
          "values, got "
-      << form.rows << " rows and " << bytes << " bytes";
+      << form.rows << " rows of head size " << form.headDim << " and " << bytes
+      << " bytes";
   diag.attachNote() << "moa-select-tile-config=chip=" << chip.name
                     << " chooses what fits";
   return diag;

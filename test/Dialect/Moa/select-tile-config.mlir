@@ -2,14 +2,14 @@
 // RUN: moa-opt %s --moa-select-tile-config=chip=sm_90a | FileCheck %s --check-prefix=GPU
 // RUN: not moa-opt %s --moa-select-tile-config=chip=sm_75 2>&1 | FileCheck %s --check-prefix=UNKNOWN
 
-// On a GPU prefill takes 128 rows and two blocks of keys, while those fit its
+// On a GPU prefill takes 192 or 128 rows and two blocks of keys, while those fit its
 // shared memory; on a CPU, and in decode, one block of 64.
 // UNKNOWN: unknown GPU 'sm_75', expected one of sm_90a, sm_80
 
 #window = #moa.window<[4 x (N)], sink = 64, block = 64, min = 128, length = request>
 
 // CPU: moa.attention {{.*}} tile(<lanes = rows, rows = 64, keys = 64>) : tensor<?x4x64xbf16>
-// GPU: moa.attention {{.*}} tile(<lanes = rows, rows = 128, keys = 128>) : tensor<?x4x64xbf16>
+// GPU: moa.attention {{.*}} tile(<lanes = rows, rows = 192, keys = 128>) : tensor<?x4x64xbf16>
 func.func @d64(%q: tensor<?x4x64xbf16>, %c: !moa.cache<2x64xbf16>) -> tensor<?x4x64xbf16> {
   %o = moa.attention %q, %c window(#window) : tensor<?x4x64xbf16>, !moa.cache<2x64xbf16>
   return %o : tensor<?x4x64xbf16>

@@ -93,11 +93,11 @@ func.func @put_c2_twice(%r: !r, %n: i32, %map: !llvm.ptr) {
 
 !t = !moa_gpu.shared<64x64xf16>
 !r = !moa_gpu.ring<2 x !t>
-func.func @put_c3_tile(%r: !r, %other: !t, %n: i32, %map: !llvm.ptr) {
+func.func @put_c4_tile(%r: !r, %other: !t, %n: i32, %map: !llvm.ptr) {
   moa_gpu.put %r[%n] : !r {
   ^bb0(%t: !t, %full: !moa_gpu.barrier):
     moa_gpu.copy_in %map[%n, %n, %n] to %t[0, 0], %full : !llvm.ptr, !t
-    // expected-error @+1 {{(C3 of moa_gpu.put) expected directly in the body, to its tile and its barrier}}
+    // expected-error @+1 {{(C4 of moa_gpu.put) expected directly in the body, to its tile and its barrier}}
     moa_gpu.copy_in %map[%n, %n, %n] to %other[0, 0], %full : !llvm.ptr, !t
   }
   return
@@ -107,10 +107,10 @@ func.func @put_c3_tile(%r: !r, %other: !t, %n: i32, %map: !llvm.ptr) {
 
 !t = !moa_gpu.shared<64x64xf16>
 !r = !moa_gpu.ring<2 x !t>
-func.func @put_c3_barrier(%r: !r, %n: i32, %map: !llvm.ptr, %other: !moa_gpu.barrier) {
+func.func @put_c4_barrier(%r: !r, %n: i32, %map: !llvm.ptr, %other: !moa_gpu.barrier) {
   moa_gpu.put %r[%n] : !r {
   ^bb0(%t: !t, %full: !moa_gpu.barrier):
-    // expected-error @+1 {{(C3 of moa_gpu.put)}}
+    // expected-error @+1 {{(C4 of moa_gpu.put)}}
     moa_gpu.copy_in %map[%n, %n, %n] to %t[0, 0], %other : !llvm.ptr, !t
   }
   return
@@ -120,11 +120,11 @@ func.func @put_c3_barrier(%r: !r, %n: i32, %map: !llvm.ptr, %other: !moa_gpu.bar
 
 !t = !moa_gpu.shared<64x64xf16>
 !r = !moa_gpu.ring<2 x !t>
-func.func @put_c3_branch(%r: !r, %n: i32, %map: !llvm.ptr, %c: i1) {
+func.func @put_c4_branch(%r: !r, %n: i32, %map: !llvm.ptr, %c: i1) {
   moa_gpu.put %r[%n] : !r {
   ^bb0(%t: !t, %full: !moa_gpu.barrier):
     scf.if %c {
-      // expected-error @+1 {{(C3 of moa_gpu.put)}}
+      // expected-error @+1 {{(C4 of moa_gpu.put)}}
       moa_gpu.copy_in %map[%n, %n, %n] to %t[0, 0], %full : !llvm.ptr, !t
     }
   }

@@ -23,12 +23,13 @@ static int64_t sizeOf(Value value) {
   return cast<VectorType>(value.getType()).getNumElements();
 }
 
-/// Whether the threads of a warpgroup get different results.
+/// Whether the threads of a warpgroup get different results. The words of a
+/// ring are the same for all.
 static bool differsByThread(Operation *op) {
   if (isa<NVVM::ThreadIdXOp, NVVM::LaneIdOp, NVVM::WarpIdOp, NVVM::ElectSyncOp>(
           op))
     return true;
-  return isa<MoaGPUDialect>(op->getDialect()) &&
+  return isa<MoaGPUDialect>(op->getDialect()) && !isa<GetOp>(op) &&
          llvm::any_of(op->getResultTypes(), [](Type type) {
            return !isa<RingType, SharedType>(type);
          });

@@ -152,7 +152,7 @@ LogicalResult PutOp::verifyRegions() {
       astray = copy;
   });
   if (astray)
-    return astray.emitOpError("(C3 of moa_gpu.put) expected directly in the "
+    return astray.emitOpError("(C4 of moa_gpu.put) expected directly in the "
                               "body, to its tile and its barrier: what counts "
                               "at a barrier must be known");
   for (auto copy : body.getOps<CopyInOp>()) {

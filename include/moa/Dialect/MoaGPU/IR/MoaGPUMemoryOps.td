@@ -115,7 +115,8 @@ def MoaGPU_PutOp : MoaGPU_Op<"put", [SingleBlock, NoTerminator]> {
     - (C1) The body's arguments are the ring's tile and a barrier.
     - (C2) The copies in the body cover each 64 x 64 box of the tile exactly
       once.
-    - (C3) Every copy stands directly in the body, writes its tile and counts
+    - (C3) As many words as the ring has.
+    - (C4) Every copy stands directly in the body, writes its tile and counts
       at its barrier.
 
     ```mlir
@@ -124,8 +125,6 @@ def MoaGPU_PutOp : MoaGPU_Op<"put", [SingleBlock, NoTerminator]> {
       moa_gpu.copy_in %map[%col, %row, %head] to %tile[0, 0], %full ...
     }
     ```
-
-    - (C3) As many words as the ring has.
   }];
   let arguments = (ins MoaGPU_RingType:$ring, I32:$use, Variadic<I32>:$words);
   let regions = (region SizedRegion<1>:$body);
