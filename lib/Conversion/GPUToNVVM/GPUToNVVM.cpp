@@ -57,6 +57,10 @@ void KernelLowering::layOut() {
     } else if (auto tile = dyn_cast<SharedOp>(op)) {
       places[tile.getTile()] =
           place(tile.getTile().getType().getBytes(), kTileAlignment);
+    } else if (auto buffers = dyn_cast<BuffersOp>(op)) {
+      BuffersType type = buffers.getBuffers().getType();
+      places[buffers.getBuffers()] =
+          place(type.getPlaces() * type.getTile().getBytes(), kTileAlignment);
     } else if (auto scratch = dyn_cast<ScratchOp>(op)) {
       places[scratch.getMemory()] = place(scratch.getBytes(), 16);
     }
@@ -166,7 +170,9 @@ LogicalResult KernelLowering::run() {
           o.getMemory().replaceAllUsesWith(
               offset(sharedBase(), places[o.getMemory()]));
         })
-        .Case([](RingOp) {})
+        .Case([&](FetchOp o) { lowerFetch(o); })
+        .Case([&](AwaitOp o) { lowerAwait(o); })
+        .Case<RingOp, BuffersOp>([](Operation *) {})
         .Default([&](Operation *o) {
           o->emitOpError("has no lowering to NVVM");
           status = failure();

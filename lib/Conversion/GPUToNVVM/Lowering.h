@@ -59,6 +59,12 @@ private:
   void lowerCopyOut(CopyOutOp op);
   void lowerCopyOutWait(CopyOutWaitOp op);
 
+  // Fetches.cpp
+  void lowerFetch(FetchOp op);
+  void lowerAwait(AwaitOp op);
+  mlir::Value bufferPointer(mlir::TypedValue<BuffersType> buffers,
+                            mlir::Value use);
+
   // Products.cpp
   void lowerScores(ScoresOp op);
   void lowerAccumulate(AccumulateOp op);
@@ -127,7 +133,7 @@ private:
   mlir::LLVM::LLVMFuncOp kernel;
   mlir::ImplicitLocOpBuilder b;
   llvm::DenseMap<Value, RingPlace> rings;
-  llvm::DenseMap<Value, int64_t> places; ///< Of moa_gpu.shared and scratch.
+  llvm::DenseMap<Value, int64_t> places; ///< Of tiles, buffers, scratch.
   /// What a value of the dialect's types stands for: a pointer or a vector.
   llvm::DenseMap<Value, Value> lowered;
   int64_t sharedBytes = 0;

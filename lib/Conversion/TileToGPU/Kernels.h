@@ -30,6 +30,17 @@ mlir::LLVM::LLVMFuncOp buildDecode(mlir::OpBuilder &builder, mlir::Location loc,
                                    llvm::StringRef name,
                                    const KernelForm &form);
 
+/// Attention of many rows from sm_80 on: persistent, every thread loads and
+/// multiplies. As many tiles are fetched ahead as `sharedBytes` have room for.
+mlir::LLVM::LLVMFuncOp buildPrefillAmpere(mlir::OpBuilder &builder,
+                                          mlir::Location loc,
+                                          llvm::StringRef name,
+                                          const KernelForm &form,
+                                          int64_t sharedBytes);
+/// Shared memory that it takes with room for `tiles` tiles of keys or values;
+/// it needs two.
+int64_t prefillAmpereBytes(const KernelForm &form, int64_t tiles);
+
 /// Attention of many rows on Hopper: persistent, warp-specialised.
 mlir::LLVM::LLVMFuncOp buildPrefillHopper(mlir::OpBuilder &builder,
                                           mlir::Location loc,

@@ -27,11 +27,9 @@ std::optional<std::string> moa::whyUnsupportedOnGpu(uint32_t kind,
                          "16 up to 256",
                          headDim)
         .str();
-  if (kind == MOA_KERNEL_APPEND)
-    return std::nullopt;
-  if (!chip.archSpecific || chip.capability != 90)
-    return llvm::formatv("{0} has no kernel for {1} yet; expected sm_90a",
-                         kind == MOA_KERNEL_DECODE ? "decode" : "prefill",
+  if (kind == MOA_KERNEL_DECODE &&
+      (!chip.archSpecific || chip.capability != 90))
+    return llvm::formatv("decode has no kernel for {0} yet; expected sm_90a",
                          chip.name)
         .str();
   return std::nullopt;

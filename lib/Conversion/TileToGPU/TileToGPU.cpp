@@ -50,8 +50,9 @@ static uint32_t dtypeOf(Type element) {
 }
 
 /// Whether warpgroups of 64 rows can take the item, and the rings find room.
-static LogicalResult expectShape(func::FuncOp tileKernel,
-                                 const KernelForm &form, const GpuChip &chip) {
+static LogicalResult expectHopperShape(func::FuncOp tileKernel,
+                                       const KernelForm &form,
+                                       const GpuChip &chip) {
   int64_t padded = llvm::alignTo(form.headDim, MOA_GPU_PANEL);
   int64_t bytes = 2 * padded * (form.rows + 4 * form.keys) +
                   int64_t(sizeof(moa_gpu_prefill_item));
@@ -74,6 +75,27 @@ static LogicalResult expectShape(func::FuncOp tileKernel,
   return diag;
 }
 
+/// Whether four or eight warps of 16 rows take the item, and tiles find room.
+static LogicalResult expectAmpereShape(func::FuncOp tileKernel,
+                                       const KernelForm &form,
+                                       const GpuChip &chip) {
+  int64_t bytes = prefillAmpereBytes(form, 2);
+  bool rows =
+      form.rows == MOA_PREFILL_ROWS || form.rows == 2 * MOA_PREFILL_ROWS;
+  if (rows && form.keys == MOA_BLOCK_KEYS && bytes <= chip.maxSharedBytes)
+    return success();
+  InFlightDiagnostic diag =
+      tileKernel.emitOpError("expected ")
+      << MOA_PREFILL_ROWS << " or " << 2 * MOA_PREFILL_ROWS << " rows, "
+      << MOA_BLOCK_KEYS << " keys and at most " << chip.maxSharedBytes
+      << " bytes of shared memory for queries, keys and values, got "
+      << form.rows << " rows, " << form.keys << " keys and " << bytes
+      << " bytes";
+  diag.attachNote() << "moa-select-tile-config=chip=" << chip.name
+                    << " chooses what fits";
+  return diag;
+}
+
 /// Builds the GPU kernel beside `tileKernel`, under its name.
 static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
   FailureOr<KernelForm> form = matchKernelForm(tileKernel);
@@ -84,8 +106,10 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
                               dtypeOf(form->element), chip))
     return tileKernel.emitOpError("has no kernel for ")
            << chip.name << ": " << *reason;
+  const bool hopper = chip.archSpecific && chip.capability == 90;
   if (form->kind == ItemKind::Prefill &&
-      failed(expectShape(tileKernel, *form, chip)))
+      failed(hopper ? expectHopperShape(tileKernel, *form, chip)
+                    : expectAmpereShape(tileKernel, *form, chip)))
     return failure();
   if (form->kind == ItemKind::Decode && form->rows > MOA_MAX_GROUP)
     return tileKernel.emitOpError("has ")
@@ -98,6 +122,8 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
     buildAppend(builder, loc, name, *form);
   else if (form->kind == ItemKind::Decode)
     buildDecode(builder, loc, name, *form);
+  else if (!hopper)
+    buildPrefillAmpere(builder, loc, name, *form, chip.maxSharedBytes);
   else
     buildPrefillHopper(builder, loc, name, *form);
   tileKernel.erase();

@@ -12,6 +12,7 @@
 #include "moa/Dialect/Moa/Transforms/Passes.h"
 #include "moa/Target/Chip.h"
 #include "moa/abi/kernel_args.h"
+#include "llvm/Support/MathExtras.h"
 
 namespace moa {
 #define GEN_PASS_DEF_MOASELECTTILECONFIG
@@ -23,6 +24,11 @@ using namespace moa;
 
 namespace {
 
+/// Rows of an item and keys of a tile.
+struct Tile {
+  int64_t rows, keys;
+};
+
 struct SelectTileConfig
     : public moa::impl::MoaSelectTileConfigBase<SelectTileConfig> {
   using MoaSelectTileConfigBase::MoaSelectTileConfigBase;
@@ -31,33 +37,38 @@ struct SelectTileConfig
 
 } // namespace
 
-/// Keys of a tile on a GPU: two blocks while two stages of keys and of values,
-/// with the queries, fit the shared memory of a block.
-static int64_t gpuKeys(int64_t headDim) {
-  return headDim <= 128 ? 2 * MOA_BLOCK_KEYS : MOA_BLOCK_KEYS;
-}
-
-/// Query rows of an item on a GPU, 64 a warpgroup: a third one where its
-/// registers hold outputs, scores and probabilities.
-static int64_t gpuRows(int64_t headDim) {
-  return headDim <= 64 ? 3 * MOA_PREFILL_ROWS : 2 * MOA_PREFILL_ROWS;
+/// Hopper: 64 rows a warpgroup, a third one where its registers hold outputs,
+/// scores and probabilities; two blocks of keys while two stages of keys and of
+/// values, with the queries, fit the shared memory of a block. Other chips: one
+/// block of keys, and 16 rows for each of eight warps while the queries fit
+/// beside keys and values, else of four.
+static Tile gpuPrefillTile(int64_t headDim, const GpuChip &chip) {
+  if (chip.archSpecific && chip.capability == 90)
+    return {headDim <= 64 ? 3 * MOA_PREFILL_ROWS : 2 * MOA_PREFILL_ROWS,
+            headDim <= 128 ? 2 * MOA_BLOCK_KEYS : MOA_BLOCK_KEYS};
+  int64_t padded = llvm::alignTo(headDim, 64); // Whole panels of columns.
+  int64_t bytes = 2 * padded * (2 * MOA_PREFILL_ROWS + 2 * MOA_BLOCK_KEYS);
+  return {bytes <= chip.maxSharedBytes ? 2 * MOA_PREFILL_ROWS
+                                       : MOA_PREFILL_ROWS,
+          MOA_BLOCK_KEYS};
 }
 
 void SelectTileConfig::runOnOperation() {
-  if (!chip.empty() && !findGpuChip(chip)) {
+  const GpuChip *gpu = findGpuChip(chip);
+  if (!chip.empty() && !gpu) {
     getOperation()->emitError("unknown GPU '")
         << chip << "', expected one of " << gpuChipNames();
     return signalPassFailure();
   }
   getOperation()->walk([&](WindowedOpInterface op) {
     bool decode = op.getKernelKind() == KernelKind::Decode;
-    bool gpuPrefill = !chip.empty() && !decode;
-    int64_t rows = decode       ? op.getGroup()
-                   : gpuPrefill ? gpuRows(op.getCacheType().getDims())
-                                : MOA_PREFILL_ROWS;
-    int64_t keys =
-        gpuPrefill ? gpuKeys(op.getCacheType().getDims()) : MOA_BLOCK_KEYS;
-    op.setTileConfigAttr(TileConfigAttr::get(
-        op->getContext(), decode ? Lanes::Dims : Lanes::Rows, rows, keys));
+    Tile tile = {MOA_PREFILL_ROWS, MOA_BLOCK_KEYS};
+    if (decode)
+      tile.rows = op.getGroup();
+    else if (gpu)
+      tile = gpuPrefillTile(op.getCacheType().getDims(), *gpu);
+    op.setTileConfigAttr(TileConfigAttr::get(op->getContext(),
+                                             decode ? Lanes::Dims : Lanes::Rows,
+                                             tile.rows, tile.keys));
   });
 }

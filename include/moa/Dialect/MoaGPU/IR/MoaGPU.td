@@ -14,5 +14,6 @@ include "moa/Dialect/MoaGPU/IR/MoaGPUMemoryOps.td"
 include "moa/Dialect/MoaGPU/IR/MoaGPUProductOps.td"
 include "moa/Dialect/MoaGPU/IR/MoaGPUFragmentOps.td"
 include "moa/Dialect/MoaGPU/IR/MoaGPUWarpOps.td"
+include "moa/Dialect/MoaGPU/IR/MoaGPUFetchOps.td"
 
 #endif // MOA_GPU_TD
