@@ -2,6 +2,8 @@
 
 `matrix.py PLAN KIND DTYPE CHIP NVDISASM FOLDER`, a line a head size:
     D registers N spilled N HGMMA N UTMALDG N local N overlap N hazards N
+and for chips without asynchronous products
+    D registers N spilled N shared N HMMA N LDSM N LDGSTS N local N
 `local` counts instructions of local memory, `overlap` the most exponentials that run
 beside a product, `hazards` what ptx_lint.py finds. PLAN is one for 30 layers of 9 heads.
 """
@@ -32,9 +34,13 @@ def facts_of(command, nvdisasm, stem):
     hazards = re.search(r"(\d+) hazards$", lint, re.M)
     stats = json.loads(made.stdout)["kernels"][0]
     local = sum(int(counts.get(name, 0)) for name in ("LDL", "STL"))
+    size = f"registers {stats['registers']} spilled {stats['spill_bytes']} "
+    if "HGMMA" not in counts:
+        classes = ("HMMA", "LDSM", "LDGSTS")
+        listed = " ".join(f"{name} {counts.get(name, 0)}" for name in classes)
+        return f"{size}shared {stats['shared_bytes']} {listed} local {local}"
     return (
-        f"registers {stats['registers']} spilled {stats['spill_bytes']} "
-        f"HGMMA {counts.get('HGMMA', 0)} UTMALDG {counts.get('UTMALDG', 0)} local {local} "
+        f"{size}HGMMA {counts['HGMMA']} UTMALDG {counts.get('UTMALDG', 0)} local {local} "
         f"overlap {overlap and overlap[1]} hazards {hazards and hazards[1]}"
     )
 
