@@ -141,6 +141,32 @@ Type KernelBuilder::globalPointer() {
   return LLVM::LLVMPointerType::get(getContext(), 1);
 }
 
+LLVM::LLVMFuncOp KernelBuilder::attentionKernel(StringRef name, int64_t bytes,
+                                                int64_t align,
+                                                unsigned pointers,
+                                                unsigned readOnly,
+                                                LaunchAttr launch) {
+  SmallVector<Type> types{LLVM::LLVMPointerType::get(getContext())};
+  types.append(pointers, globalPointer());
+  types.append({getI32Type(), getI32Type(), getF32Type()});
+  auto function = LLVM::LLVMFuncOp::create(
+      *this, name,
+      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(getContext()),
+                                  types));
+  function->setAttr("nvvm.kernel", getUnitAttr());
+  function.setArgAttr(
+      0, "llvm.byval",
+      TypeAttr::get(LLVM::LLVMArrayType::get(getI8Type(), bytes)));
+  function.setArgAttr(0, "llvm.align", getI64IntegerAttr(align));
+  function.setArgAttr(0, "nvvm.grid_constant", getUnitAttr());
+  for (unsigned i = 1; i <= readOnly; ++i) {
+    function.setArgAttr(i, "llvm.noalias", getUnitAttr());
+    function.setArgAttr(i, "llvm.readonly", getUnitAttr());
+  }
+  function->setAttr(kLaunchAttrName, launch);
+  return function;
+}
+
 SmallVector<Value> KernelBuilder::loop(Value from, Value to, Value step,
                                        ValueRange init, LoopBody body) {
   auto loop = scf::ForOp::create(*this, from, to, step, init);

@@ -14,7 +14,9 @@
 #ifndef MOA_CONVERSION_TILETOGPU_BUILDER_H
 #define MOA_CONVERSION_TILETOGPU_BUILDER_H
 
-#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 
 namespace moa::gpu {
@@ -66,6 +68,14 @@ public:
   Value threadId();
 
   mlir::Type globalPointer();
+
+  /// An empty kernel that attends, with the parameters of moa/abi/gpu_args.h: a
+  /// struct of `bytes` bytes by value, aligned to `align`, then `pointers`
+  /// pointers to global memory, the first `readOnly` of which it only reads,
+  /// then items, sink and scale.
+  mlir::LLVM::LLVMFuncOp attentionKernel(llvm::StringRef name, int64_t bytes,
+                                         int64_t align, unsigned pointers,
+                                         unsigned readOnly, LaunchAttr launch);
 
   /// A loop over i32 with values carried along; `body` returns the next ones.
   using LoopBody =

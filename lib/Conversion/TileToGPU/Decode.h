@@ -61,7 +61,6 @@ private:
   using State = llvm::SmallVector<Columns>;
 
   // DecodeLine.cpp
-  mlir::LLVM::LLVMFuncOp makeFunction(llvm::StringRef name);
   void cutLine();
   Value cut(Value block);
   Value blockOf(Value page);

@@ -32,33 +32,11 @@ static SharedType pageTile(OpBuilder &builder, const KernelForm &form) {
 Decode::Decode(OpBuilder &builder, Location loc, const KernelForm &form)
     : b(loc, builder), form(form), tile(pageTile(builder, form)) {}
 
-LLVM::LLVMFuncOp Decode::makeFunction(StringRef name) {
-  MLIRContext *ctx = b.getContext();
-  Type global = b.globalPointer(), i32 = b.getI32Type();
-  auto function = LLVM::LLVMFuncOp::create(
-      b, name,
-      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(ctx),
-                                  {LLVM::LLVMPointerType::get(ctx), global,
-                                   global, global, global, global, i32, i32,
-                                   b.getF32Type()}));
-  auto mapBytes =
-      LLVM::LLVMArrayType::get(b.getI8Type(), sizeof(moa_gpu_tensor_map));
-  function.setArgAttr(0, "llvm.byval", TypeAttr::get(mapBytes));
-  function.setArgAttr(0, "llvm.align", b.getI64IntegerAttr(64));
-  function.setArgAttr(0, "nvvm.grid_constant", b.getUnitAttr());
-  function->setAttr("nvvm.kernel", b.getUnitAttr());
-  for (unsigned i : {1, 2, 3}) {
-    function.setArgAttr(i, "llvm.noalias", b.getUnitAttr());
-    function.setArgAttr(i, "llvm.readonly", b.getUnitAttr());
-  }
-  function->setAttr(kLaunchAttrName,
-                    LaunchAttr::get(ctx, kThreads + 32, kRegisters, form.rows,
-                                    MOA_BLOCK_KEYS));
-  return function;
-}
-
 LLVM::LLVMFuncOp Decode::build(StringRef name) {
-  LLVM::LLVMFuncOp function = makeFunction(name);
+  LLVM::LLVMFuncOp function =
+      b.attentionKernel(name, sizeof(moa_gpu_tensor_map), 64, 5, 3,
+                        LaunchAttr::get(b.getContext(), kThreads + 32,
+                                        kRegisters, form.rows, MOA_BLOCK_KEYS));
   OpBuilder::InsertionGuard guard(b);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);

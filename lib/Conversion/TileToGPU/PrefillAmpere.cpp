@@ -92,7 +92,6 @@ public:
   LLVM::LLVMFuncOp build(StringRef name);
 
 private:
-  LLVM::LLVMFuncOp makeFunction(StringRef name);
   void runItem(Value number);
   Item loadItem(Value number);
   Tensor tensorOf(const Item &item, Value head, size_t pointer, size_t row,
@@ -179,33 +178,11 @@ private:
 
 } // namespace
 
-LLVM::LLVMFuncOp PrefillAmpere::makeFunction(StringRef name) {
-  MLIRContext *ctx = b.getContext();
-  Type global = b.globalPointer(), i32 = b.getI32Type();
-  auto function = LLVM::LLVMFuncOp::create(
-      b, name,
-      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(ctx),
-                                  {LLVM::LLVMPointerType::get(ctx), global,
-                                   global, global, global, i32, i32,
-                                   b.getF32Type()}));
-  auto bytes =
-      LLVM::LLVMArrayType::get(b.getI8Type(), sizeof(moa_gpu_prefill_entries));
-  function.setArgAttr(0, "llvm.byval", TypeAttr::get(bytes));
-  function.setArgAttr(0, "llvm.align", b.getI64IntegerAttr(8));
-  function.setArgAttr(0, "nvvm.grid_constant", b.getUnitAttr());
-  function->setAttr("nvvm.kernel", b.getUnitAttr());
-  for (unsigned i : {1, 2, 3, 4}) {
-    function.setArgAttr(i, "llvm.noalias", b.getUnitAttr());
-    function.setArgAttr(i, "llvm.readonly", b.getUnitAttr());
-  }
-  function->setAttr(kLaunchAttrName,
-                    LaunchAttr::get(ctx, threads, registersFor(form.headDim),
-                                    form.rows, form.keys));
-  return function;
-}
-
 LLVM::LLVMFuncOp PrefillAmpere::build(StringRef name) {
-  LLVM::LLVMFuncOp function = makeFunction(name);
+  LLVM::LLVMFuncOp function = b.attentionKernel(
+      name, sizeof(moa_gpu_prefill_entries), 8, 4, 4,
+      LaunchAttr::get(b.getContext(), threads, registersFor(form.headDim),
+                      form.rows, form.keys));
   OpBuilder::InsertionGuard guard(b);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);

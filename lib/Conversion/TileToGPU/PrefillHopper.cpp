@@ -43,33 +43,11 @@ static Registers registersFor(int64_t warpgroups) {
   return warpgroups == 3 ? Registers{128, 32, 160} : Registers{168, 24, 240};
 }
 
-LLVM::LLVMFuncOp PrefillHopper::makeFunction(StringRef name) {
-  MLIRContext *ctx = b.getContext();
-  Type global = b.globalPointer(), i32 = b.getI32Type();
-  auto function = LLVM::LLVMFuncOp::create(
-      b, name,
-      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(ctx),
-                                  {LLVM::LLVMPointerType::get(ctx), global,
-                                   global, global, i32, i32, b.getF32Type()}));
-  auto mapBytes =
-      LLVM::LLVMArrayType::get(b.getI8Type(), sizeof(moa_gpu_prefill_maps));
-  function.setArgAttr(0, "llvm.byval", TypeAttr::get(mapBytes));
-  function.setArgAttr(0, "llvm.align", b.getI64IntegerAttr(64));
-  function->setAttr("nvvm.kernel", b.getUnitAttr());
-  function.setArgAttr(0, "nvvm.grid_constant", b.getUnitAttr());
-  for (unsigned i : {1, 2, 3}) {
-    function.setArgAttr(i, "llvm.noalias", b.getUnitAttr());
-    function.setArgAttr(i, "llvm.readonly", b.getUnitAttr());
-  }
-  function->setAttr(kLaunchAttrName,
-                    LaunchAttr::get(ctx, 128 * (warpgroups + 1),
-                                    registersFor(warpgroups).entry, form.rows,
-                                    form.keys));
-  return function;
-}
-
 LLVM::LLVMFuncOp PrefillHopper::build(StringRef name) {
-  LLVM::LLVMFuncOp function = makeFunction(name);
+  LLVM::LLVMFuncOp function = b.attentionKernel(
+      name, sizeof(moa_gpu_prefill_maps), 64, 3, 3,
+      LaunchAttr::get(b.getContext(), 128 * (warpgroups + 1),
+                      registersFor(warpgroups).entry, form.rows, form.keys));
   OpBuilder::InsertionGuard guard(b);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);

@@ -75,7 +75,6 @@ private:
   VectorType vector(int64_t size) {
     return VectorType::get({size}, b.getF32Type());
   }
-  mlir::LLVM::LLVMFuncOp makeFunction(llvm::StringRef name);
   Item itemOf(llvm::SmallVector<Value> fields);
   Value tileNumber(const Item &item, Value step);
   Value entryMap(const Item &item, size_t byteOffset);
