@@ -15,16 +15,15 @@
 //                   int32 items, int32 sink, float scale_log2
 //  prefill, sm_80:  moa_gpu_prefill_entries (by value), pool, items, tables,
 //                   starts, int32 items, int32 sink, float scale_log2
-//  decode, sm_90a:  moa_gpu_tensor_map of the pool (by value), items, lines,
-//                   tables, partials, counters, int32 items, int32 sink,
-//                   float scale_log2
-//  decode, sm_80:   the same with the pool's address for the map
+//  decode:          moa_gpu_decode_args (by value), items, line, tables,
+//                   partials, counters, int32 sink, float scale_log2
 //  append:          moa_append_item *items, int32 items
+//  prepare:         moa_gpu_prepare_args (by value; see abi/gpu_step.h)
 //
 // where `items` points to that kernel's items, `tables` to int32 block tables,
-// `starts` to int32 window starts, `lines` to int32 prefix sums of pages
-// (items + 1 of them), `partials` to moa_gpu_partial_bytes of memory, and
-// `counters` to one zeroed int32 an item, left zeroed.
+// `starts` to int32 window starts, `line` to a moa_gpu_line, `partials` to
+// moa_gpu_partial_bytes of memory, and `counters` to one zeroed int32 an item,
+// left zeroed.
 //
 // A block table belongs to one KV head of one sequence; entry b says where keys
 // and values of block b lie: a page of the pool, or MOA_GPU_FROM_CALL for the
@@ -117,24 +116,57 @@ typedef struct moa_gpu_prefill_item {
   int32_t reserved[2];
 } moa_gpu_prefill_item;
 
-/// One query row of every head of a group. Its pages form a line: sink_pages
-/// pages from block 0, then those from window_begin to the block of the last
-/// key. `lines` counts them, so a kernel can cut the line of all items in equal
-/// parts.
+/// A tensor of a decode call. Element d of head h and token t of the row that
+/// an item calls `place` lies `place * unit + t * token_stride + h * head_stride
+/// + d` elements behind `base`.
+typedef struct moa_gpu_rows {
+  void *base;
+  int64_t unit, token_stride, head_stride;
+} moa_gpu_rows;
+
+/// What a decode kernel gets by value.
+typedef struct moa_gpu_decode_args {
+  moa_gpu_tensor_map map; ///< Of the pool; read on sm_90a alone.
+  moa_gpu_rows q, k, v, out;
+  void *pool; ///< Page 0.
+  uint64_t reserved[7];
+} moa_gpu_decode_args;
+
+/// Where items lie in the line of all pages: item i has pages [first[i],
+/// first[i + 1]) of it.
+typedef struct moa_gpu_line {
+  int32_t items;
+  int32_t pages; ///< first[items].
+  int32_t reserved[2];
+  int32_t first[4]; ///< In fact items + 1 of them.
+} moa_gpu_line;
+
+/// The last `tokens` query rows of every head of a group: `tokens` * group is
+/// at most MOA_MAX_GROUP. Its pages form a line: sink_pages pages from block 0,
+/// then those from window_begin to the block of the last key. The id of page p
+/// of the item is element (p < sink_pages ? table : window_table) + p of
+/// `tables`. Blocks of a launch cut the line of all items in equal parts.
+///
+/// Keys [length - fresh, length) are not in their pages yet: the kernel reads
+/// them from the call's tensors, attends to them and stores them. It zeroes the
+/// rows behind the last of them in the pages where the first row of the page is
+/// fresh, and where `zero` is set.
 typedef struct moa_gpu_decode_item {
-  const void *q; ///< Head 0; D dense.
-  void *out;
-  int64_t q_stride; ///< Elements between heads.
-  int64_t out_stride;
-  int32_t table;  ///< As in moa_gpu_prefill_item; no MOA_GPU_FROM_CALL in it.
-  int32_t length; ///< Keys: the row's position + 1.
+  int64_t q, out;  ///< Places in those tensors.
+  int64_t k, v;    ///< Of the first fresh key.
+  int32_t table, window_table;
+  int32_t length; ///< Keys: the position of the last row + 1.
+  int32_t fresh;
   int32_t sink_pages;
   int32_t window_begin; ///< Block; at least sink_pages.
   int32_t start_max;    ///< Largest of `starts`.
-  int32_t heads;        ///< Of the group.
+  int32_t kv_head;
+  int32_t zero;
+  int32_t tokens;
   int32_t reserved[2];
-  int32_t starts[MOA_MAX_GROUP]; ///< Window start of each head; those behind
-                                 ///< `heads` repeat the last.
+  /// Window start of column token * group + head; those behind the last repeat
+  /// it.
+  int32_t starts[MOA_MAX_GROUP];
 } moa_gpu_decode_item;
 
 /// Bytes of `partials` for a decode grid of `blocks` blocks: two parts of items
@@ -154,9 +186,14 @@ static_assert(sizeof(moa_gpu_tensor_map) == 128, "kernel ABI");
 static_assert(sizeof(moa_gpu_prefill_maps) == 8320, "kernel ABI");
 static_assert(sizeof(moa_gpu_entry) == 104, "kernel ABI");
 static_assert(sizeof(moa_gpu_prefill_item) == 64, "kernel ABI");
+static_assert(sizeof(moa_gpu_rows) == 32, "kernel ABI");
+static_assert(offsetof(moa_gpu_decode_args, q) == 128, "kernel ABI");
+static_assert(offsetof(moa_gpu_decode_args, pool) == 256, "kernel ABI");
+static_assert(sizeof(moa_gpu_decode_args) == 320, "kernel ABI");
+static_assert(offsetof(moa_gpu_line, first) == 16, "kernel ABI");
 static_assert(offsetof(moa_gpu_decode_item, table) == 32, "kernel ABI");
-static_assert(offsetof(moa_gpu_decode_item, starts) == 64, "kernel ABI");
-static_assert(sizeof(moa_gpu_decode_item) == 128, "kernel ABI");
+static_assert(offsetof(moa_gpu_decode_item, starts) == 80, "kernel ABI");
+static_assert(sizeof(moa_gpu_decode_item) == 144, "kernel ABI");
 
 #ifdef __cplusplus
 }
