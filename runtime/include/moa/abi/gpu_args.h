@@ -117,7 +117,8 @@ typedef struct moa_gpu_prefill_item {
 } moa_gpu_prefill_item;
 
 /// A tensor of a decode call. Element d of head h and token t of the row that
-/// an item calls `place` lies `place * unit + t * token_stride + h * head_stride
+/// an item calls `place` lies `place * unit + t * token_stride + h *
+/// head_stride
 /// + d` elements behind `base`.
 typedef struct moa_gpu_rows {
   void *base;
@@ -148,12 +149,12 @@ typedef struct moa_gpu_line {
 /// `tables`. Blocks of a launch cut the line of all items in equal parts.
 ///
 /// Keys [length - fresh, length) are not in their pages yet: the kernel reads
-/// them from the call's tensors, attends to them and stores them. It zeroes the
-/// rows behind the last of them in the pages where the first row of the page is
-/// fresh, and where `zero` is set.
+/// them from the call's tensors (the first of them is token 0 of k and v),
+/// attends to them and stores them. Rows behind the last of them are zeroed in
+/// the pages whose first row is fresh; in all with fresh rows if `zero` is 1,
+/// in none if it is -1, where another item of the launch does it.
 typedef struct moa_gpu_decode_item {
-  int64_t q, out;  ///< Places in those tensors.
-  int64_t k, v;    ///< Of the first fresh key.
+  int64_t q, out, k, v; ///< Places in those tensors.
   int32_t table, window_table;
   int32_t length; ///< Keys: the position of the last row + 1.
   int32_t fresh;
@@ -163,7 +164,8 @@ typedef struct moa_gpu_decode_item {
   int32_t kv_head;
   int32_t zero;
   int32_t tokens;
-  int32_t reserved[2];
+  int32_t token; ///< Which token of the call's row the first of them is.
+  int32_t reserved;
   /// Window start of column token * group + head; those behind the last repeat
   /// it.
   int32_t starts[MOA_MAX_GROUP];

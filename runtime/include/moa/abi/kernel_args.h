@@ -19,9 +19,14 @@
 #ifndef MOA_ABI_KERNEL_ARGS_H
 #define MOA_ABI_KERNEL_ARGS_H
 
-#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#if __STDC_HOSTED__
+#include <assert.h>
+#elif !defined(static_assert)
+#define static_assert _Static_assert // As <assert.h> has it in C11.
+#endif
 
 #include "moa/abi/span.h"
 

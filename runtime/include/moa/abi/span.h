@@ -51,9 +51,13 @@ typedef struct moa_span_rule {
 
 /// trunc(alpha + beta * n) in float64, toward zero.
 static inline int64_t moa_span_raw(const moa_span_rule *rule, int64_t n) {
-  // Volatile keeps compilers from contracting to a fused multiply-add, which
-  // would round differently from the plan's definition.
+  // Not contracted to a fused multiply-add, which would round differently from
+  // the plan's definition.
+#if defined(__NVPTX__)
+  const double scaled = __nvvm_mul_rn_d(rule->beta, (double)n);
+#else
   volatile double scaled = rule->beta * (double)n;
+#endif
   return (int64_t)((double)rule->alpha + scaled);
 }
 

@@ -1,0 +1,220 @@
+//===- gpu_step.h - One decode step, prepared on the device ---------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// From lengths and page tables that lie on the device to the items of decode
+// kernels, for all layers at once. C11 that both the host and the prepare
+// kernel compile: the kernel calls, with one block a layer,
+//
+//   moa_gpu_prepare_apply;  all threads meet;  moa_gpu_prepare_items;
+//   a sum over the threads before;  moa_gpu_prepare_line
+//
+// and a host that calls them for each thread in turn gets the same.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_ABI_GPU_STEP_H
+#define MOA_ABI_GPU_STEP_H
+
+#include "moa/abi/gpu_args.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// Threads of a block of the prepare kernel.
+#define MOA_GPU_PREPARE_THREADS 256
+
+/// Most tokens that a sequence gets in one step.
+#define MOA_GPU_STEP_TOKENS 16
+
+/// A sequence of the step. Its row of the call's tensors is its number.
+typedef struct moa_gpu_step_sequence {
+  int64_t n;      ///< Length rule's N.
+  int32_t slot;   ///< Where its tables and floors lie.
+  int32_t length; ///< Keys after the step.
+} moa_gpu_step_sequence;
+
+/// `count` words that go from values[from] on to words[to] on.
+typedef struct moa_gpu_run {
+  int64_t to;
+  int32_t from, count;
+} moa_gpu_run;
+
+/// All a prepare kernel gets, by value.
+typedef struct moa_gpu_prepare_args {
+  const moa_span_rule *rules;             ///< [layers][q_heads].
+  const moa_gpu_step_sequence *sequences; ///< [sequence_count].
+  const moa_gpu_run *runs;
+  const int32_t *first_run; ///< [layers + 1]: runs of each layer.
+  const int32_t *values;
+  /// Block tables [slots][layers][kv_heads][blocks], then floors
+  /// [slots][layers][kv_heads]: no window starts before them.
+  int32_t *words;
+  moa_gpu_decode_item *items; ///< [layers][item_stride].
+  char *lines;                ///< [layers] of line_stride bytes: moa_gpu_line.
+  int64_t line_stride;
+  int32_t item_stride;
+  int32_t layers, q_heads, kv_heads;
+  int32_t slots, blocks; ///< Sequences there is room for; blocks of a table.
+  int32_t sequence_count;
+  int32_t tokens;  ///< New rows of every sequence.
+  int32_t columns; ///< Of the decode kernel; a multiple of the group.
+  int32_t sink;    ///< Tokens.
+  int32_t zero;    ///< 0 or 1, as in moa_gpu_decode_item.
+  int32_t reserved;
+} moa_gpu_prepare_args;
+
+static_assert(sizeof(moa_gpu_step_sequence) == 16, "kernel ABI");
+static_assert(sizeof(moa_gpu_run) == 16, "kernel ABI");
+static_assert(offsetof(moa_gpu_prepare_args, item_stride) == 72, "kernel ABI");
+static_assert(sizeof(moa_gpu_prepare_args) == 120, "kernel ABI");
+
+/// Words before the table of a KV head.
+static inline int64_t moa_gpu_step_table(const moa_gpu_prepare_args *a,
+                                         int64_t slot, int64_t layer,
+                                         int64_t kv_head) {
+  return ((slot * a->layers + layer) * a->kv_heads + kv_head) * a->blocks;
+}
+
+/// Words before its floor.
+static inline int64_t moa_gpu_step_floor(const moa_gpu_prepare_args *a,
+                                         int64_t slot, int64_t layer,
+                                         int64_t kv_head) {
+  return moa_gpu_step_table(a, a->slots, 0, 0) +
+         (slot * a->layers + layer) * a->kv_heads + kv_head;
+}
+
+/// Fills what an item's window says: starts and pages of the rows from
+/// `length - tokens` on, under the rules of its group. Returns its pages.
+static inline int32_t moa_gpu_decode_window(moa_gpu_decode_item *item,
+                                            const moa_span_rule *rules,
+                                            int32_t group, int64_t n,
+                                            int32_t floor, int32_t length,
+                                            int32_t tokens, int32_t sink) {
+  const int32_t first = length - tokens, columns = tokens * group;
+  int32_t low = INT32_MAX, high = 0, start = 0;
+  for (int32_t c = 0; c < MOA_MAX_GROUP; ++c) {
+    if (c < columns) {
+      start =
+          (int32_t)moa_window_start(&rules[c % group], first + c / group, n);
+      start = start < floor ? floor : start;
+      low = start < low ? start : low;
+      high = start > high ? start : high;
+    }
+    item->starts[c] = start;
+  }
+  moa_block_ranges ranges =
+      moa_block_ranges_of(first, length - 1, low, high, sink);
+  item->length = length;
+  item->tokens = tokens;
+  item->start_max = high;
+  item->sink_pages = ranges.sink_end;
+  item->window_begin = ranges.edge_begin;
+  return ranges.sink_end + ranges.end - ranges.edge_begin;
+}
+
+/// Items of one KV head of a sequence, each of at most columns / group tokens.
+static inline int32_t moa_gpu_step_parts(int32_t tokens, int32_t columns,
+                                         int32_t group) {
+  const int32_t most = columns / group;
+  return (tokens + most - 1) / most;
+}
+
+/// Brings this thread's part of the changed words to their places.
+static inline void moa_gpu_prepare_apply(const moa_gpu_prepare_args *a,
+                                         int32_t layer, int32_t thread,
+                                         int32_t threads) {
+  // A warp's width of threads a run: most have one word, a few a whole table.
+  const int32_t lane = thread % 32, step = threads / 32;
+  for (int32_t r = a->first_run[layer] + thread / 32;
+       r < a->first_run[layer + 1]; r += step) {
+    const moa_gpu_run run = a->runs[r];
+    for (int32_t i = lane; i < run.count; i += 32)
+      a->words[run.to + i] = a->values[run.from + i];
+  }
+}
+
+/// Items that one thread makes: [*begin, *end) of a layer's.
+static inline int32_t moa_gpu_prepare_share(const moa_gpu_prepare_args *a,
+                                            int32_t thread, int32_t threads,
+                                            int32_t *begin, int32_t *end) {
+  const int32_t items =
+      a->sequence_count * a->kv_heads *
+      moa_gpu_step_parts(a->tokens, a->columns, a->q_heads / a->kv_heads);
+  const int32_t share = (items + threads - 1) / threads;
+  *begin = share * thread < items ? share * thread : items;
+  *end = *begin + share < items ? *begin + share : items;
+  return items;
+}
+
+/// Makes item `number` of a layer; returns its pages.
+static inline int32_t moa_gpu_prepare_item(const moa_gpu_prepare_args *a,
+                                           int32_t layer, int32_t number) {
+  const int32_t group = a->q_heads / a->kv_heads, most = a->columns / group;
+  const int32_t parts = moa_gpu_step_parts(a->tokens, a->columns, group);
+  const int32_t part = number % parts, kv_head = number / parts % a->kv_heads;
+  const int32_t row = number / parts / a->kv_heads;
+  const moa_gpu_step_sequence sequence = a->sequences[row];
+  // The last part has fewer tokens where they do not come out even.
+  const int32_t first = part * most;
+  const int32_t tokens = a->tokens - first < most ? a->tokens - first : most;
+  const int64_t table = moa_gpu_step_table(a, sequence.slot, layer, kv_head);
+  moa_gpu_decode_item *item =
+      a->items + (int64_t)layer * a->item_stride + number;
+  const int32_t pages = moa_gpu_decode_window(
+      item, a->rules + (int64_t)layer * a->q_heads + kv_head * group, group,
+      sequence.n,
+      a->words[moa_gpu_step_floor(a, sequence.slot, layer, kv_head)],
+      sequence.length - a->tokens + first + tokens, tokens, a->sink);
+  item->q = item->out = item->k = item->v = row;
+  item->token = first;
+  item->table = (int32_t)table;
+  item->window_table = (int32_t)(table + item->window_begin - item->sink_pages);
+  item->fresh = first + tokens;
+  item->kv_head = kv_head;
+  item->zero = part + 1 == parts ? a->zero : -1;
+  item->reserved = 0;
+  return pages;
+}
+
+/// Makes this thread's items and puts the pages before each, of the thread's
+/// own, into the line; returns the pages of all of them.
+static inline int32_t moa_gpu_prepare_items(const moa_gpu_prepare_args *a,
+                                            int32_t layer, int32_t thread,
+                                            int32_t threads) {
+  moa_gpu_line *line = (moa_gpu_line *)(a->lines + layer * a->line_stride);
+  int32_t begin, end, pages = 0;
+  moa_gpu_prepare_share(a, thread, threads, &begin, &end);
+  for (int32_t i = begin; i < end; ++i) {
+    line->first[i] = pages;
+    pages += moa_gpu_prepare_item(a, layer, i);
+  }
+  return pages;
+}
+
+/// Adds the pages of the threads before this one; the last thread, for which
+/// `before + own` are all pages, ends the line.
+static inline void moa_gpu_prepare_line(const moa_gpu_prepare_args *a,
+                                        int32_t layer, int32_t thread,
+                                        int32_t threads, int32_t before,
+                                        int32_t own) {
+  moa_gpu_line *line = (moa_gpu_line *)(a->lines + layer * a->line_stride);
+  int32_t begin, end;
+  const int32_t items = moa_gpu_prepare_share(a, thread, threads, &begin, &end);
+  for (int32_t i = begin; i < end; ++i)
+    line->first[i] += before;
+  if (thread == threads - 1) {
+    line->items = items;
+    line->pages = line->first[items] = before + own;
+  }
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif // MOA_ABI_GPU_STEP_H
