@@ -11,85 +11,17 @@
 
 #include "moa/runtime.h"
 
+#include "api_support.h"
 #include "backend/cpu/cpu_device.h"
 #include "backend/cuda/cuda_device.h"
-#include "cache/cache.h"
-#include "module.h"
-#include "status.h"
 
-#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <fstream>
-#include <new>
 #include <thread>
 
 using namespace moa::rt;
 
-struct moa_context {
-  std::unique_ptr<Device> device;
-};
-
-struct moa_module {
-  moa_context *context;
-  std::unique_ptr<Module> module;
-};
-
-struct moa_cache {
-  std::unique_ptr<Cache> cache;
-};
-
 namespace {
-
-/// Runs `body`, turning exceptions to statuses.
-template <typename Body> moa_status *guard(Body body) {
-  try {
-    Status status = body();
-    return status.release();
-  } catch (const std::bad_alloc &) {
-    // Made without allocating more than the status itself.
-    return new (std::nothrow) moa_status{MOA_OUT_OF_MEMORY, "out of memory"};
-  } catch (const std::exception &exception) {
-    return error(MOA_OUT_OF_MEMORY, "unexpected: ", exception.what()).release();
-  }
-}
-
-Status missing(const char *what) {
-  return error(MOA_INVALID_ARGUMENT, what, " is NULL");
-}
-
-/// Copies a caller's options into a full struct of defaults.
-template <typename T>
-Status readOptions(const T *from, T &to, const char *name) {
-  to = T{};
-  to.struct_size = sizeof(T);
-  if (!from)
-    return ok();
-  if (from->struct_size < sizeof(size_t))
-    return error(MOA_INVALID_ARGUMENT, name, ".struct_size is ",
-                 from->struct_size, "; set it to sizeof(", name, ")");
-  std::memcpy(&to, from, std::min(from->struct_size, sizeof(T)));
-  return ok();
-}
-
-/// Copies a full struct to as much as the caller knows of it.
-template <typename T> Status writeInfo(T &from, T *to, const char *name) {
-  if (!to)
-    return missing(name);
-  if (to->struct_size < sizeof(size_t))
-    return error(MOA_INVALID_ARGUMENT, name, ".struct_size is ",
-                 to->struct_size, "; set it to sizeof(", name, ")");
-  from.struct_size = to->struct_size;
-  std::memcpy(to, &from, std::min(to->struct_size, sizeof(T)));
-  return ok();
-}
-
-Sequence *unwrap(moa_sequence *sequence) {
-  return reinterpret_cast<Sequence *>(sequence);
-}
-const Sequence *unwrap(const moa_sequence *sequence) {
-  return reinterpret_cast<const Sequence *>(sequence);
-}
 
 Status checkLayer(const Module &module, uint32_t layer) {
   if (layer < module.geometry.layers)
@@ -368,14 +300,7 @@ moa_status *moa_sequence_create(moa_cache *cache, int64_t length,
 void moa_sequence_destroy(moa_sequence *sequence) {
   if (!sequence)
     return;
-  auto &all = unwrap(sequence)->cache.sequences;
-  auto found = std::find_if(all.begin(), all.end(), [&](const auto &owned) {
-    return owned.get() == unwrap(sequence);
-  });
-  if (found == all.end())
-    return;
-  std::swap(*found, all.back());
-  all.pop_back();
+  unwrap(sequence)->cache.destroy(*unwrap(sequence));
 }
 
 moa_status *moa_sequence_set_length(moa_sequence *sequence, int64_t length) {
@@ -391,6 +316,7 @@ moa_status *moa_sequence_set_length(moa_sequence *sequence, int64_t length) {
                    " is below the sequence's ", s.length,
                    "; a length may only rise");
     s.length = length;
+    ++s.revision;
     return ok();
   });
 }
@@ -448,13 +374,8 @@ moa_status *moa_attend(moa_cache *cache, const moa_attend_options *options,
       return error(MOA_INVALID_ARGUMENT, "entry_size is ", o.entry_size,
                    ", this library takes ", sizeof(moa_attend_entry),
                    "; set it to sizeof(moa_attend_entry)");
-    float scale = o.has_scale
-                      ? o.scale
-                      : 1.0f / std::sqrt(static_cast<float>(
-                                   cache->cache->module.geometry.headDim));
-    if (!std::isfinite(scale))
-      return error(MOA_INVALID_ARGUMENT, "scale is ", scale,
-                   ", expected a finite number");
+    float scale = 0;
+    MOA_RT_TRY(scaleOf(cache->cache->module, o.has_scale != 0, o.scale, scale));
     return cache->cache->attend({o.layer, scale, o.stream, entries, count});
   });
 }

@@ -52,7 +52,7 @@ struct LoadedKernels {
 
 /// Kernels of one layer; a null entry means the phase was not compiled.
 struct LayerKernels {
-  Kernel prefill, decode, append;
+  Kernel prefill, decode, append, prepare;
 };
 
 struct Geometry {

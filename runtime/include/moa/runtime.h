@@ -302,6 +302,107 @@ MOA_API moa_status *moa_attend(moa_cache *cache,
                                const moa_attend_options *options,
                                const moa_attend_entry *entries, size_t count);
 
+//===----------------------------------------------------------------------===//
+// Batches: steps of many sequences, captured once and replayed
+//===----------------------------------------------------------------------===//
+//
+// A step gives each of a batch's sequences the same few rows in every layer:
+//
+//   moa_batch_begin    takes the pages of all layers, tells the device
+//   moa_batch_attend   for each layer, in any order; these calls may be
+//   captured
+//                      in a CUDA graph, which serves every later step
+//   moa_batch_end      the rows count; pages no later row can see go back
+//
+// On a CUDA device the work of a step is cut there, from lengths and tables
+// that lie there: begin costs one small copy and one launch for all layers, and
+// the calls of the layers one launch each, which also copies the new keys and
+// values to their pages. A replay computes the step that began last, with the
+// sequences and lengths of that step; rows of tensors behind its sequences are
+// left alone, so a graph of a full batch serves smaller ones too.
+// Between begin and end (or cancel) the sequences take no other call. All of it
+// belongs to one stream, as calls of moa_attend do.
+
+typedef struct moa_batch moa_batch;
+
+/// Most sequences of a batch.
+#define MOA_MAX_BATCH 65536
+
+typedef struct moa_batch_options {
+  size_t struct_size;
+  uint32_t max_sequences;
+  uint32_t max_tokens; ///< New rows a sequence in a step: 1 to 16; 0 = 1.
+  int64_t max_length;  ///< Tokens of a sequence; 0 = the artifact's most.
+} moa_batch_options;
+
+/// Makes a batch. On a CUDA device it takes the memory for its tables here, 4
+/// bytes for each layer, KV head and 64 tokens of every sequence. The cache
+/// owns it until moa_batch_destroy. Since: 1.2
+MOA_API moa_status *moa_batch_create(moa_cache *cache,
+                                     const moa_batch_options *options,
+                                     moa_batch **out);
+/// Gives up a step under way and destroys the batch; graphs of its calls must
+/// not be replayed any more. NULL is allowed. Since: 1.2
+MOA_API void moa_batch_destroy(moa_batch *batch);
+
+typedef struct moa_batch_info {
+  size_t struct_size;
+  /// Whether captured calls serve later steps. 0 on the CPU, and where the
+  /// artifact has no decode kernel for the device: calls then run as those of
+  /// moa_attend do.
+  uint32_t replays;
+  uint32_t open; ///< Whether a step is under way.
+} moa_batch_info;
+
+/// Fills `*info` up to its struct_size. Since: 1.2
+MOA_API moa_status *moa_batch_get_info(const moa_batch *batch,
+                                       moa_batch_info *info);
+
+typedef struct moa_batch_step {
+  size_t struct_size;
+  moa_sequence *const *sequences; ///< Each at most once; borrowed for the call.
+  size_t count;                   ///< 1 to max_sequences.
+  int64_t tokens; ///< New rows a sequence, to max_tokens; 0 = 1.
+  void *stream;   ///< CUDA device: CUstream, not being captured.
+} moa_batch_step;
+
+/// Begins a step. A sequence must have seen as many tokens in every layer.
+/// Fails with MOA_OUT_OF_PAGES and without a trace if the pages of the whole
+/// step are not there. Since: 1.2
+MOA_API moa_status *moa_batch_begin(moa_batch *batch,
+                                    const moa_batch_step *step);
+
+/// A tensor [sequences][tokens][heads][D] whose D elements are dense. Strides
+/// count elements.
+typedef struct moa_batch_tensor {
+  void *data; ///< Sequence 0, token 0, head 0.
+  int64_t sequence_stride, token_stride, head_stride;
+} moa_batch_tensor;
+
+typedef struct moa_batch_attend_options {
+  size_t struct_size;
+  uint32_t layer;
+  uint32_t has_scale; ///< As in moa_attend_options.
+  float scale;
+  uint32_t reserved;
+  void *stream; ///< CUDA device: CUstream; may be being captured.
+  moa_batch_tensor q, k, v,
+      out; ///< Heads: q_heads, kv_heads, kv_heads, q_heads.
+} moa_batch_attend_options;
+
+/// Attends to one layer of the step under way, as moa_attend would with one
+/// entry a sequence. Since: 1.2
+MOA_API moa_status *moa_batch_attend(moa_batch *batch,
+                                     const moa_batch_attend_options *options);
+
+/// Ends the step: its rows count as seen in all layers. Does nothing where no
+/// step is under way. On a CUDA device it does not wait; what is enqueued still
+/// reads the pages it needs. Since: 1.2
+MOA_API void moa_batch_end(moa_batch *batch);
+/// Gives the step up: sequences are as before moa_batch_begin. Does nothing
+/// where no step is under way. Since: 1.2
+MOA_API void moa_batch_cancel(moa_batch *batch);
+
 #ifdef __cplusplus
 }
 #endif

@@ -17,11 +17,24 @@
 #include "cache/page_pool.h"
 #include "module.h"
 #include "sched/plan.h"
+#include "sched/step.h"
 
 #include <memory>
 #include <string>
 
 namespace moa::rt {
+
+/// Steps of one batch, prepared by the device itself.
+class BatchDevice {
+public:
+  virtual ~BatchDevice() = default;
+  /// Enqueues what tells the device of a step.
+  virtual Status begin(const StepLists &lists, void *stream) = 0;
+  /// Enqueues one layer of the step at hand. A captured call replays with
+  /// whatever step is at hand then.
+  virtual Status attend(const StepCall &call, size_t sequences,
+                        int32_t tokens) = 0;
+};
 
 /// Runs the calls of one cache.
 class Executor {
@@ -29,9 +42,15 @@ public:
   virtual ~Executor() = default;
   /// What this back end asks of a call beside what Cache checks.
   virtual Status check(const AttendCall &call) = 0;
+  /// Whether its decode kernels copy new rows to pages themselves.
+  virtual bool decodeAppends() const { return false; }
   /// Runs a placed plan, or enqueues it on the stream of the call. A call that
   /// fails may have written rows behind the end of sequences, nothing else.
   virtual Status run(const AttendCall &call, const Plan &plan) = 0;
+  /// Leaves `out` null where steps run as calls do.
+  virtual Status makeBatch(const BatchShape &, std::unique_ptr<BatchDevice> &) {
+    return ok();
+  }
 };
 
 /// Facts for moa_device_info.

@@ -12,6 +12,8 @@
 
 #include "cache/cache.h"
 
+#include <algorithm>
+
 namespace moa::rt {
 namespace {
 
@@ -38,7 +40,7 @@ Status checkTensor(size_t entry, const char *name, const void *pointer,
 
 } // namespace
 
-Status Cache::check(const AttendCall &call) {
+Status Cache::check(const AttendCall &call, bool ofStep) {
   const Geometry &g = module.geometry;
   const uint32_t layer = call.layer;
   const moa_attend_entry *entries = call.entries;
@@ -60,6 +62,10 @@ Status Cache::check(const AttendCall &call) {
     if (!sequence || &sequence->pool != &pool)
       return error(MOA_INVALID_ARGUMENT, "entry ", i,
                    ": the sequence is NULL or of another cache");
+    if (sequence->step && !ofStep)
+      return error(MOA_INVALID_ARGUMENT, "entry ", i,
+                   ": the sequence is part of a step under way; call "
+                   "moa_batch_end first");
     for (size_t j = 0; j < i; ++j)
       if (entries[j].sequence == entry.sequence)
         return error(MOA_INVALID_ARGUMENT, "entries ", j, " and ", i,
@@ -100,8 +106,64 @@ Status Cache::create(Device &device, const Module &module, uint64_t maxBytes,
   return ok();
 }
 
+Status Cache::checkStep(const StepCall &call, int64_t tokens) const {
+  const Geometry &g = module.geometry;
+  if (call.layer >= g.layers)
+    return error(MOA_INVALID_ARGUMENT, "layer ", call.layer,
+                 ", expected below ", g.layers);
+  const struct {
+    const char *name;
+    const StepTensor &tensor;
+    uint32_t heads;
+  } tensors[] = {{"q", call.q, g.qHeads},
+                 {"k", call.k, g.kvHeads},
+                 {"v", call.v, g.kvHeads},
+                 {"out", call.out, g.qHeads}};
+  for (const auto &[name, tensor, heads] : tensors)
+    MOA_RT_TRY(checkTensor(0, name, tensor.data, tokens, heads,
+                           tensor.tokenStride, tensor.headStride, g));
+  return ok();
+}
+
+void Cache::destroy(Sequence &sequence) noexcept {
+  for (const std::unique_ptr<Batch> &batch : batches)
+    batch->forget(sequence);
+  auto found =
+      std::find_if(sequences.begin(), sequences.end(),
+                   [&](const auto &owned) { return owned.get() == &sequence; });
+  if (found == sequences.end())
+    return;
+  std::swap(*found, sequences.back());
+  sequences.pop_back();
+}
+
+void Cache::destroy(Batch &batch) noexcept {
+  batch.cancel();
+  auto found =
+      std::find_if(batches.begin(), batches.end(),
+                   [&](const auto &owned) { return owned.get() == &batch; });
+  if (found == batches.end())
+    return;
+  std::swap(*found, batches.back());
+  batches.pop_back();
+}
+
+Status Cache::attendWith(const AttendCall &call,
+                         const std::vector<PageId> &pages) {
+  MOA_RT_TRY(check(call, true));
+  MOA_RT_TRY(executor->check(call));
+  plan.clear();
+  for (size_t i = 0; i < call.count; ++i)
+    plan.addEntry(call, i);
+  plan.newPages = pages;
+  plan.place(module, pool, call, dirtyTails, executor->decodeAppends());
+  Status failed = executor->run(call, plan);
+  dirtyTails |= failed != nullptr;
+  return failed;
+}
+
 Status Cache::attend(const AttendCall &call) {
-  MOA_RT_TRY(check(call));
+  MOA_RT_TRY(check(call, false));
   MOA_RT_TRY(executor->check(call));
   plan.clear();
   for (size_t i = 0; i < call.count; ++i)
@@ -114,7 +176,7 @@ Status Cache::attend(const AttendCall &call) {
       pool.release(page);
   };
   try {
-    plan.place(module, pool, call, dirtyTails);
+    plan.place(module, pool, call, dirtyTails, executor->decodeAppends());
     if (Status failed = executor->run(call, plan)) {
       undo();
       return failed;

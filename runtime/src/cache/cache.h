@@ -14,6 +14,7 @@
 #define MOA_RT_CACHE_CACHE_H
 
 #include "backend/device.h"
+#include "cache/batch.h"
 #include "cache/sequence.h"
 #include "sched/plan.h"
 
@@ -35,9 +36,25 @@ public:
 
   /// Appends, attends and evicts for one layer; see moa_attend.
   Status attend(const AttendCall &call);
+  /// The same for the rows of a step under way, whose new pages are there; it
+  /// leaves evicting and counting to the step.
+  Status attendWith(const AttendCall &call, const std::vector<PageId> &pages);
+  /// Checks one layer of a step.
+  Status checkStep(const StepCall &call, int64_t tokens) const;
+  Status makeBatchDevice(const BatchShape &shape,
+                         std::unique_ptr<BatchDevice> &out) {
+    return executor->makeBatch(shape, out);
+  }
+  /// Whether rows behind the last one of a page may not be zero.
+  bool hasDirtyTails() const { return dirtyTails; }
+  void markDirtyTails() noexcept { dirtyTails = true; }
+  /// Takes a sequence out of every batch and destroys it.
+  void destroy(Sequence &sequence) noexcept;
+  /// Gives the batch's step up, if one is under way, and destroys it.
+  void destroy(Batch &batch) noexcept;
 
 private:
-  Status check(const AttendCall &call);
+  Status check(const AttendCall &call, bool ofStep);
 
   std::unique_ptr<PagePool> ownPool;
 
@@ -45,6 +62,8 @@ public:
   const Module &module;
   PagePool &pool;
   std::vector<std::unique_ptr<Sequence>> sequences;
+
+  std::vector<std::unique_ptr<Batch>> batches;
 
 private:
   std::unique_ptr<Executor> executor; ///< Gone before the pool it works on.

@@ -45,6 +45,7 @@ struct LayerState {
   std::vector<HeadPages> heads;
 };
 
+class Batch;
 class Cache;
 
 class Sequence {
@@ -56,7 +57,9 @@ public:
 
   /// What a KV head keeps after `tokens` more tokens: never pages that were
   /// given up before.
-  moa_resident after(uint32_t layer, uint32_t kvHead, int64_t tokens) const;
+  /// `start`, if wanted, becomes the smallest window start of the next row.
+  moa_resident after(uint32_t layer, uint32_t kvHead, int64_t tokens,
+                     int64_t *start = nullptr) const;
   /// Pages held over all layers.
   uint64_t pagesHeld() const;
 
@@ -65,6 +68,9 @@ public:
   PagePool &pool;
   int64_t length; ///< N of the length rule `request`.
   std::vector<LayerState> layers;
+  Batch *step = nullptr; ///< Whose step it is part of.
+  /// Counts changes, so that copies of the tables elsewhere know their age.
+  uint64_t revision = 0;
 };
 
 } // namespace moa::rt

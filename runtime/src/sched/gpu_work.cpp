@@ -14,7 +14,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
 #include <tuple>
 
 namespace moa::rt {
@@ -93,35 +92,83 @@ void GpuWork::addPrefill(const EntryView &view, const HeadPlan &head,
   }
 }
 
-void GpuWork::addDecode(const EntryView &view, const HeadPlan &head,
-                        uint32_t kvHead) {
+/// A tensor of which `row` and `head` say how far rows and heads lie apart;
+/// where an item lies is counted in elements from `base`.
+static moa_gpu_rows rowsOf(const void *base, int64_t row, int64_t head) {
+  return {const_cast<void *>(base), 1, row, head};
+}
+
+/// Elements from the tensor's base to `place`, which are as far from each other
+/// as 16-byte aligned addresses are.
+static int64_t placeIn(const moa_gpu_rows &rows, const void *place,
+                       size_t elementBytes) {
+  return static_cast<int64_t>(reinterpret_cast<intptr_t>(place) -
+                              reinterpret_cast<intptr_t>(rows.base)) /
+         static_cast<int64_t>(elementBytes);
+}
+
+void GpuWork::addDecodeItem(const EntryView &view, const Plan &plan,
+                            const HeadPlan &head, uint32_t kvHead) {
   const Module &module = view.module;
-  const int64_t floor = head.state->firstResident();
   const uint32_t group = module.geometry.group();
+  const size_t bytes = module.geometry.elementBytes();
+  const DecodeLaunch &launch = decodes.back();
   moa_gpu_decode_item item = {};
-  item.q = view.query(0, kvHead * group);
-  item.out = view.output(0, kvHead * group);
-  item.q_stride = view.entry.q_head_stride;
-  item.out_stride = view.entry.out_head_stride;
-  item.table = static_cast<int32_t>(head.table);
-  item.length = static_cast<int32_t>(view.total);
-  item.heads = static_cast<int32_t>(group);
-  int32_t low = INT32_MAX;
-  for (uint32_t g = 0; g < group; ++g) {
-    const moa_span_rule &rule = module.rule(view.layer, kvHead * group + g);
-    item.starts[g] = static_cast<int32_t>(
-        std::max(floor, moa_window_start(&rule, view.past, view.length)));
-    low = std::min(low, item.starts[g]);
-    item.start_max = std::max(item.start_max, item.starts[g]);
-  }
-  std::fill(item.starts + group, std::end(item.starts), item.starts[group - 1]);
-  moa_block_ranges ranges = moa_block_ranges_of(view.past, view.past, low,
-                                                item.start_max, module.sink());
-  item.sink_pages = ranges.sink_end;
-  item.window_begin = ranges.edge_begin;
+  const int32_t count = moa_gpu_decode_window(
+      &item, &module.rule(view.layer, kvHead * group),
+      static_cast<int32_t>(group), view.length,
+      static_cast<int32_t>(head.state->firstResident()),
+      static_cast<int32_t>(view.total), static_cast<int32_t>(view.entry.tokens),
+      module.sink());
+  item.q = placeIn(launch.q, view.entry.q, bytes);
+  item.k = placeIn(launch.k, view.entry.k, bytes);
+  item.v = placeIn(launch.v, view.entry.v, bytes);
+  item.out = placeIn(launch.out, view.entry.out, bytes);
+  item.fresh = static_cast<int32_t>(view.entry.tokens);
+  item.kv_head = static_cast<int32_t>(kvHead);
+  item.zero = plan.zeroTails;
+  item.table = item.window_table = static_cast<int32_t>(pages.size());
+  const int32_t *table = plan.places.data() + head.table;
+  pages.insert(pages.end(), table, table + item.sink_pages);
+  pages.insert(pages.end(), table + item.window_begin,
+               table + item.window_begin + count - item.sink_pages);
   decode.push_back(item);
-  lines.push_back(lines.back() + ranges.sink_end + ranges.end -
-                  ranges.edge_begin);
+  lines.push_back(lines.back() + count);
+}
+
+void GpuWork::endLine() {
+  if (decodes.empty())
+    return;
+  DecodeLaunch &launch = decodes.back();
+  launch.items = decode.size() - launch.firstItem;
+  launch.pages = lines.back();
+  lines[launch.line] = static_cast<int32_t>(launch.items);
+  lines[launch.line + 1] = launch.pages;
+}
+
+void GpuWork::addDecode(const EntryView &view, const Plan &plan, size_t entry) {
+  const moa_attend_entry &e = view.entry;
+  const DecodeLaunch *last = decodes.empty() ? nullptr : &decodes.back();
+  if (!last || last->q.head_stride != e.q_head_stride ||
+      last->k.head_stride != e.k_head_stride ||
+      last->v.head_stride != e.v_head_stride ||
+      last->out.head_stride != e.out_head_stride) {
+    endLine();
+    DecodeLaunch launch;
+    launch.firstItem = decode.size();
+    // Lines are read by 16 bytes.
+    lines.resize((lines.size() + 3) / 4 * 4);
+    launch.line = lines.size();
+    lines.resize(lines.size() + offsetof(moa_gpu_line, first) / 4 + 1);
+    launch.q = rowsOf(e.q, e.q_row_stride, e.q_head_stride);
+    launch.k = rowsOf(e.k, e.k_row_stride, e.k_head_stride);
+    launch.v = rowsOf(e.v, e.v_row_stride, e.v_head_stride);
+    launch.out = rowsOf(e.out, e.out_row_stride, e.out_head_stride);
+    decodes.push_back(launch);
+  }
+  const Geometry &g = view.module.geometry;
+  for (uint32_t h = 0; h < g.kvHeads; ++h)
+    addDecodeItem(view, plan, plan.head(g, entry, h), h);
 }
 
 /// Most costly first; heads of a group stay together.
@@ -157,15 +204,16 @@ void GpuWork::build(const Module &module, const Plan &plan,
   prefill.clear();
   launches.clear();
   decode.clear();
+  decodes.clear();
+  lines.clear();
+  pages.clear();
   starts.clear();
-  lines.assign(1, 0);
   size_t section = 0;
   int64_t sectionBytes = 0;
   for (size_t i = 0; i < call.count; ++i) {
     EntryView view(module, call, i);
     if (view.decodes()) {
-      for (uint32_t h = 0; h < g.kvHeads; ++h)
-        addDecode(view, plan.head(g, i, h), h);
+      addDecode(view, plan, i);
       continue;
     }
     if (launches.empty() ||
@@ -196,6 +244,7 @@ void GpuWork::build(const Module &module, const Plan &plan,
     sortSection(section);
     deal(launches.back(), grid);
   }
+  endLine();
 }
 
 } // namespace moa::rt

@@ -14,6 +14,7 @@
 #ifndef MOA_RT_SCHED_GPU_WORK_H
 #define MOA_RT_SCHED_GPU_WORK_H
 
+#include "moa/abi/gpu_step.h"
 #include "sched/plan.h"
 
 #include <vector>
@@ -30,6 +31,14 @@ struct PrefillLaunch {
   std::vector<size_t> entries; ///< Of the call, by moa_gpu_prefill_item::entry.
 };
 
+/// One launch of the decode kernel: entries whose heads lie equally far apart.
+struct DecodeLaunch {
+  size_t firstItem = 0, items = 0;
+  size_t line = 0;   ///< Its moa_gpu_line in GpuWork::lines.
+  int32_t pages = 0; ///< Of the line.
+  moa_gpu_rows q, k, v, out;
+};
+
 class GpuWork {
 public:
   /// Lays out all items of a placed plan. Prefill items are ordered for `grid`
@@ -40,7 +49,9 @@ public:
   std::vector<moa_gpu_prefill_item> prefill;
   std::vector<PrefillLaunch> launches;
   std::vector<moa_gpu_decode_item> decode;
-  std::vector<int32_t> lines;  ///< Pages before each decode item, and in all.
+  std::vector<DecodeLaunch> decodes;
+  std::vector<int32_t> lines;  ///< A moa_gpu_line a decode launch.
+  std::vector<int32_t> pages;  ///< Page ids that decode items visit.
   std::vector<int32_t> starts; ///< Window starts of the length rule `row`.
 
 private:
@@ -52,7 +63,10 @@ private:
 
   void addPrefill(const EntryView &view, const HeadPlan &head, uint32_t kvHead,
                   int32_t entry);
-  void addDecode(const EntryView &view, const HeadPlan &head, uint32_t kvHead);
+  void addDecode(const EntryView &view, const Plan &plan, size_t entry);
+  void addDecodeItem(const EntryView &view, const Plan &plan,
+                     const HeadPlan &head, uint32_t kvHead);
+  void endLine();
   /// Where a rule's window starts for the rows of the tile at `first` begin in
   /// `starts`; -1 where the closed form holds.
   int32_t startsOf(const EntryView &view, const moa_span_rule &rule,

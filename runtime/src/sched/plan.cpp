@@ -69,7 +69,7 @@ void Plan::appendBlock(const EntryView &view, uint32_t kvHead, int64_t block,
 }
 
 void Plan::placeHead(const EntryView &view, const PagePool &pool,
-                     const HeadPlan &head, uint32_t kvHead, bool zeroTails) {
+                     const HeadPlan &head, uint32_t kvHead, bool copies) {
   static_assert(int32_t(kNoPage) == MOA_GPU_FROM_CALL, "tables are copied");
   const int64_t count = blocksOf(view.total), begun = blocksOf(view.past);
   const PageId *old = head.state->pages.data();
@@ -88,7 +88,7 @@ void Plan::placeHead(const EntryView &view, const PagePool &pool,
     // Without a page, a whole block of the call that no later row sees is read
     // where the caller has it; an older one was given up and no range has it.
     table[block] = static_cast<int32_t>(page);
-    if (page != kNoPage)
+    if (copies && page != kNoPage)
       appendBlock(view, kvHead, block, pool.data(page), isNew || zeroTails);
   }
   if (count % 2)
@@ -96,7 +96,8 @@ void Plan::placeHead(const EntryView &view, const PagePool &pool,
 }
 
 void Plan::place(const Module &module, const PagePool &pool,
-                 const AttendCall &call, bool zeroTails) {
+                 const AttendCall &call, bool zero, bool decodeAppends) {
+  zeroTails = zero;
   const uint32_t kvHeads = module.geometry.kvHeads;
   size_t length = 0;
   for (size_t i = 0; i < call.count; ++i) {
@@ -113,7 +114,8 @@ void Plan::place(const Module &module, const PagePool &pool,
   for (size_t i = 0; i < call.count; ++i) {
     EntryView view(module, call, i);
     for (uint32_t h = 0; h < kvHeads; ++h)
-      placeHead(view, pool, heads[i * kvHeads + h], h, zeroTails);
+      placeHead(view, pool, heads[i * kvHeads + h], h,
+                !(decodeAppends && view.decodes()));
   }
 }
 
@@ -123,6 +125,7 @@ void Plan::commit(PagePool &pool, const AttendCall &call) noexcept {
     LayerState &state = call.sequence(i).layers[call.layer];
     const int64_t begun = blocksOf(state.seen);
     state.seen += call.entries[i].tokens;
+    ++call.sequence(i).revision;
     for (size_t h = 0; h < kvHeads; ++h) {
       HeadPlan &plan = heads[i * kvHeads + h];
       HeadPages &head = *plan.state;

@@ -36,9 +36,10 @@ public:
   /// Decides what each KV head of an entry keeps and counts new pages.
   void addEntry(const AttendCall &call, size_t entry);
   /// Lays out block tables and copies of all entries; `newPages` is filled.
-  /// With `zeroTails`, rows behind copied ones are zeroed in old pages too.
+  /// With `zero`, rows behind copied ones are zeroed in old pages too. With
+  /// `decodeAppends`, decode kernels copy their rows themselves.
   void place(const Module &module, const PagePool &pool, const AttendCall &call,
-             bool zeroTails = false);
+             bool zero = false, bool decodeAppends = false);
   /// Makes the new state the sequences' state and returns pages no later row
   /// can see. Cannot fail: place() made room.
   void commit(PagePool &pool, const AttendCall &call) noexcept;
@@ -53,10 +54,11 @@ public:
   /// the call's tensors or, given up, by nobody. Each has an even length.
   std::vector<int32_t> places;
   std::vector<moa_append_item> appends;
+  bool zeroTails = false; ///< As place() was told.
 
 private:
   void placeHead(const EntryView &view, const PagePool &pool,
-                 const HeadPlan &head, uint32_t kvHead, bool zeroTails);
+                 const HeadPlan &head, uint32_t kvHead, bool copies);
   void appendBlock(const EntryView &view, uint32_t kvHead, int64_t block,
                    char *page, bool zero);
 

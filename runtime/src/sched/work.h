@@ -1,5 +1,5 @@
 //===- work.h - The work of one call on the CPU ----------------------------*-
-//C++ -*-===//
+// C++ -*-===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -347,6 +347,22 @@ EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned x, unsigned y,
   enqueue(bindKernel(kernel, x, parameters));
   return 0;
 }
+EXPORT CUresult cuLaunchKernelEx(const CUlaunchConfig *config,
+                                 CUfunction function, void **parameters,
+                                 void **extra) {
+  ENTER(cuLaunchKernelEx);
+  if (config->numAttrs != 1 || config->attrs->id != 6 ||
+      config->attrs->value.flag != 1 || extra || config->gridDimX == 0 ||
+      config->gridDimY != 1 || config->gridDimZ != 1 ||
+      config->blockDimX == 0 || config->blockDimY != 1 ||
+      config->blockDimZ != 1)
+    fake.fault("an extended launch of an odd shape");
+  const Kernel &kernel = *reinterpret_cast<Kernel *>(function);
+  fake.launches.push_back({kernel.name, config->gridDimX, config->blockDimX,
+                           config->sharedMemBytes, config->hStream, true});
+  enqueue(bindKernel(kernel, config->gridDimX, parameters));
+  return 0;
+}
 EXPORT CUresult cuMemAddressReserve(CUdeviceptr *out, size_t bytes, size_t,
                                     CUdeviceptr, unsigned long long) {
   ENTER_UNSAFE(cuMemAddressReserve);

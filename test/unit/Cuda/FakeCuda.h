@@ -28,6 +28,7 @@ struct Launch {
   std::string kernel; ///< The function's name.
   unsigned grid, threads, shared;
   void *stream;
+  bool early = false; ///< Let start before the kernel ahead has ended.
 };
 
 /// The one driver of the process.

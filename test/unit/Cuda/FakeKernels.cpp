@@ -5,15 +5,15 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Prefill, decode and append in float64 that do what abi/gpu_args.h says to the
-// letter. A masked key has weight 0 but its values are multiplied all the same,
-// as kernels do: what is not finite leaks.
+// Prefill, decode and append in float64, and prepare, that do what abi/gpu_args.h
+// says to the letter. A masked key has weight 0 but its values are multiplied
+// all the same, as kernels do: what is not finite leaks.
 //
 //===----------------------------------------------------------------------===//
 
 #include "FakeCuda.h"
 
-#include "moa/abi/gpu_args.h"
+#include "moa/abi/gpu_step.h"
 
 #include <algorithm>
 #include <cmath>
@@ -178,48 +178,113 @@ struct Prefill {
 
 struct Decode {
   Kernel kernel;
-  Tensor pool;
+  moa_gpu_decode_args args;
   const moa_gpu_decode_item *items;
-  const int32_t *lines, *tables;
+  const moa_gpu_line *line;
+  const int32_t *tables;
   char *partials;
   int32_t *counters;
-  int32_t count, sink;
+  int32_t sink;
   float scaleLog2;
   unsigned grid;
+
+  char *at(const moa_gpu_rows &rows, int64_t place, int64_t token,
+           int64_t head) const {
+    if (rows.unit % 8 && rows.unit != 1)
+      fakeCuda()->fault("a stride is not a multiple of 8");
+    return static_cast<char *>(rows.base) +
+           2 * (place * rows.unit + token * rows.token_stride +
+                head * rows.head_stride);
+  }
+
+  /// Stores the fresh keys and values and zeroes what lies behind them.
+  void store(const moa_gpu_decode_item &item, const Tensor &pool,
+             const std::vector<int32_t> &ids, int64_t lastBlock) const {
+    const int64_t bytes = 2 * kernel.dim;
+    for (int64_t j = item.length - item.fresh; j < item.length; ++j) {
+      // Pages behind window_begin end with the last block.
+      int64_t id = ids[ids.size() - 1 - size_t(lastBlock - j / 64)];
+      for (int half : {0, 1}) {
+        const moa_gpu_rows &rows = half ? args.v : args.k;
+        std::memcpy(pool.at(j % 64, 2 * id + half),
+                    at(rows, half ? item.v : item.k,
+                       j - (item.length - item.fresh), item.kv_head),
+                    bytes);
+        bool freshPage = j / 64 * 64 >= item.length - item.fresh;
+        if (item.zero >= 0 && (item.zero || freshPage) &&
+            (j == item.length - 1 || j % 64 == 63))
+          for (int64_t r = j % 64 + 1; r < 64; ++r)
+            std::memset(pool.at(r, 2 * id + half), 0, bytes);
+      }
+    }
+  }
 
   void operator()() const {
     // Where a kernel may write.
     std::memset(partials, 0xab,
                 moa_gpu_partial_bytes(grid, kernel.group, kernel.dim));
-    for (int32_t i = 0; i < count; ++i) {
+    const Tensor pool = kernel.maps ? fromMap(args.map)
+                                    : poolAt(uint64_t(args.pool), kernel.dim);
+    if (line->items && line->first[line->items] != line->pages)
+      fakeCuda()->fault("a line does not end with its pages");
+    for (int32_t i = 0; i < line->items; ++i) {
       if (counters[i])
         fakeCuda()->fault("a counter is not zero");
       const moa_gpu_decode_item &item = items[i];
       const int64_t last = (item.length - 1) / 64;
-      if (lines[i + 1] - lines[i] !=
-          item.sink_pages + last + 1 - item.window_begin)
+      const int64_t count = item.sink_pages + last + 1 - item.window_begin;
+      if (line->first[i + 1] - line->first[i] != count)
         fakeCuda()->fault("a line does not count its pages");
-      for (int32_t head = 0; head < item.heads; ++head) {
-        const char *q =
-            static_cast<const char *>(item.q) + 2 * head * item.q_stride;
+      if (item.tokens * kernel.group > MOA_MAX_GROUP)
+        fakeCuda()->fault("an item has too many columns");
+      std::vector<int32_t> ids;
+      for (int64_t p = 0; p < count; ++p) {
+        ids.push_back(
+            tables[(p < item.sink_pages ? item.table : item.window_table) + p]);
+        if (ids.back() < 0) {
+          fakeCuda()->fault("a decoded row reads from the call");
+          return;
+        }
+      }
+      store(item, pool, ids, last);
+      for (int64_t column = 0; column < item.tokens * kernel.group; ++column) {
+        const int64_t token = column / kernel.group;
+        const int64_t head =
+            item.kv_head * kernel.group + column % kernel.group;
+        const int64_t position = item.length - item.tokens + token;
         Row row;
-        auto page = [&](int64_t block) {
-          int32_t place = tables[item.table + block];
-          if (place < 0) {
-            fakeCuda()->fault("a decoded row reads from the call");
-            return;
-          }
+        for (int64_t p = 0; p < count; ++p) {
+          int64_t block =
+              p < item.sink_pages ? p : p - item.sink_pages + item.window_begin;
           for (int64_t j = block * 64; j < block * 64 + 64; ++j)
-            row.add(kernel, q, pool.at(j % 64, 2 * int64_t(place)),
-                    pool.at(j % 64, 2 * int64_t(place) + 1), scaleLog2,
-                    moa_visible(item.length - 1, j, item.starts[head], sink));
-        };
-        for (int64_t block = 0; block < item.sink_pages; ++block)
-          page(block);
-        for (int64_t block = item.window_begin; block <= last; ++block)
-          page(block);
-        row.write(kernel,
-                  static_cast<char *>(item.out) + 2 * head * item.out_stride);
+            row.add(kernel, at(args.q, item.q, item.token + token, head),
+                    pool.at(j % 64, 2 * int64_t(ids[p])),
+                    pool.at(j % 64, 2 * int64_t(ids[p]) + 1), scaleLog2,
+                    moa_visible(position, j, item.starts[column], sink));
+        }
+        row.write(kernel, at(args.out, item.out, item.token + token, head));
+      }
+    }
+  }
+};
+
+/// The kernel's own functions, thread by thread.
+struct Prepare {
+  moa_gpu_prepare_args args;
+  unsigned grid;
+
+  void operator()() const {
+    const int32_t threads = MOA_GPU_PREPARE_THREADS;
+    for (int32_t layer = 0; layer < int32_t(grid); ++layer) {
+      for (int32_t t = 0; t < threads; ++t)
+        moa_gpu_prepare_apply(&args, layer, t, threads);
+      std::vector<int32_t> own;
+      for (int32_t t = 0; t < threads; ++t)
+        own.push_back(moa_gpu_prepare_items(&args, layer, t, threads));
+      int32_t before = 0;
+      for (int32_t t = 0; t < threads; ++t) {
+        moa_gpu_prepare_line(&args, layer, t, threads, before, own[t]);
+        before += own[t];
       }
     }
   }
@@ -269,18 +334,17 @@ std::function<void()> bindKernel(const Kernel &kernel, unsigned grid,
       fakeCuda()->fault("append has one block an item");
     return append;
   }
+  if (kernel.kind == "prepare")
+    return Prepare{take<moa_gpu_prepare_args>(p), grid};
   if (kernel.kind == "decode") {
-    Tensor pool = kernel.maps ? fromMap(take<moa_gpu_tensor_map>(p))
-                              : poolAt(take<uint64_t>(p), kernel.dim);
     Decode decode = {};
     decode.kernel = kernel;
-    decode.pool = pool;
+    decode.args = take<moa_gpu_decode_args>(p);
     decode.items = take<const moa_gpu_decode_item *>(p);
-    decode.lines = take<const int32_t *>(p);
+    decode.line = take<const moa_gpu_line *>(p);
     decode.tables = take<const int32_t *>(p);
     decode.partials = take<char *>(p);
     decode.counters = take<int32_t *>(p);
-    decode.count = take<int32_t>(p);
     decode.sink = take<int32_t>(p);
     decode.scaleLog2 = take<float>(p);
     decode.grid = grid;

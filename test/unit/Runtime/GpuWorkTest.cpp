@@ -251,8 +251,17 @@ TEST(GpuWork, DecodeLinesHoldEachPageOnce) {
     for (int step = 0; step < 3; ++step) {
       p.plan(std::vector<int64_t>(count, 1));
       ASSERT_EQ(p.work.decode.size(), count * g.kvHeads);
-      ASSERT_EQ(p.work.lines.size(), p.work.decode.size() + 1);
-      ASSERT_EQ(p.work.lines[0], 0);
+      // Equal strides make one launch.
+      ASSERT_EQ(p.work.decodes.size(), 1u);
+      const DecodeLaunch &launch = p.work.decodes[0];
+      ASSERT_EQ(launch.items, p.work.decode.size());
+      ASSERT_EQ(launch.line, 0u);
+      const int32_t *lines = p.work.lines.data() + 4;
+      ASSERT_EQ(p.work.lines.size(), 4 + p.work.decode.size() + 1);
+      ASSERT_EQ(p.work.lines[0], int32_t(launch.items));
+      ASSERT_EQ(p.work.lines[1], launch.pages);
+      ASSERT_EQ(lines[0], 0);
+      ASSERT_EQ(lines[launch.items], launch.pages);
       for (size_t n = 0; n < p.work.decode.size(); ++n) {
         const moa_gpu_decode_item &item = p.work.decode[n];
         const size_t entry = n / g.kvHeads;
@@ -261,13 +270,24 @@ TEST(GpuWork, DecodeLinesHoldEachPageOnce) {
         const int64_t i = view.past;
         ASSERT_EQ(item.length, i + 1);
         ASSERT_GE(item.window_begin, item.sink_pages);
-        ASSERT_EQ(item.q, view.query(0, kvHead * g.group()));
-        ASSERT_EQ(item.out, view.output(0, kvHead * g.group()));
+        ASSERT_EQ(item.tokens, 1);
+        ASSERT_EQ(item.fresh, 1);
+        ASSERT_EQ(item.kv_head, int32_t(kvHead));
+        auto at = [](const moa_gpu_rows &rows, int64_t place, uint32_t head) {
+          return static_cast<const char *>(rows.base) +
+                 2 * (place * rows.unit + head * rows.head_stride);
+        };
+        ASSERT_EQ(at(launch.q, item.q, kvHead * g.group()),
+                  view.query(0, kvHead * g.group()));
+        ASSERT_EQ(at(launch.out, item.out, kvHead * g.group()),
+                  view.output(0, kvHead * g.group()));
+        ASSERT_EQ(at(launch.k, item.k, kvHead), view.key(0, kvHead));
+        ASSERT_EQ(at(launch.v, item.v, kvHead), view.value(0, kvHead));
         std::vector<int64_t> line(item.sink_pages);
         std::iota(line.begin(), line.end(), 0);
         for (int64_t b = item.window_begin; b <= i / 64; ++b)
           line.push_back(b);
-        ASSERT_EQ(p.work.lines[n + 1] - p.work.lines[n], int64_t(line.size()));
+        ASSERT_EQ(lines[n + 1] - lines[n], int64_t(line.size()));
         std::set<int32_t> pages = filledPages(p, entry, kvHead);
         int32_t most = 0;
         for (uint32_t m = 0; m < MOA_MAX_GROUP; ++m) {
@@ -285,12 +305,21 @@ TEST(GpuWork, DecodeLinesHoldEachPageOnce) {
           ASSERT_EQ(seen, all) << "head " << head;
         }
         ASSERT_EQ(item.start_max, most);
-        for (int64_t block : line)
-          ASSERT_TRUE(pages.count(p.placed.places[item.table + block]));
+        const int32_t *table =
+            p.placed.places.data() + p.placed.head(g, entry, kvHead).table;
+        for (size_t page = 0; page < line.size(); ++page) {
+          const int32_t id =
+              p.work
+                  .pages[(int64_t(page) < item.sink_pages ? item.table
+                                                          : item.window_table) +
+                         int64_t(page)];
+          ASSERT_EQ(id, table[line[page]]);
+          ASSERT_TRUE(pages.count(id));
+        }
       }
       // Cuts of any grid part the line; a block meets at most two items that
       // it does not have whole.
-      const int64_t all = p.work.lines.back();
+      const int64_t all = launch.pages;
       for (int64_t blocks : {int64_t(1), int64_t(3), int64_t(132), all}) {
         ASSERT_EQ(moa_gpu_decode_cut(0, blocks, all), 0);
         ASSERT_EQ(moa_gpu_decode_cut(blocks, blocks, all), all);
@@ -299,11 +328,10 @@ TEST(GpuWork, DecodeLinesHoldEachPageOnce) {
           int64_t end = moa_gpu_decode_cut(b + 1, blocks, all);
           ASSERT_LE(begin, end);
           int parts = 0;
-          for (size_t n = 0; n + 1 < p.work.lines.size(); ++n) {
-            int64_t low = std::max<int64_t>(begin, p.work.lines[n]);
-            int64_t high = std::min<int64_t>(end, p.work.lines[n + 1]);
-            parts += low < high &&
-                     high - low < p.work.lines[n + 1] - p.work.lines[n];
+          for (size_t n = 0; n < launch.items; ++n) {
+            int64_t low = std::max<int64_t>(begin, lines[n]);
+            int64_t high = std::min<int64_t>(end, lines[n + 1]);
+            parts += low < high && high - low < lines[n + 1] - lines[n];
           }
           ASSERT_LE(parts, 2);
         }

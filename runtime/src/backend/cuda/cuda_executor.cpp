@@ -10,7 +10,9 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "backend/cuda/cuda_launch.h"
 #include "backend/cuda/cuda_staging.h"
+#include "backend/cuda/tensor_checks.h"
 #include "backend/cuda/tensor_map.h"
 #include "sched/gpu_work.h"
 
@@ -20,43 +22,37 @@
 namespace moa::rt::cuda {
 namespace {
 
-/// Decode items that one launch can count.
-constexpr size_t kCounters = size_t(1) << 16;
-
-/// Allocations known to lie on the device, as calls use few.
-constexpr size_t kKnownRanges = 64;
-
 class CudaExecutor : public Executor {
 public:
   CudaExecutor(Gpu &gpu, const Module &module, PagePool &pool)
-      : gpu(gpu), driver(*gpu.driver), module(module), pool(pool),
-        staging(gpu) {}
+      : gpu(gpu), driver(*gpu.driver), module(module), pool(pool), staging(gpu),
+        checks(gpu, module.geometry) {}
   ~CudaExecutor() override;
 
   Status open();
   Status check(const AttendCall &call) override;
+  bool decodeAppends() const override { return true; }
   Status run(const AttendCall &call, const Plan &plan) override;
+  Status makeBatch(const BatchShape &shape,
+                   std::unique_ptr<BatchDevice> &out) override {
+    return makeBatchDevice(gpu, module, decoding, shape, out);
+  }
 
 private:
   /// Where the parts of a call's tables lie on the device.
   struct Tables {
-    CUdeviceptr appends, prefill, decode, lines, places, starts;
+    CUdeviceptr appends, prefill, decode, lines, pages, places, starts;
     size_t bytes;
   };
 
-  Status checkTensor(size_t entry, const char *name, const void *pointer,
-                     int64_t rows, int64_t heads, int64_t rowStride,
-                     int64_t headStride);
-  Status checkOnDevice(size_t entry, const char *name, const void *pointer);
   Tables fill(const Plan &plan, Staging::Lease lease);
   Status launchPrefill(const AttendCall &call, const PrefillLaunch &launch,
                        const Tables &tables);
-  Status launchDecode(const AttendCall &call, const Tables &tables);
+  Status launchDecode(const AttendCall &call, const DecodeLaunch &part,
+                      const Tables &tables);
   Status encodeEntry(const AttendCall &call, size_t index,
                      moa_gpu_entry_maps &maps);
   moa_gpu_entry describeEntry(const AttendCall &call, size_t index);
-  Status launch(const char *name, const Kernel &kernel, size_t grid,
-                const AttendCall &call, void **parameters);
 
   Gpu &gpu;
   const Driver &driver;
@@ -65,26 +61,23 @@ private:
   Staging staging;
   GpuWork work;         ///< Reused by every call.
   CUdeviceptr base = 0; ///< Of the pool.
-  CUdeviceptr partials = 0, counters = 0;
+  TensorChecks checks;
+  DecodeMemory decoding; ///< The pool's map, partial results, counters.
   struct alignas(64) Maps {
     moa_gpu_prefill_maps maps;
   };
   Maps prefillMaps = {}; ///< The pool's stays, those of entries change.
   moa_gpu_prefill_entries prefillEntries = {};
-  struct Range {
-    uintptr_t begin, end;
-  };
-  std::vector<Range> known;
 };
 
 CudaExecutor::~CudaExecutor() {
   Current current(driver, gpu.context);
   // Kernels under way read the tables, and the pages that go next.
   driver.cuCtxSynchronize();
-  if (partials)
-    driver.cuMemFree(partials);
-  if (counters)
-    driver.cuMemFree(counters);
+  if (decoding.partials)
+    driver.cuMemFree(decoding.partials);
+  if (decoding.counters)
+    driver.cuMemFree(decoding.counters);
 }
 
 Status CudaExecutor::open() {
@@ -103,110 +96,44 @@ Status CudaExecutor::open() {
                                {pool.base(), MOA_BLOCK_KEYS, 2 * pool.limit(),
                                 g.headDim, MOA_BLOCK_KEYS * int64_t(g.headDim)},
                                "the pages", prefillMaps.maps.pool));
+  decoding.args.map = prefillMaps.maps.pool;
+  decoding.args.pool = pool.base();
   if (!grid)
     return ok();
   size_t bytes = moa_gpu_partial_bytes(grid, g.group(), g.headDim);
-  MOA_CUDA_TRY(driver, cuMemAlloc, (&partials, bytes), "allocating ", bytes,
-               " bytes for partial results");
-  MOA_CUDA_TRY(driver, cuMemAlloc, (&counters, kCounters * sizeof(int32_t)),
+  MOA_CUDA_TRY(driver, cuMemAlloc, (&decoding.partials, bytes), "allocating ",
+               bytes, " bytes for partial results");
+  MOA_CUDA_TRY(driver, cuMemAlloc,
+               (&decoding.counters, kDecodeItems * sizeof(int32_t)),
                "allocating counters");
-  MOA_CUDA_TRY(driver, cuMemsetD32Async, (counters, 0, kCounters, nullptr),
+  MOA_CUDA_TRY(driver, cuMemsetD32Async,
+               (decoding.counters, 0, kDecodeItems, nullptr),
                "zeroing counters");
   MOA_CUDA_TRY(driver, cuCtxSynchronize, (), "zeroing counters");
   return ok();
-}
-
-/// Host addresses and those of other devices are found here rather than by a
-/// kernel's fault.
-Status CudaExecutor::checkOnDevice(size_t entry, const char *name,
-                                   const void *pointer) {
-  auto address = reinterpret_cast<uintptr_t>(pointer);
-  for (const Range &range : known)
-    if (address >= range.begin && address < range.end)
-      return ok();
-  unsigned type = 0;
-  int ordinal = -1;
-  CUdeviceptr start = 0;
-  size_t size = 0;
-  // Of a plain host address the driver knows nothing, which it calls invalid.
-  CUresult result =
-      driver.cuPointerGetAttribute(&type, kPointerMemoryType, address);
-  if (result != kErrorInvalidValue)
-    MOA_RT_TRY(driver.check(result, "cuPointerGetAttribute", "entry ", entry,
-                            ": asking where ", name, " lies"));
-  if (result == kSuccess && type == kMemoryDevice)
-    MOA_CUDA_TRY(driver, cuPointerGetAttribute,
-                 (&ordinal, kPointerDeviceOrdinal, address), "entry ", entry,
-                 ": asking where ", name, " lies");
-  if (ordinal != gpu.facts.ordinal)
-    return error(MOA_INVALID_ARGUMENT, "entry ", entry, ": ", name,
-                 " does not lie on device ", gpu.facts.ordinal, " (",
-                 ordinal < 0 ? std::string("host memory")
-                             : "device " + std::to_string(ordinal),
-                 "); move the tensor there");
-  const struct {
-    void *value;
-    int attribute;
-  } ranges[] = {{&start, kPointerRangeStart}, {&size, kPointerRangeSize}};
-  for (const auto &range : ranges) {
-    result =
-        driver.cuPointerGetAttribute(range.value, range.attribute, address);
-    // Memory of an allocator without ranges is looked up in every call.
-    if (result == kErrorInvalidValue || result == kErrorNotSupported)
-      return ok();
-    MOA_RT_TRY(driver.check(result, "cuPointerGetAttribute", "entry ", entry,
-                            ": asking for the allocation of ", name));
-  }
-  if (known.size() == kKnownRanges)
-    known.clear();
-  known.push_back({uintptr_t(start), uintptr_t(start + size)});
-  return ok();
-}
-
-Status CudaExecutor::checkTensor(size_t entry, const char *name,
-                                 const void *pointer, int64_t rows,
-                                 int64_t heads, int64_t rowStride,
-                                 int64_t headStride) {
-  if (reinterpret_cast<uintptr_t>(pointer) % 16)
-    return error(MOA_INVALID_ARGUMENT, "entry ", entry, ": ", name,
-                 " is not aligned to 16 bytes, as copies on the device need; "
-                 "make the tensor contiguous");
-  // Tensor maps take strides below 2^40 bytes.
-  auto bad = [](int64_t extent, int64_t stride) {
-    return extent > 1 && (stride % 8 || stride >= (int64_t(1) << 38));
-  };
-  if (bad(rows, rowStride) || bad(heads, headStride))
-    return error(MOA_INVALID_ARGUMENT, "entry ", entry, ": ", name,
-                 " has row stride ", rowStride, " and head stride ", headStride,
-                 " in elements, expected multiples of 8 below 2^38; make the "
-                 "tensor contiguous");
-  return checkOnDevice(entry, name, pointer);
 }
 
 Status CudaExecutor::check(const AttendCall &call) {
   const Geometry &g = module.geometry;
   Current current(driver, gpu.context);
   MOA_RT_TRY(std::move(current.status));
-  if (!(call.scale > 0))
-    return error(MOA_UNSUPPORTED, "scale is ", call.scale,
-                 ", expected above 0 on a CUDA device, where kernels scale "
-                 "behind the maximum; negate q, or use the CPU device");
+  MOA_RT_TRY(checkScale(call.scale));
   size_t decodes = 0;
   for (size_t i = 0; i < call.count; ++i) {
     const moa_attend_entry &e = call.entries[i];
     decodes += EntryView(module, call, i).decodes() ? g.kvHeads : 0;
-    MOA_RT_TRY(checkTensor(i, "q", e.q, e.tokens, g.qHeads, e.q_row_stride,
-                           e.q_head_stride));
-    MOA_RT_TRY(checkTensor(i, "k", e.k, e.tokens, g.kvHeads, e.k_row_stride,
-                           e.k_head_stride));
-    MOA_RT_TRY(checkTensor(i, "v", e.v, e.tokens, g.kvHeads, e.v_row_stride,
-                           e.v_head_stride));
-    MOA_RT_TRY(checkTensor(i, "out", e.out, e.tokens, g.qHeads,
-                           e.out_row_stride, e.out_head_stride));
+    MOA_RT_TRY(checks.check(i, "q", e.q, e.tokens, g.qHeads, e.q_row_stride,
+                            e.q_head_stride));
+    MOA_RT_TRY(checks.check(i, "k", e.k, e.tokens, g.kvHeads, e.k_row_stride,
+                            e.k_head_stride));
+    MOA_RT_TRY(checks.check(i, "v", e.v, e.tokens, g.kvHeads, e.v_row_stride,
+                            e.v_head_stride));
+    MOA_RT_TRY(checks.check(i, "out", e.out, e.tokens, g.qHeads,
+                            e.out_row_stride, e.out_head_stride));
   }
-  if (decodes > kCounters)
+  if (decodes > kDecodeItems)
     return error(MOA_INVALID_ARGUMENT, "the call decodes ", decodes,
-                 " KV heads, expected at most ", kCounters,
+                 " KV heads, expected at most ", kDecodeItems,
                  "; decode fewer sequences in a call");
   return ok();
 }
@@ -227,21 +154,12 @@ CudaExecutor::Tables CudaExecutor::fill(const Plan &plan,
   tables.prefill = add(work.prefill);
   tables.decode = add(work.decode);
   tables.lines = add(work.lines);
-  tables.places = add(plan.places);
+  tables.pages = add(work.pages);
+  // Single rows have their pages in the line above.
+  tables.places =
+      add(work.launches.empty() ? std::vector<int32_t>() : plan.places);
   tables.starts = add(work.starts);
   return tables;
-}
-
-Status CudaExecutor::launch(const char *name, const Kernel &kernel, size_t grid,
-                            const AttendCall &call, void **parameters) {
-  MOA_CUDA_TRY(driver, cuLaunchKernel,
-               (static_cast<CUfunction>(kernel.entry),
-                static_cast<unsigned>(grid), 1, 1, kernel.threads, 1, 1,
-                static_cast<unsigned>(kernel.scratchBytes),
-                static_cast<CUstream>(call.stream), parameters, nullptr),
-               "layer ", call.layer, ": launching the ", name, " kernel with ",
-               grid, " blocks of ", kernel.threads, " threads");
-  return ok();
 }
 
 Status CudaExecutor::encodeEntry(const AttendCall &call, size_t index,
@@ -314,25 +232,28 @@ Status CudaExecutor::launchPrefill(const AttendCall &call,
       &prefillMaps.maps, &items, &places, &starts, &count, &sink, &scale};
   void *byAddress[] = {&prefillEntries, &base,  &items, &places,
                        &starts,         &count, &sink,  &scale};
-  return launch("prefill", kernel, grid, call,
+  return launch(driver, {"prefill", kernel, grid, call.layer, call.stream},
                 kernel.maps ? byMaps : byAddress);
 }
 
 Status CudaExecutor::launchDecode(const AttendCall &call,
+                                  const DecodeLaunch &part,
                                   const Tables &tables) {
   const Kernel &kernel = module.layers[call.layer].decode;
-  CUdeviceptr items = tables.decode, lines = tables.lines,
-              places = tables.places;
-  auto count = static_cast<int32_t>(work.decode.size());
-  int32_t sink = module.sink();
-  float scale = call.scaleLog2();
+  CUdeviceptr items =
+      tables.decode + part.firstItem * sizeof(moa_gpu_decode_item);
+  CUdeviceptr line = tables.lines + part.line * sizeof(int32_t);
+  CUdeviceptr pages = tables.pages;
+  moa_gpu_decode_args &args = decoding.args;
+  args.q = part.q;
+  args.k = part.k;
+  args.v = part.v;
+  args.out = part.out;
   // Never a block without a page.
-  size_t grid = std::min<size_t>(kernel.grid, work.lines.back());
-  void *pages = kernel.maps ? static_cast<void *>(&prefillMaps.maps.pool)
-                            : static_cast<void *>(&base);
-  void *parameters[] = {pages,     &items, &lines, &places, &partials,
-                        &counters, &count, &sink,  &scale};
-  return launch("decode", kernel, grid, call, parameters);
+  size_t grid = std::min<size_t>(kernel.grid, static_cast<size_t>(part.pages));
+  return launchDecodeKernel(
+      driver, {"decode", kernel, grid, call.layer, call.stream}, decoding,
+      items, line, pages, module.sink(), call.scaleLog2());
 }
 
 Status CudaExecutor::run(const AttendCall &call, const Plan &plan) {
@@ -353,13 +274,15 @@ Status CudaExecutor::run(const AttendCall &call, const Plan &plan) {
     CUdeviceptr items = tables.appends;
     auto count = static_cast<int32_t>(plan.appends.size());
     void *parameters[] = {&items, &count};
-    MOA_RT_TRY(launch("append", kernels.append, plan.appends.size(), call,
+    MOA_RT_TRY(launch(driver,
+                      {"append", kernels.append, plan.appends.size(),
+                       call.layer, call.stream},
                       parameters));
   }
   for (const PrefillLaunch &part : work.launches)
     MOA_RT_TRY(launchPrefill(call, part, tables));
-  if (!work.decode.empty())
-    MOA_RT_TRY(launchDecode(call, tables));
+  for (const DecodeLaunch &part : work.decodes)
+    MOA_RT_TRY(launchDecode(call, part, tables));
   return ok();
 }
 

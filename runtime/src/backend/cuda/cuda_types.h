@@ -90,6 +90,28 @@ struct CUmemAccessDesc {
   int flags; ///< 3 = read and write.
 };
 
+/// CUlaunchAttributeID.
+enum { kLaunchProgrammaticSerialization = 6 };
+
+struct CUlaunchAttribute {
+  int id;
+  char padding[4];
+  union {
+    char bytes[64];
+    int flag;
+  } value;
+};
+static_assert(sizeof(CUlaunchAttribute) == 72);
+
+struct CUlaunchConfig {
+  unsigned gridDimX, gridDimY, gridDimZ;
+  unsigned blockDimX, blockDimY, blockDimZ;
+  unsigned sharedMemBytes;
+  CUstream hStream;
+  CUlaunchAttribute *attrs;
+  unsigned numAttrs;
+};
+
 /// Arguments of cuTensorMapEncodeTiled.
 enum {
   kTensorF16 = 6,

@@ -1,0 +1,230 @@
+//===- cuda_batch.cpp -----------------------------------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Steps on a CUDA device. Block tables of the batch's sequences stay there; a
+// step begins with one copy of what changed and one launch of the prepare
+// kernel, which makes the items of all layers where later launches, captured or
+// not, read them.
+//
+//===----------------------------------------------------------------------===//
+
+#include "backend/cuda/cuda_launch.h"
+#include "backend/cuda/cuda_staging.h"
+#include "backend/cuda/tensor_checks.h"
+
+#include <cstring>
+
+namespace moa::rt::cuda {
+namespace {
+
+class CudaBatch : public BatchDevice {
+public:
+  CudaBatch(Gpu &gpu, const Module &module, DecodeMemory &memory)
+      : gpu(gpu), driver(*gpu.driver), module(module), decoding(memory),
+        checks(gpu, module.geometry), staging(gpu) {}
+  ~CudaBatch() override;
+
+  Status open(const BatchShape &shape);
+  Status begin(const StepLists &lists, void *stream) override;
+  Status attend(const StepCall &call, size_t sequences,
+                int32_t tokens) override;
+
+private:
+  Status allocate(size_t bytes, const char *what, CUdeviceptr &out);
+  Status checkTensors(const StepCall &call, size_t sequences, int32_t tokens);
+  /// Lays the lists out for the device; writes them if the lease has room.
+  size_t fill(const StepLists &lists, const Staging::Lease &lease);
+
+  Gpu &gpu;
+  const Driver &driver;
+  const Module &module;
+  DecodeMemory &decoding;
+  TensorChecks checks;
+  Staging staging;
+  std::vector<CUdeviceptr> owned;
+  moa_gpu_prepare_args args = {};
+  bool prepared = false; ///< Nothing was launched since the prepare kernel.
+};
+
+/// Addresses of the device in structs that kernels read.
+template <typename T> T *at(CUdeviceptr address) {
+  return reinterpret_cast<T *>(address);
+}
+
+CudaBatch::~CudaBatch() {
+  Current current(driver, gpu.context);
+  for (CUdeviceptr memory : owned)
+    driver.cuMemFree(memory); // Waits for the kernels that read it.
+}
+
+Status CudaBatch::allocate(size_t bytes, const char *what, CUdeviceptr &out) {
+  owned.reserve(owned.size() + 1);
+  MOA_CUDA_TRY(driver, cuMemAlloc, (&out, bytes), "allocating ", bytes,
+               " bytes for ", what, " of a batch");
+  owned.push_back(out);
+  return ok();
+}
+
+Status CudaBatch::open(const BatchShape &shape) {
+  Current current(driver, gpu.context);
+  MOA_RT_TRY(std::move(current.status));
+  const Geometry &g = module.geometry;
+  args.layers = static_cast<int32_t>(g.layers);
+  args.q_heads = static_cast<int32_t>(g.qHeads);
+  args.kv_heads = static_cast<int32_t>(g.kvHeads);
+  args.slots = static_cast<int32_t>(shape.sequences);
+  args.blocks = shape.blocks;
+  args.columns = static_cast<int32_t>(module.layers[0].decode.rows);
+  args.sink = module.sink();
+  const int64_t words = moa_gpu_step_floor(&args, args.slots, 0, 0);
+  const int64_t items =
+      int64_t(shape.sequences) * g.kvHeads *
+      moa_gpu_step_parts(shape.tokens, args.columns, int32_t(g.group()));
+  if (words > INT32_MAX || items > int64_t(kDecodeItems))
+    return error(MOA_INVALID_ARGUMENT, "a batch of ", shape.sequences,
+                 " sequences of ", shape.blocks * MOA_BLOCK_KEYS,
+                 " tokens needs ", words, " words of tables and ", items,
+                 " items a layer, expected at most ", INT32_MAX, " and ",
+                 kDecodeItems, "; lower max_sequences or max_length");
+  args.item_stride = static_cast<int32_t>(items);
+  args.line_stride =
+      (int64_t(offsetof(moa_gpu_line, first)) + 4 * (items + 1) + 255) / 256 *
+      256;
+  CUdeviceptr memory = 0;
+  const size_t ruleBytes = module.rules.size() * sizeof(moa_span_rule);
+  MOA_RT_TRY(allocate(ruleBytes, "rules", memory));
+  args.rules = at<const moa_span_rule>(memory);
+  MOA_CUDA_TRY(
+      driver, cuMemcpy,
+      (memory, reinterpret_cast<CUdeviceptr>(module.rules.data()), ruleBytes),
+      "copying the rules of a batch");
+  MOA_RT_TRY(allocate(size_t(words) * sizeof(int32_t), "tables", memory));
+  args.words = at<int32_t>(memory);
+  MOA_RT_TRY(allocate(g.layers * size_t(items) * sizeof(moa_gpu_decode_item),
+                      "items", memory));
+  args.items = at<moa_gpu_decode_item>(memory);
+  MOA_RT_TRY(allocate(g.layers * size_t(args.line_stride), "lines", memory));
+  args.lines = at<char>(memory);
+  return ok();
+}
+
+size_t CudaBatch::fill(const StepLists &lists, const Staging::Lease &lease) {
+  size_t bytes = 0;
+  auto add = [&](const auto &list) {
+    const CUdeviceptr place = lease.device + bytes;
+    const size_t size = list.size() * sizeof(list[0]);
+    if (lease.host && size)
+      std::memcpy(lease.host + bytes, list.data(), size);
+    bytes += (size + 255) / 256 * 256;
+    return place;
+  };
+  args.sequences = at<const moa_gpu_step_sequence>(add(lists.sequences));
+  args.runs = at<const moa_gpu_run>(add(lists.runs));
+  args.first_run = at<const int32_t>(add(lists.firstRun));
+  args.values = at<const int32_t>(add(lists.values));
+  return bytes;
+}
+
+Status CudaBatch::begin(const StepLists &lists, void *stream) {
+  Current current(driver, gpu.context);
+  MOA_RT_TRY(std::move(current.status));
+  int capture = kCaptureNone;
+  MOA_CUDA_TRY(driver, cuStreamIsCapturing,
+               (static_cast<CUstream>(stream), &capture),
+               "asking whether the stream is captured");
+  if (capture != kCaptureNone)
+    return error(MOA_INVALID_ARGUMENT,
+                 "a step begins on a stream that is being captured; call "
+                 "moa_batch_begin before the capture and before each replay");
+  Staging::Lease lease;
+  const size_t bytes = fill(lists, lease);
+  MOA_RT_TRY(staging.take(bytes, false, lease));
+  fill(lists, lease);
+  MOA_RT_TRY(staging.send(lease, bytes, static_cast<CUstream>(stream)));
+  args.sequence_count = static_cast<int32_t>(lists.sequences.size());
+  args.tokens = lists.tokens;
+  args.zero = lists.zeroTails;
+  void *parameters[] = {&args};
+  MOA_RT_TRY(launch(
+      driver,
+      {"prepare", module.layers[0].prepare, module.geometry.layers, 0, stream},
+      parameters));
+  prepared = true;
+  return ok();
+}
+
+Status CudaBatch::checkTensors(const StepCall &call, size_t sequences,
+                               int32_t tokens) {
+  const Geometry &g = module.geometry;
+  MOA_RT_TRY(checkScale(call.scale));
+  const struct {
+    const char *name;
+    const StepTensor &tensor;
+    uint32_t heads;
+  } tensors[] = {{"q", call.q, g.qHeads},
+                 {"k", call.k, g.kvHeads},
+                 {"v", call.v, g.kvHeads},
+                 {"out", call.out, g.qHeads}};
+  for (const auto &[name, tensor, heads] : tensors) {
+    MOA_RT_TRY(checks.check(0, name, tensor.data, tokens, heads,
+                            tensor.tokenStride, tensor.headStride));
+    MOA_RT_TRY(checks.check(0, name, tensor.data,
+                            static_cast<int64_t>(sequences), 1,
+                            tensor.sequenceStride, 0));
+  }
+  return ok();
+}
+
+Status CudaBatch::attend(const StepCall &call, size_t sequences,
+                         int32_t tokens) {
+  Current current(driver, gpu.context);
+  MOA_RT_TRY(std::move(current.status));
+  MOA_RT_TRY(checkTensors(call, sequences, tokens));
+  auto rows = [](const StepTensor &tensor) -> moa_gpu_rows {
+    return {const_cast<void *>(tensor.data), tensor.sequenceStride,
+            tensor.tokenStride, tensor.headStride};
+  };
+  decoding.args.q = rows(call.q);
+  decoding.args.k = rows(call.k);
+  decoding.args.v = rows(call.v);
+  decoding.args.out = rows(call.out);
+  const Kernel &kernel = module.layers[call.layer].decode;
+  auto place = [](const void *base, int64_t bytes) {
+    return reinterpret_cast<CUdeviceptr>(base) +
+           static_cast<CUdeviceptr>(bytes);
+  };
+  // The kernel reads what prepare wrote before it waits for the kernel ahead,
+  // so it must not overtake prepare.
+  Launch what = {"decode",   kernel,      kernel.grid,
+                 call.layer, call.stream, !prepared};
+  MOA_RT_TRY(launchDecodeKernel(
+      driver, what, decoding,
+      place(args.items, int64_t(call.layer) * args.item_stride *
+                            int64_t(sizeof(moa_gpu_decode_item))),
+      place(args.lines, int64_t(call.layer) * args.line_stride),
+      reinterpret_cast<CUdeviceptr>(args.words), args.sink, call.scaleLog2()));
+  prepared = false;
+  return ok();
+}
+
+} // namespace
+
+Status makeBatchDevice(Gpu &gpu, const Module &module, DecodeMemory &memory,
+                       const BatchShape &shape,
+                       std::unique_ptr<BatchDevice> &out) {
+  const LayerKernels &first = module.layers[0];
+  for (const LayerKernels &layer : module.layers)
+    if (!layer.decode.entry || !layer.prepare.entry ||
+        layer.decode.rows != first.decode.rows)
+      return ok();
+  auto batch = std::make_unique<CudaBatch>(gpu, module, memory);
+  MOA_RT_TRY(batch->open(shape));
+  out = std::move(batch);
+  return ok();
+}
+
+} // namespace moa::rt::cuda

@@ -1,0 +1,55 @@
+//===- cuda_launch.h --------------------------------------------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Launches of kernels, and the memory that decode kernels share.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_RT_BACKEND_CUDA_CUDA_LAUNCH_H
+#define MOA_RT_BACKEND_CUDA_CUDA_LAUNCH_H
+
+#include "backend/cuda/cuda_device.h"
+#include "moa/abi/gpu_step.h"
+
+namespace moa::rt::cuda {
+
+/// Decode items that one launch can count.
+constexpr size_t kDecodeItems = size_t(1) << 16;
+
+/// What decode launches of one cache share, as they run one after another.
+struct alignas(64) DecodeMemory {
+  moa_gpu_decode_args args = {}; ///< The pool's part stays, tensors change.
+  CUdeviceptr partials = 0, counters = 0;
+};
+
+struct Launch {
+  const char *name; ///< For messages.
+  const Kernel &kernel;
+  size_t grid;
+  uint32_t layer; ///< For messages.
+  void *stream;
+  /// May start while the kernel before it still runs, of which it waits for
+  /// what it needs.
+  bool early = false;
+};
+
+Status launch(const Driver &driver, const Launch &what, void **parameters);
+
+/// `items`, `line` and `pages` lie on the device.
+Status launchDecodeKernel(const Driver &driver, const Launch &what,
+                          DecodeMemory &memory, CUdeviceptr items,
+                          CUdeviceptr line, CUdeviceptr pages, int32_t sink,
+                          float scaleLog2);
+
+/// Leaves `out` null where the module has no kernels to prepare and decode.
+Status makeBatchDevice(Gpu &gpu, const Module &module, DecodeMemory &memory,
+                       const BatchShape &shape,
+                       std::unique_ptr<BatchDevice> &out);
+
+} // namespace moa::rt::cuda
+
+#endif // MOA_RT_BACKEND_CUDA_CUDA_LAUNCH_H

@@ -1,0 +1,373 @@
+//===- batch.cpp - Sequences that step together ---------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Implementation of batch.h. A sequence's heads are looked at only in steps
+// that can change them: a new block begins, or a window passes one.
+//
+//===----------------------------------------------------------------------===//
+
+#include "cache/batch.h"
+
+#include "cache/cache.h"
+
+#include <algorithm>
+
+namespace moa::rt {
+
+constexpr int64_t kBlock = MOA_BLOCK_KEYS;
+
+static int64_t blocksOf(int64_t tokens) {
+  return (tokens + kBlock - 1) / kBlock;
+}
+
+Batch::Batch(Cache &cache, const BatchShape &shape)
+    : cache(cache), shape(shape), slots(shape.sequences),
+      known(shape.sequences) {
+  const Geometry &g = cache.module.geometry;
+  places.layers = static_cast<int32_t>(g.layers);
+  places.q_heads = static_cast<int32_t>(g.qHeads);
+  places.kv_heads = static_cast<int32_t>(g.kvHeads);
+  places.slots = static_cast<int32_t>(shape.sequences);
+  places.blocks = shape.blocks;
+  // Nothing on the way of end() allocates.
+  members.reserve(shape.sequences);
+  late.reserve(slots.size() * g.layers * g.kvHeads);
+}
+
+Status Batch::open() { return cache.makeBatchDevice(shape, device); }
+
+Status Batch::check(Sequence *const *sequences, size_t count,
+                    int64_t tokens) const {
+  const Geometry &g = cache.module.geometry;
+  if (isOpen())
+    return error(MOA_INVALID_ARGUMENT,
+                 "the batch has a step under way; call moa_batch_end, or "
+                 "moa_batch_cancel to give it up, first");
+  if (!sequences || count < 1 || count > shape.sequences)
+    return error(MOA_INVALID_ARGUMENT, "the step has ", count,
+                 " sequences, expected 1 to the batch's max_sequences ",
+                 shape.sequences);
+  if (tokens < 1 || tokens > shape.tokens)
+    return error(MOA_INVALID_ARGUMENT, "the step has ", tokens,
+                 " tokens a sequence, expected 1 to the batch's max_tokens ",
+                 shape.tokens);
+  for (size_t i = 0; i < count; ++i) {
+    const Sequence *sequence = sequences[i];
+    if (!sequence || &sequence->cache != &cache)
+      return error(MOA_INVALID_ARGUMENT, "sequence ", i,
+                   " is NULL or of another cache");
+    if (sequence->step)
+      return error(MOA_INVALID_ARGUMENT, "sequence ", i,
+                   " is part of another batch's step; end that first");
+    for (size_t j = 0; j < i; ++j)
+      if (sequences[j] == sequence)
+        return error(MOA_INVALID_ARGUMENT, "sequences ", j, " and ", i,
+                     " are the same; a sequence may appear once");
+    const int64_t seen = sequence->layers[0].seen;
+    for (uint32_t layer = 1; layer < g.layers; ++layer)
+      if (sequence->layers[layer].seen != seen)
+        return error(MOA_INVALID_ARGUMENT, "sequence ", i,
+                     ": layer 0 has seen ", seen, " tokens and layer ", layer,
+                     " ", sequence->layers[layer].seen,
+                     "; attend in every layer before a step");
+    const int64_t most = std::min<int64_t>(g.maxLength, shape.blocks * kBlock);
+    if (tokens > most - seen)
+      return error(MOA_OUT_OF_RANGE, "sequence ", i, ": ", seen,
+                   " tokens seen and ", tokens, " new exceed ", most,
+                   ", the least of the batch's max_length and the artifact's; "
+                   "make a batch with a larger max_length");
+  }
+  return ok();
+}
+
+/// Members keep the slots they have; others get free ones, then those whose
+/// sequences do not take part.
+void Batch::assignSlots(Sequence *const *sequences, size_t count) {
+  for (Slot &slot : slots)
+    slot.member = false;
+  slotOf.assign(count, slots.size());
+  for (size_t s = 0; s < slots.size(); ++s)
+    for (size_t i = 0; slots[s].sequence && i < count; ++i)
+      if (slots[s].sequence == sequences[i]) {
+        slotOf[i] = s;
+        slots[s].member = true;
+      }
+  for (bool used : {false, true})
+    for (size_t i = 0, s = 0; i < count; ++i) {
+      if (slotOf[i] != slots.size())
+        continue;
+      while (s < slots.size() &&
+             (slots[s].member || (!used && slots[s].sequence)))
+        ++s;
+      if (s == slots.size())
+        break;
+      slots[s] = {sequences[i], UINT64_MAX, 0, true};
+      slotOf[i] = s;
+    }
+}
+
+/// Decides what a member's KV heads keep in one layer, and counts new pages.
+void Batch::planHeads(uint32_t layer, size_t member) {
+  Sequence &sequence = *members[member];
+  LayerState &state = sequence.layers[layer];
+  Slot &slot = slots[slotOf[member]];
+  const int64_t total = state.seen + tokens, begun = blocksOf(state.seen);
+  for (uint32_t h = 0; h < state.heads.size(); ++h) {
+    HeadPages &head = state.heads[h];
+    int64_t start = 0;
+    const moa_resident next = sequence.after(layer, h, tokens, &start);
+    // A window's start moves by a row a row at most.
+    slot.quiet = std::min({slot.quiet, next.window_end * kBlock + 1,
+                           total + (next.window_begin + 1) * kBlock - start});
+    const int64_t fresh = blocksOf(total) - begun;
+    if (fresh == 0 && next.window_begin == head.resident.window_begin)
+      continue;
+    changes.push_back({member, layer, h, next, begun, newPages.size(),
+                       static_cast<size_t>(fresh)});
+    newPages.resize(newPages.size() + fresh); // Counted now, named later.
+    if (head.pages.size() < static_cast<size_t>(begun + fresh))
+      head.pages.resize(begun + fresh, kNoPage);
+  }
+}
+
+void Batch::addWord(int64_t to, int32_t value) {
+  lists.runs.push_back({to, static_cast<int32_t>(lists.values.size()), 1});
+  lists.values.push_back(value);
+}
+
+/// All tables and floors of a sequence that is new to its slot.
+void Batch::addTables(uint32_t layer, size_t slot) {
+  static_assert(sizeof(PageId) == sizeof(int32_t), "tables are copied");
+  const LayerState &state = slots[slot].sequence->layers[layer];
+  const auto begun = static_cast<size_t>(blocksOf(state.seen));
+  for (uint32_t h = 0; h < state.heads.size(); ++h) {
+    const HeadPages &head = state.heads[h];
+    addWord(moa_gpu_step_floor(&places, slot, layer, h),
+            static_cast<int32_t>(head.firstResident()));
+    if (!begun)
+      continue;
+    lists.runs.push_back({moa_gpu_step_table(&places, slot, layer, h),
+                          static_cast<int32_t>(lists.values.size()),
+                          static_cast<int32_t>(begun)});
+    lists.values.insert(lists.values.end(), head.pages.begin(),
+                        head.pages.begin() + begun);
+  }
+}
+
+/// Lists, layer by layer, the words that the device does not have yet.
+void Batch::listChanges() {
+  lists.sequences.clear();
+  lists.runs.clear();
+  lists.firstRun.clear();
+  lists.values.clear();
+  for (size_t i = 0; i < members.size(); ++i)
+    lists.sequences.push_back(
+        {members[i]->length, static_cast<int32_t>(slotOf[i]),
+         static_cast<int32_t>(members[i]->layers[0].seen + tokens)});
+  size_t next = 0;
+  for (uint32_t layer = 0; layer < cache.module.geometry.layers; ++layer) {
+    lists.firstRun.push_back(static_cast<int32_t>(lists.runs.size()));
+    for (; next < late.size() && late[next].layer == layer; ++next)
+      // A slot that is filled anew has its floors from there.
+      if (known[late[next].slot])
+        addWord(late[next].to, late[next].value);
+    for (size_t i = 0; i < members.size(); ++i)
+      if (!known[slotOf[i]])
+        addTables(layer, slotOf[i]);
+    for (size_t c = firstChange[layer]; c < firstChange[layer + 1]; ++c) {
+      const Change &change = changes[c];
+      for (size_t p = 0; p < change.pages; ++p)
+        addWord(moa_gpu_step_table(&places, slotOf[change.member], layer,
+                                   change.head) +
+                    change.firstBlock + static_cast<int64_t>(p),
+                static_cast<int32_t>(newPages[change.firstPage + p]));
+    }
+  }
+  lists.firstRun.push_back(static_cast<int32_t>(lists.runs.size()));
+  lists.tokens = static_cast<int32_t>(tokens);
+  lists.zeroTails = cache.hasDirtyTails();
+}
+
+Status Batch::begin(Sequence *const *sequences, size_t count, int64_t rows,
+                    void *stream) {
+  MOA_RT_TRY(check(sequences, count, rows));
+  assignSlots(sequences, count);
+  auto giveUp = [&] {
+    // What was found out holds for a step that does not happen.
+    for (size_t slot : slotOf)
+      slots[slot].quiet = 0;
+    dropMembers();
+    changes.clear();
+  };
+  try {
+    members.assign(sequences, sequences + count);
+    tokens = rows;
+    changes.clear();
+    newPages.clear();
+    firstChange.clear();
+    for (size_t s = 0; s < slots.size(); ++s)
+      known[s] = slots[s].known();
+    quiet.assign(count, false);
+    for (size_t i = 0; i < count; ++i) {
+      Slot &slot = slots[slotOf[i]];
+      quiet[i] =
+          known[slotOf[i]] && members[i]->layers[0].seen + tokens < slot.quiet;
+      if (!quiet[i])
+        slot.quiet = INT64_MAX;
+    }
+    for (uint32_t layer = 0; layer < cache.module.geometry.layers; ++layer) {
+      firstChange.push_back(changes.size());
+      for (size_t i = 0; i < count; ++i)
+        if (!quiet[i])
+          planHeads(layer, i);
+    }
+    firstChange.push_back(changes.size());
+    const size_t wanted = newPages.size();
+    newPages.clear();
+    if (Status failed = cache.pool.allocate(wanted, newPages)) {
+      giveUp();
+      return failed;
+    }
+  } catch (...) {
+    giveUp();
+    throw;
+  }
+  Status failed;
+  try {
+    if (device) {
+      listChanges();
+      failed = device->begin(lists, stream);
+    }
+  } catch (...) {
+    cancel();
+    throw;
+  }
+  if (failed) {
+    cancel();
+    return failed;
+  }
+  late.clear();
+  for (size_t i = 0; i < count; ++i) {
+    slots[slotOf[i]].revision = members[i]->revision;
+    members[i]->step = this;
+  }
+  return ok();
+}
+
+void Batch::end() noexcept {
+  if (!isOpen())
+    return;
+  for (const Change &change : changes) {
+    HeadPages &head =
+        members[change.member]->layers[change.layer].heads[change.head];
+    const moa_resident before = head.resident;
+    head.resident = change.next;
+    for (size_t p = 0; p < change.pages; ++p)
+      head.pages[change.firstBlock + p] = newPages[change.firstPage + p];
+    for (int64_t block = before.window_begin; block < change.next.window_begin;
+         ++block) {
+      PageId &page = head.pages[block];
+      if (page == kNoPage || head.keeps(block))
+        continue;
+      cache.pool.release(page);
+      page = kNoPage;
+    }
+    const size_t slot = slotOf[change.member];
+    if (device && before.window_begin != change.next.window_begin)
+      late.push_back(
+          {slot, change.layer,
+           moa_gpu_step_floor(&places, slot, change.layer, change.head),
+           static_cast<int32_t>(head.firstResident())});
+  }
+  for (size_t i = 0; i < members.size(); ++i) {
+    Sequence &sequence = *members[i];
+    for (LayerState &layer : sequence.layers)
+      layer.seen += tokens;
+    Slot &slot = slots[slotOf[i]];
+    const bool current = slot.known();
+    ++sequence.revision;
+    if (current)
+      slot.revision = sequence.revision;
+  }
+  dropMembers();
+  changes.clear();
+  newPages.clear();
+}
+
+void Batch::cancel() noexcept {
+  if (!isOpen())
+    return;
+  // Pages that are kept may have rows of the step behind their last one.
+  cache.markDirtyTails();
+  for (PageId page : newPages)
+    cache.pool.release(page);
+  newPages.clear();
+  changes.clear();
+  // What the device was told of the step is told again.
+  for (size_t slot : slotOf) {
+    slots[slot].revision = UINT64_MAX;
+    slots[slot].quiet = 0;
+  }
+  dropMembers();
+}
+
+void Batch::dropMembers() noexcept {
+  for (Sequence *member : members)
+    if (member->step == this)
+      member->step = nullptr;
+  members.clear();
+}
+
+void Batch::forget(Sequence &sequence) noexcept {
+  if (sequence.step == this)
+    end();
+  for (Slot &slot : slots)
+    if (slot.sequence == &sequence)
+      slot = {};
+}
+
+Status Batch::attend(const StepCall &call) {
+  if (!isOpen())
+    return error(MOA_INVALID_ARGUMENT,
+                 "the batch has no step under way; call moa_batch_begin first");
+  if (!device)
+    return attendByList(call);
+  MOA_RT_TRY(cache.checkStep(call, tokens));
+  return device->attend(call, members.size(), static_cast<int32_t>(tokens));
+}
+
+/// For devices that get the work of every call as a list.
+Status Batch::attendByList(const StepCall &call) {
+  const size_t bytes = cache.module.geometry.elementBytes();
+  auto at = [&](const StepTensor &tensor, size_t row) {
+    return tensor.data
+               ? static_cast<const char *>(tensor.data) +
+                     static_cast<int64_t>(row * bytes) * tensor.sequenceStride
+               : nullptr;
+  };
+  entries.clear();
+  for (size_t i = 0; i < members.size(); ++i)
+    entries.push_back({reinterpret_cast<moa_sequence *>(members[i]), tokens,
+                       at(call.q, i), at(call.k, i), at(call.v, i),
+                       const_cast<char *>(at(call.out, i)), call.q.tokenStride,
+                       call.q.headStride, call.k.tokenStride, call.k.headStride,
+                       call.v.tokenStride, call.v.headStride,
+                       call.out.tokenStride, call.out.headStride});
+  if (call.layer >= cache.module.geometry.layers)
+    return error(MOA_INVALID_ARGUMENT, "layer ", call.layer,
+                 ", expected below ", cache.module.geometry.layers);
+  std::vector<PageId> pages;
+  // By member and head, as a plan counts them.
+  for (size_t c = firstChange[call.layer]; c < firstChange[call.layer + 1]; ++c)
+    pages.insert(pages.end(), newPages.begin() + changes[c].firstPage,
+                 newPages.begin() + changes[c].firstPage + changes[c].pages);
+  return cache.attendWith(
+      {call.layer, call.scale, call.stream, entries.data(), entries.size()},
+      pages);
+}
+
+} // namespace moa::rt
