@@ -2,11 +2,13 @@
 
 Thin over the C ABI (moa/runtime.h); tensors come and go by DLPack. A context
 is the CPU with its threads, or a CUDA device; a module is a loaded artifact, a
-cache the pages of one module, a sequence its part of a cache. Objects keep what
-they stand on alive.
+cache the pages of one module, a sequence its part of a cache, a batch sequences
+that decode together by calls that can be captured in a CUDA graph. Objects keep
+what they stand on alive.
 """
 
 from ._runtime import (
+    Batch,
     Cache,
     Context,
     Module,
@@ -18,6 +20,7 @@ from ._runtime import (
 )
 
 __all__ = [
+    "Batch",
     "Cache",
     "Context",
     "Module",

@@ -21,6 +21,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -166,11 +167,35 @@ struct Sequence {
   ~Sequence() { moa_sequence_destroy(handle); }
 };
 
+struct Batch {
+  std::shared_ptr<Cache> cache;
+  moa_batch *handle = nullptr;
+  size_t count = 0;   ///< Sequences of the step at hand.
+  int64_t tokens = 0; ///< Of each.
+  Batch(std::shared_ptr<Cache> owner, uint32_t maxSequences, uint32_t maxTokens,
+        int64_t maxLength)
+      : cache(std::move(owner)) {
+    moa_batch_options options = {sizeof(options), maxSequences, maxTokens,
+                                 maxLength};
+    check(moa_batch_create(cache->handle, &options, &handle));
+  }
+  Batch(const Batch &) = delete;
+  Batch &operator=(const Batch &) = delete;
+  ~Batch() { moa_batch_destroy(handle); }
+
+  bool replays() const {
+    moa_batch_info info = {};
+    info.struct_size = sizeof(info);
+    check(moa_batch_get_info(handle, &info));
+    return info.replays != 0;
+  }
+};
+
 using Tensor = nb::ndarray<nb::ndim<3>>;
+using RowTensor = nb::ndarray<nb::ndim<4>>;
 using Entry = std::tuple<Sequence *, Tensor, Tensor, Tensor, Tensor>;
 
-bool hasDtype(const Tensor &tensor, uint32_t dtype) {
-  nb::dlpack::dtype found = tensor.dtype();
+bool hasDtype(nb::dlpack::dtype found, uint32_t dtype) {
   switch (dtype) {
   case MOA_DTYPE_F32:
     return found == nb::dtype<float>();
@@ -183,14 +208,22 @@ bool hasDtype(const Tensor &tensor, uint32_t dtype) {
   }
 }
 
+std::string shapeText(const std::vector<size_t> &shape) {
+  std::string text;
+  for (size_t extent : shape)
+    text += (text.empty() ? "[" : ", ") + std::to_string(extent);
+  return text + "]";
+}
+
 /// Checks where one tensor lies, its type and shape; strides are the runtime's
-/// to check.
-void checkTensor(const Tensor &tensor, size_t entry, const char *name,
-                 size_t tokens, size_t heads, const Module &module) {
+/// to check. With `more`, the first extent may be larger.
+template <typename T>
+void checkTensor(const T &tensor, const std::string &where,
+                 const std::vector<size_t> &expected, bool more,
+                 const Module &module) {
   static const char *names[] = {"float32", "float16", "bfloat16"};
   const moa_module_info &info = module.info;
   const Context &context = *module.context;
-  std::string where = "entry " + std::to_string(entry) + ": " + name;
   const bool cuda = tensor.device_type() == nb::device::cuda::value;
   if (cuda != context.onCuda() ||
       (cuda ? tensor.device_id() != context.info.ordinal
@@ -205,25 +238,27 @@ void checkTensor(const Tensor &tensor, size_t entry, const char *name,
          ", the context is on " + context.name() +
          "; move the tensor, or make a context for its device")
             .c_str());
-  if (!hasDtype(tensor, info.dtype))
+  if (!hasDtype(tensor.dtype(), info.dtype))
     throw nb::type_error((where +
                           " has another dtype than the artifact; expected " +
                           names[info.dtype])
                              .c_str());
-  if (tensor.shape(0) != tokens || tensor.shape(1) != heads ||
-      tensor.shape(2) != info.head_dim)
-    throw nb::value_error(
-        (where + " has shape [" + std::to_string(tensor.shape(0)) + ", " +
-         std::to_string(tensor.shape(1)) + ", " +
-         std::to_string(tensor.shape(2)) + "], expected [" +
-         std::to_string(tokens) + ", " + std::to_string(heads) + ", " +
-         std::to_string(info.head_dim) + "]")
-            .c_str());
-  if (tensor.stride(2) != 1)
-    throw nb::value_error(
-        (where + ": elements of a head are not adjacent (stride " +
-         std::to_string(tensor.stride(2)) + "); call contiguous()")
-            .c_str());
+  std::vector<size_t> shape;
+  for (size_t i = 0; i < tensor.ndim(); ++i)
+    shape.push_back(tensor.shape(i));
+  bool fits = more ? shape[0] >= expected[0] : shape[0] == expected[0];
+  if (!fits ||
+      !std::equal(shape.begin() + 1, shape.end(), expected.begin() + 1))
+    throw nb::value_error((where + " has shape " + shapeText(shape) +
+                           ", expected " + shapeText(expected) +
+                           (more ? " or more sequences" : ""))
+                              .c_str());
+  if (tensor.stride(shape.size() - 1) != 1)
+    throw nb::value_error((where +
+                           ": elements of a head are not adjacent (stride " +
+                           std::to_string(tensor.stride(shape.size() - 1)) +
+                           "); call contiguous()")
+                              .c_str());
 }
 
 void attend(Cache &cache, uint32_t layer, std::vector<Entry> entries,
@@ -236,10 +271,14 @@ void attend(Cache &cache, uint32_t layer, std::vector<Entry> entries,
     if (!sequence)
       throw nb::type_error("expected a Sequence in every entry");
     size_t tokens = q.shape(0);
-    checkTensor(q, i, "q", tokens, info.q_heads, module);
-    checkTensor(k, i, "k", tokens, info.kv_heads, module);
-    checkTensor(v, i, "v", tokens, info.kv_heads, module);
-    checkTensor(out, i, "out", tokens, info.q_heads, module);
+    auto checkOne = [&](const Tensor &tensor, const char *name, size_t heads) {
+      checkTensor(tensor, "entry " + std::to_string(i) + ": " + name,
+                  {tokens, heads, info.head_dim}, false, module);
+    };
+    checkOne(q, "q", info.q_heads);
+    checkOne(k, "k", info.kv_heads);
+    checkOne(v, "v", info.kv_heads);
+    checkOne(out, "out", info.q_heads);
     raw[i] = {sequence->handle, int64_t(tokens), q.data(),    k.data(),
               v.data(),         out.data(),      q.stride(0), q.stride(1),
               k.stride(0),      k.stride(1),     v.stride(0), v.stride(1),
@@ -256,6 +295,57 @@ void attend(Cache &cache, uint32_t layer, std::vector<Entry> entries,
   {
     nb::gil_scoped_release release;
     status = moa_attend(cache.handle, &options, raw.data(), raw.size());
+  }
+  check(status);
+}
+
+void begin(Batch &batch, std::vector<Sequence *> sequences, int64_t tokens,
+           uintptr_t stream) {
+  std::vector<moa_sequence *> raw;
+  for (Sequence *sequence : sequences) {
+    if (!sequence)
+      throw nb::type_error("expected a Sequence in every place");
+    raw.push_back(sequence->handle);
+  }
+  moa_batch_step step = {sizeof(step), raw.data(), raw.size(), tokens,
+                         reinterpret_cast<void *>(stream)};
+  moa_status *status;
+  {
+    nb::gil_scoped_release release;
+    status = moa_batch_begin(batch.handle, &step);
+  }
+  check(status);
+  batch.count = raw.size();
+  batch.tokens = tokens;
+}
+
+void attendBatch(Batch &batch, uint32_t layer, RowTensor q, RowTensor k,
+                 RowTensor v, RowTensor out, std::optional<float> scale,
+                 uintptr_t stream) {
+  const Module &module = *batch.cache->module;
+  const moa_module_info &info = module.info;
+  moa_batch_attend_options options = {};
+  auto take = [&](const RowTensor &tensor, const char *name,
+                  size_t heads) -> moa_batch_tensor {
+    checkTensor(tensor, name,
+                {batch.count, size_t(batch.tokens), heads, info.head_dim}, true,
+                module);
+    return {tensor.data(), tensor.stride(0), tensor.stride(1),
+            tensor.stride(2)};
+  };
+  options.q = take(q, "q", info.q_heads);
+  options.k = take(k, "k", info.kv_heads);
+  options.v = take(v, "v", info.kv_heads);
+  options.out = take(out, "out", info.q_heads);
+  options.struct_size = sizeof(options);
+  options.layer = layer;
+  options.has_scale = scale.has_value();
+  options.scale = scale.value_or(0);
+  options.stream = reinterpret_cast<void *>(stream);
+  moa_status *status;
+  {
+    nb::gil_scoped_release release;
+    status = moa_batch_attend(batch.handle, &options);
   }
   check(status);
 }
@@ -353,6 +443,34 @@ NB_MODULE(_runtime, m) {
         check(moa_sequence_get_bytes(s.handle, &bytes));
         return bytes;
       });
+  nb::class_<Batch>(m, "Batch",
+                    "Sequences that step together: begin, attend in each "
+                    "layer, end. On a CUDA device the attend calls may be "
+                    "captured in a graph that serves every later step. See "
+                    "moa_batch.")
+      .def(nb::init<std::shared_ptr<Cache>, uint32_t, uint32_t, int64_t>(),
+           nb::arg("cache"), nb::arg("max_sequences"),
+           nb::arg("max_tokens") = 1, nb::arg("max_length") = 0,
+           "max_tokens: new rows a sequence in a step. max_length: tokens of "
+           "a sequence, 0 for the artifact's most.")
+      .def_prop_ro("replays", &Batch::replays,
+                   "Whether captured calls serve later steps.")
+      .def("begin", &begin, nb::arg("sequences"), nb::arg("tokens") = 1,
+           nb::arg("stream") = 0,
+           "Begins a step of these sequences; takes the pages of all layers, "
+           "or raises OutOfPagesError and changes nothing.")
+      .def("attend", &attendBatch, nb::arg("layer"), nb::arg("q"), nb::arg("k"),
+           nb::arg("v"), nb::arg("out"), nb::arg("scale") = nb::none(),
+           nb::arg("stream") = 0,
+           "Attends to one layer. Tensors [sequences, tokens, heads, "
+           "head_dim]; there may be more sequences than the step has, which "
+           "are left alone.")
+      .def(
+          "end", [](Batch &batch) { moa_batch_end(batch.handle); },
+          "The step's rows count as seen; pages no later row sees go back.")
+      .def(
+          "cancel", [](Batch &batch) { moa_batch_cancel(batch.handle); },
+          "Gives the step up: sequences are as before it.");
   m.def("attend", &attend, nb::arg("cache"), nb::arg("layer"),
         nb::arg("entries"), nb::arg("scale") = nb::none(),
         nb::arg("stream") = 0,

@@ -177,6 +177,36 @@ public:
   }
 };
 
+/// Sequences that step together, their steps captured once and replayed: see
+/// moa_batch in runtime.h. The sequences' cache outlives it.
+class Batch : public Handle<moa_batch, moa_batch_destroy> {
+public:
+  Status create(const Cache &cache, moa_batch_options options) {
+    options.struct_size = sizeof(options);
+    moa_batch *value = nullptr;
+    Status status(moa_batch_create(cache.get(), &options, &value));
+    reset(value);
+    return status;
+  }
+  Status info(moa_batch_info &info) const {
+    info.struct_size = sizeof(info);
+    return Status(moa_batch_get_info(get(), &info));
+  }
+  Status begin(const std::vector<moa_sequence *> &sequences, int64_t tokens = 1,
+               void *stream = nullptr) {
+    moa_batch_step step = {sizeof(step), sequences.data(), sequences.size(),
+                           tokens, stream};
+    return Status(moa_batch_begin(get(), &step));
+  }
+  /// As the options say; their struct_size is set here.
+  Status attend(moa_batch_attend_options options) {
+    options.struct_size = sizeof(options);
+    return Status(moa_batch_attend(get(), &options));
+  }
+  void end() { moa_batch_end(get()); }
+  void cancel() { moa_batch_cancel(get()); }
+};
+
 } // namespace moa
 
 #endif // MOA_RUNTIME_HPP
