@@ -5,28 +5,22 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Reads the launch facts off a kernel, translates to LLVM IR, optimises for the
-// chip and prints PTX. One call compiles one kernel for one chip.
+// Reads the launch facts off a kernel and translates it to LLVM IR, of which
+// PrintPTX.h makes PTX. One call compiles one kernel for one chip.
 //
 //===----------------------------------------------------------------------===//
 
 #include "moa/Target/NVPTX.h"
 
+#include "PrintPTX.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
-#include "llvm/IR/InstIterator.h"
-#include "llvm/IR/Instructions.h"
 #include "llvm/IR/LLVMContext.h"
-#include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
-#include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
-#include "llvm/Support/TargetSelect.h"
-#include "llvm/Target/TargetMachine.h"
 
 using namespace mlir;
 using namespace moa;
@@ -80,86 +74,6 @@ FailureOr<GpuKernelFacts> moa::readGpuKernelFacts(ModuleOp module) {
   return facts;
 }
 
-static void initializeTarget() {
-  static const bool done = [] {
-    LLVMInitializeNVPTXTargetInfo();
-    LLVMInitializeNVPTXTarget();
-    LLVMInitializeNVPTXTargetMC();
-    LLVMInitializeNVPTXAsmPrinter();
-    return true;
-  }();
-  (void)done;
-}
-
-static std::unique_ptr<llvm::TargetMachine>
-createTargetMachine(const GpuChip &chip, std::string &error) {
-  initializeTarget();
-  llvm::Triple triple("nvptx64-nvidia-cuda");
-  const llvm::Target *target =
-      llvm::TargetRegistry::lookupTarget(triple, error);
-  if (!target)
-    return nullptr;
-  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      triple, chip.name, chip.ptxFeature, llvm::TargetOptions(), std::nullopt,
-      std::nullopt, llvm::CodeGenOptLevel::Aggressive));
-}
-
-/// Makes everything but the kernel disappear into it.
-static void prepareFunctions(llvm::Module &module, StringRef kernel) {
-  for (llvm::Function &function : module) {
-    if (function.isDeclaration())
-      continue;
-    function.addFnAttr(llvm::Attribute::NoUnwind);
-    if (function.getName() == kernel)
-      continue;
-    function.setLinkage(llvm::GlobalValue::InternalLinkage);
-    function.removeFnAttr(llvm::Attribute::NoInline);
-    function.removeFnAttr(llvm::Attribute::OptimizeNone);
-    function.addFnAttr(llvm::Attribute::AlwaysInline);
-  }
-}
-
-static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
-  llvm::PassBuilder builder(&machine);
-  llvm::LoopAnalysisManager lam;
-  llvm::FunctionAnalysisManager fam;
-  llvm::CGSCCAnalysisManager cam;
-  llvm::ModuleAnalysisManager mam;
-  builder.registerModuleAnalyses(mam);
-  builder.registerCGSCCAnalyses(cam);
-  builder.registerFunctionAnalyses(fam);
-  builder.registerLoopAnalyses(lam);
-  builder.crossRegisterProxies(lam, fam, cam, mam);
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O3)
-      .run(module, mam);
-}
-
-/// What the optimiser had to remove and did not: calls and stack variables.
-static LogicalResult checkOptimized(const llvm::Module &module,
-                                    ModuleOp source) {
-  for (const llvm::Function &function : module)
-    for (const llvm::Instruction &instruction : llvm::instructions(function)) {
-      if (auto *call = dyn_cast<llvm::CallBase>(&instruction)) {
-        const llvm::Function *callee = call->getCalledFunction();
-        if (!call->isInlineAsm() && (!callee || !callee->isIntrinsic()))
-          return source.emitError("expected no call in the kernel, found one "
-                                  "of '")
-                 << (callee ? callee->getName() : "a pointer")
-                 << "'; only functions defined in the module are inlined";
-      }
-      if (auto *alloca = dyn_cast<llvm::AllocaInst>(&instruction)) {
-        std::string type;
-        llvm::raw_string_ostream(type) << *alloca->getAllocatedType();
-        return source.emitError("expected no variable in local memory, found "
-                                "an alloca of ")
-               << type
-               << "; keep values in registers, and index them by constants "
-                  "alone";
-      }
-    }
-  return success();
-}
-
 FailureOr<std::string> moa::emitPTX(ModuleOp module, const GpuChip &chip,
                                     const PtxEmitOptions &options) {
   FailureOr<LLVM::LLVMFuncOp> kernel = findKernel(module);
@@ -174,36 +88,9 @@ FailureOr<std::string> moa::emitPTX(ModuleOp module, const GpuChip &chip,
   if (!llvmModule)
     return module.emitError("cannot be translated to LLVM IR; lower it to the "
                             "LLVM and NVVM dialects first");
-  std::string error;
-  std::unique_ptr<llvm::TargetMachine> machine =
-      createTargetMachine(chip, error);
-  if (!machine)
-    return module.emitError("no code generator for ")
-           << chip.name << ": " << error;
-  llvmModule->setTargetTriple(machine->getTargetTriple());
-  llvmModule->setDataLayout(machine->createDataLayout());
-  prepareFunctions(*llvmModule, kernel->getName());
-  optimize(*llvmModule, *machine);
-  if (options.llvmIR) {
-    llvm::raw_string_ostream stream(*options.llvmIR);
-    llvmModule->print(stream, nullptr);
-  }
-  if (failed(checkOptimized(*llvmModule, module)))
-    return failure();
-
-  SmallVector<char, 0> text;
-  llvm::raw_svector_ostream stream(text);
-  llvm::legacy::PassManager passes;
-  if (machine->addPassesToEmitFile(passes, stream, nullptr,
-                                   llvm::CodeGenFileType::AssemblyFile))
-    return module.emitError("cannot emit PTX for ") << chip.name;
-  passes.run(*llvmModule);
-  std::string ptx(text.begin(), text.end());
-  // Parameters that are written to, and wide values that are indexed, are put
-  // there by the code generator.
-  if (StringRef(ptx).contains("__local_depot"))
-    return module.emitError("expected no local memory in the PTX for ")
-           << chip.name << ", found a local depot; read parameters only, and "
-           << "index values in registers by constants alone";
-  return ptx;
+  llvm::Expected<std::string> ptx =
+      printPTX(*llvmModule, kernel->getName(), chip, options);
+  if (!ptx)
+    return module.emitError(llvm::toString(ptx.takeError()));
+  return std::move(*ptx);
 }
