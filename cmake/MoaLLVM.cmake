@@ -21,7 +21,7 @@ endif()
 
 set(LLVM_LINK_LLVM_DYLIB OFF)
 llvm_map_components_to_libnames(MOA_LLVM_LIBRARIES
-  Analysis BinaryFormat Core MC NVPTX Object Option Passes Support Target
+  Analysis BinaryFormat BitReader Core MC NVPTX Object Option Passes Support Target
   TargetParser TransformUtils X86)
 target_link_libraries(MoaLLVM INTERFACE ${MOA_LLVM_LIBRARIES})
 target_link_libraries(MoaMLIR INTERFACE

@@ -50,6 +50,14 @@ struct PtxEmitOptions {
 mlir::FailureOr<std::string> emitPTX(mlir::ModuleOp module, const GpuChip &chip,
                                      const PtxEmitOptions &options = {});
 
+/// Launch facts of the prepare kernel (abi/gpu_step.h), the same for every
+/// chip. It comes with the compiler and has no module.
+GpuKernelFacts prepareKernelFacts();
+
+/// Compiles it to PTX for `chip`, under the checks of emitPTX. Thread-safe.
+llvm::Expected<std::string> emitPreparePTX(const GpuChip &chip,
+                                           const PtxEmitOptions &options = {});
+
 /// The assembler of the CUDA toolkit on this machine.
 struct Ptxas {
   std::string path;
