@@ -59,7 +59,7 @@ Status Module::load(const uint8_t *bytes, size_t size,
   };
   for (const moa_artifact_layer &layer : artifact.layers)
     module->layers.push_back({kernelAt(layer.prefill), kernelAt(layer.decode),
-                              kernelAt(layer.append), Kernel()});
+                              kernelAt(layer.append), kernelAt(layer.prepare)});
   module->code = std::move(loaded.code);
   module->chip = std::move(loaded.chip);
   module->remark = std::move(loaded.remark);

@@ -50,7 +50,8 @@ struct LoadedKernels {
   std::string remark; ///< One line on what fell back, or empty.
 };
 
-/// Kernels of one layer; a null entry means the phase was not compiled.
+/// Kernels of one layer; a null entry means the phase was not compiled, or that
+/// the device has no such kernel.
 struct LayerKernels {
   Kernel prefill, decode, append, prepare;
 };

@@ -81,6 +81,10 @@ writeArtifact(const ArtifactContents &contents);
 /// something.
 mlir::FailureOr<ArtifactContents> collectKernelTable(mlir::ModuleOp module);
 
+/// Appends a prepare kernel without images, for every layer that has a decode
+/// kernel. Returns its index.
+size_t addPrepareKernel(ArtifactContents &contents);
+
 /// Replaces the file at `path` by `bytes`, whole or not at all: writes a
 /// temporary file beside it, flushes it to the disk and renames it. Leaves
 /// nothing behind on failure. What is no regular file (a pipe, /dev/null) is

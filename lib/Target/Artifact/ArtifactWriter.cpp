@@ -111,8 +111,13 @@ static llvm::Error checkLayerKernel(const ArtifactContents &c, size_t layer,
 }
 
 /// Facts of a CPU image; `where` names it.
-static llvm::Error checkCpuImage(const ArtifactImage &image,
+static llvm::Error checkCpuImage(const ArtifactKernel &kernel,
+                                 const ArtifactImage &image,
                                  llvm::StringRef where) {
+  if (kernel.kind == MOA_KERNEL_PREPARE)
+    return refuse("{0}: expected a GPU as target of a prepare kernel, got a "
+                  "CPU",
+                  where);
   if (image.entry >= image.code.size())
     return refuse("{0}: expected an entry below its {1} bytes, got {2}", where,
                   image.code.size(), image.entry);
@@ -167,7 +172,7 @@ static llvm::Error checkImages(const ArtifactContents &c, size_t index) {
       return refuse("{0}: expected target 0 to {1}, got {2}", where,
                     int(MOA_TARGET_CUDA_PTX), image.target);
     if (llvm::Error error = image.target == MOA_TARGET_CPU_X86_64
-                                ? checkCpuImage(image, where)
+                                ? checkCpuImage(kernel, image, where)
                                 : checkGpuImage(kernel, image, where))
       return error;
   }
@@ -211,6 +216,9 @@ static llvm::Error check(const ArtifactContents &c) {
       return error;
     if (llvm::Error error =
             checkLayerKernel(c, i, layer.append, MOA_KERNEL_APPEND, "append"))
+      return error;
+    if (llvm::Error error = checkLayerKernel(c, i, layer.prepare,
+                                             MOA_KERNEL_PREPARE, "prepare"))
       return error;
   }
   return checkKernels(c);

@@ -50,7 +50,7 @@ static LogicalResult readModel(ModuleOp module, ArtifactContents &contents) {
            << kPlanIdAttrName << "' with 64 hexadecimal digits";
   llvm::copy(digest, contents.planId.begin());
   contents.layerTable.assign(contents.layers, {MOA_NO_KERNEL, MOA_NO_KERNEL,
-                                               MOA_NO_KERNEL, /*reserved=*/0});
+                                               MOA_NO_KERNEL, MOA_NO_KERNEL});
   return success();
 }
 
@@ -143,4 +143,21 @@ FailureOr<ArtifactContents> moa::collectKernelTable(ModuleOp module) {
   }
   contents.lengthRule = contents.rules.front().length_rule;
   return contents;
+}
+
+size_t moa::addPrepareKernel(ArtifactContents &contents) {
+  const size_t index = contents.kernels.size();
+  ArtifactKernel kernel;
+  kernel.name = "prepare";
+  kernel.kind = MOA_KERNEL_PREPARE;
+  kernel.dtype = contents.dtype;
+  kernel.headDim = contents.headDim;
+  for (auto [number, layer] : llvm::enumerate(contents.layerTable)) {
+    if (layer.decode == MOA_NO_KERNEL)
+      continue;
+    layer.prepare = index;
+    kernel.layers.push_back(number);
+  }
+  contents.kernels.push_back(std::move(kernel));
+  return index;
 }

@@ -265,6 +265,10 @@ Status Reader::readImage(uint32_t index, uint32_t kind, ImageRecord &image) {
   if (facts.target > MOA_TARGET_CUDA_PTX)
     return corrupt("image ", index, ": target ", facts.target,
                    ", expected 0 to ", MOA_TARGET_CUDA_PTX);
+  if (kind == MOA_KERNEL_PREPARE && facts.target == MOA_TARGET_CPU_X86_64)
+    return corrupt("image ", index, ": target ", facts.target,
+                   " of a prepare kernel, expected ", MOA_TARGET_CUDA_CUBIN,
+                   " or ", MOA_TARGET_CUDA_PTX);
   MOA_RT_TRY(facts.target == MOA_TARGET_CPU_X86_64
                  ? readCpuFacts(index, image)
                  : readGpuFacts(index, kind, image));
@@ -281,7 +285,7 @@ Status Reader::readKernels() {
     MOA_RT_TRY(readString(facts.name, "kernel", i, kernel.name));
     uint32_t group =
         facts.kind == MOA_KERNEL_DECODE ? header.q_heads / header.kv_heads : 1;
-    if (facts.kind > MOA_KERNEL_APPEND || facts.dtype != header.dtype ||
+    if (facts.kind > MOA_KERNEL_PREPARE || facts.dtype != header.dtype ||
         facts.head_dim != header.head_dim || facts.group != group)
       return corrupt("kernel ", i, ": kind ", facts.kind, ", dtype ",
                      facts.dtype, ", head size ", facts.head_dim, ", group ",
@@ -310,7 +314,8 @@ Status Reader::readLayers() {
       const char *name;
     } phases[] = {{layer.prefill, MOA_KERNEL_PREFILL, "prefill"},
                   {layer.decode, MOA_KERNEL_DECODE, "decode"},
-                  {layer.append, MOA_KERNEL_APPEND, "append"}};
+                  {layer.append, MOA_KERNEL_APPEND, "append"},
+                  {layer.prepare, MOA_KERNEL_PREPARE, "prepare"}};
     for (const auto &phase : phases)
       if (phase.index != MOA_NO_KERNEL &&
           (phase.index >= out.kernels.size() ||

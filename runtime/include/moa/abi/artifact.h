@@ -12,7 +12,10 @@
 //     the whole file, model geometry, one (offset, size) per section.
 //  2. RULES: layers * q_heads moa_span_rule, layer-major.
 //  3. LAYERS: layers moa_artifact_layer: which kernel serves each phase.
-//  4. KERNELS: moa_artifact_kernel records, one per structure.
+//  4. KERNELS: moa_artifact_kernel records, one per structure. A prepare kernel
+//     serves every layer whose decode kernel has images for GPUs; it reads no
+//     elements, and has the model's dtype and head size, group 1, and images
+//     for GPUs alone.
 //  5. IMAGES: moa_artifact_image records, one per (kernel, target variant),
 //     in decreasing order of preference for each kernel.
 //  6. STRINGS: NUL-terminated UTF-8, referred to by offset in this section.
@@ -79,7 +82,7 @@ typedef struct moa_artifact_layer {
   uint32_t prefill; ///< Index into KERNELS, or MOA_NO_KERNEL.
   uint32_t decode;
   uint32_t append;
-  uint32_t reserved;
+  uint32_t prepare;
 } moa_artifact_layer;
 
 typedef struct moa_artifact_kernel {

@@ -37,8 +37,14 @@ extern "C" {
 /// Element types of queries, keys, values and outputs.
 enum { MOA_DTYPE_F32 = 0, MOA_DTYPE_F16 = 1, MOA_DTYPE_BF16 = 2 };
 
-/// What a kernel does.
-enum { MOA_KERNEL_PREFILL = 0, MOA_KERNEL_DECODE = 1, MOA_KERNEL_APPEND = 2 };
+/// What a kernel does. Prepare makes the items of decode kernels on a GPU, for
+/// all layers at once; a CPU has none.
+enum {
+  MOA_KERNEL_PREFILL = 0,
+  MOA_KERNEL_DECODE = 1,
+  MOA_KERNEL_APPEND = 2,
+  MOA_KERNEL_PREPARE = 3
+};
 
 /// Query rows of one prefill work item. Row blocks lie at aligned positions, so
 /// that a block of rows meets the diagonal in exactly one block of keys.

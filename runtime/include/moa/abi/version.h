@@ -21,11 +21,12 @@
 /// File format of `.moa` artifacts. Raise it whenever a struct of artifact.h
 /// changes layout or meaning. A runtime loads exactly the versions from
 /// MOA_ARTIFACT_VERSION_MIN to MOA_ARTIFACT_VERSION.
-#define MOA_ARTIFACT_VERSION 2
-#define MOA_ARTIFACT_VERSION_MIN 2
+#define MOA_ARTIFACT_VERSION 3
+#define MOA_ARTIFACT_VERSION_MIN 3
 
-/// Layout of the structs in kernel_args.h, recorded for every kernel image.
-/// Raise it whenever a field there moves: old images are then refused.
-#define MOA_KERNEL_ABI_VERSION 1
+/// Layout of the structs in kernel_args.h, gpu_args.h and gpu_step.h, recorded
+/// for every kernel image. Raise it whenever a field there moves: old images
+/// are then refused.
+#define MOA_KERNEL_ABI_VERSION 2
 
 #endif // MOA_ABI_VERSION_H

@@ -150,7 +150,7 @@ Status CpuDevice::loadKernels(const Artifact &artifact,
       if (!found && image.facts.target == MOA_TARGET_CPU_X86_64 &&
           (image.facts.features & ~features) == 0)
         found = &image;
-    if (!found) {
+    if (!found && kernel.facts.kind != MOA_KERNEL_PREPARE) {
       std::string have;
       for (const ImageRecord &image : kernel.images)
         have += (have.empty() ? "" : ", ") + image.chip;
@@ -160,13 +160,14 @@ Status CpuDevice::loadKernels(const Artifact &artifact,
           "); compile with --target cpu for a variant this machine "
           "runs");
     }
-    chosen.push_back(found);
+    chosen.push_back(found); // None of a kernel that only GPUs have.
   }
   size_t size = 0;
   std::vector<size_t> offsets;
   for (const ImageRecord *image : chosen) {
     offsets.push_back(size);
-    size += (image->facts.size + 63) / 64 * 64;
+    if (image)
+      size += (image->facts.size + 63) / 64 * 64;
   }
   auto owner = std::make_unique<CpuCode>();
   CpuCode &code = *owner;
@@ -180,21 +181,24 @@ Status CpuDevice::loadKernels(const Artifact &artifact,
   code.memory = memory;
   auto *base = static_cast<char *>(memory);
   for (size_t i = 0; i < chosen.size(); ++i)
-    std::memcpy(base + offsets[i], chosen[i]->code, chosen[i]->facts.size);
+    if (chosen[i])
+      std::memcpy(base + offsets[i], chosen[i]->code, chosen[i]->facts.size);
   if (mprotect(code.memory, code.size, PROT_READ | PROT_EXEC))
     return error(MOA_OUT_OF_MEMORY, "cannot make ", code.size,
                  " bytes of kernels executable: ", std::strerror(errno));
 
   for (size_t i = 0; i < chosen.size(); ++i) {
     Kernel kernel;
-    kernel.entry = base + offsets[i] + chosen[i]->facts.entry;
-    kernel.scratchBytes = static_cast<size_t>(chosen[i]->facts.scratch_bytes);
+    if (chosen[i]) {
+      kernel.entry = base + offsets[i] + chosen[i]->facts.entry;
+      kernel.scratchBytes = static_cast<size_t>(chosen[i]->facts.scratch_bytes);
+    }
     out.kernels.push_back(kernel);
   }
   // Not every kernel has an image for the most demanding variant.
   uint32_t most = 0;
   for (const ImageRecord *image : chosen)
-    if (out.chip.empty() || image->facts.features > most) {
+    if (image && (out.chip.empty() || image->facts.features > most)) {
       most = image->facts.features;
       out.chip = image->chip;
     }

@@ -99,9 +99,10 @@ Status Loader::describe(const KernelRecord &kernel, const ImageRecord &image,
   loaded.threads = facts.threads;
   loaded.rows = facts.rows;
   loaded.keys = facts.keys;
-  loaded.maps = (facts.features & MOA_GPU_ARCH_SPECIFIC) != 0;
-  if (loaded.maps && kernel.facts.kind != MOA_KERNEL_APPEND &&
-      !driver.cuTensorMapEncodeTiled)
+  loaded.maps = (kernel.facts.kind == MOA_KERNEL_PREFILL ||
+                 kernel.facts.kind == MOA_KERNEL_DECODE) &&
+                (facts.features & MOA_GPU_ARCH_SPECIFIC) != 0;
+  if (loaded.maps && !driver.cuTensorMapEncodeTiled)
     return error(MOA_NO_DEVICE, origin, ": kernel ", kernel.name,
                  " needs tensor maps, which came with CUDA 12.1; the driver is "
                  "for ",
