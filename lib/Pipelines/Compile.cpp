@@ -58,6 +58,7 @@ private:
                   std::vector<KernelJob> &jobs);
   llvm::Error addGpuJobs(ModuleOp module, const ArtifactContents &contents,
                          std::vector<KernelJob> &jobs, CompileResult &result);
+  void addPrepareJobs(ArtifactContents &contents, std::vector<KernelJob> &jobs);
   llvm::Error compileAll(ModuleOp module, ModuleOp tiles,
                          ArtifactContents &contents, CompileResult &result);
   void dumpJob(const KernelJob &job, CompileResult &result);
@@ -240,8 +241,29 @@ llvm::Error Compilation::addGpuJobs(ModuleOp module,
   return llvm::Error::success();
 }
 
+/// Adds the kernel that makes the items of decode kernels, for the chips that
+/// have such a kernel. It belongs to artifacts: --emit prints kernels of
+/// phases.
+void Compilation::addPrepareJobs(ArtifactContents &contents,
+                                 std::vector<KernelJob> &jobs) {
+  SmallVector<const GpuChip *> chips;
+  for (const KernelJob &job : jobs)
+    if (job.gpu && contents.kernels[job.kernel].kind == MOA_KERNEL_DECODE &&
+        !llvm::is_contained(chips, job.gpu))
+      chips.push_back(job.gpu);
+  if (chips.empty() || options.emit != EmitKind::Artifact)
+    return;
+  const size_t index = addPrepareKernel(contents);
+  for (const GpuChip *chip : chips) {
+    KernelJob &job = jobs.emplace_back();
+    job.kernel = index;
+    job.name = contents.kernels[index].name;
+    job.gpu = chip;
+  }
+}
+
 void Compilation::dumpJob(const KernelJob &job, CompileResult &result) {
-  std::string stem = (job.name + "." + job.chipName()).str();
+  std::string stem = job.name + "." + job.chipName().str();
   const std::pair<const char *, StringRef> texts[] = {
       {".gpu.mlir", job.gpuDialect},
       {".mlir", job.llvmDialect},
@@ -322,6 +344,7 @@ llvm::Error Compilation::compileAll(ModuleOp module, ModuleOp tiles,
   addCpuJobs(tiles, contents, jobs);
   if (llvm::Error error = addGpuJobs(module, contents, jobs, result))
     return error;
+  addPrepareJobs(contents, jobs);
   bool cubins =
       options.emit == EmitKind::Artifact || options.emit == EmitKind::Cubin;
   if (options.emit == EmitKind::Cubin && jobs.size() != 1)
@@ -351,7 +374,9 @@ llvm::Error Compilation::compileAll(ModuleOp module, ModuleOp tiles,
     stats.name = kernel.name;
     stats.chip = job.chipName().str();
     stats.kind =
-        stringifyKernelKind(static_cast<KernelKind>(kernel.kind)).str();
+        kernel.kind == MOA_KERNEL_PREPARE
+            ? "prepare"
+            : stringifyKernelKind(static_cast<KernelKind>(kernel.kind)).str();
     stats.layers = kernel.layers;
     if (job.cpu)
       addCpuImage(job, kernel, stats);

@@ -30,8 +30,9 @@ using namespace moa;
 
 static constexpr llvm::StringLiteral kMagic = "moa-cache-1";
 
-/// Hash of the program or library this code is in: artifacts of another build
-/// of the compiler are never taken for ours.
+/// Hash of the program or library this code is in, the code of the prepare
+/// kernel included: artifacts of another build of the compiler are never taken
+/// for ours.
 static uint64_t buildHash() {
   static const uint64_t hash = [] {
     Dl_info info;

@@ -49,7 +49,19 @@ static bool compileForCpu(KernelJob &job, ModuleOp module, bool keepText) {
   return true;
 }
 
-/// The same for a GPU.
+/// Makes the cubin of a job with PTX, where there is an assembler.
+static llvm::Error assemble(KernelJob &job, const KernelJobOptions &options) {
+  if (!options.ptxas)
+    return llvm::Error::success();
+  llvm::Expected<Cubin> cubin =
+      assemblePTX(job.ptx, job.facts, *job.gpu, *options.ptxas);
+  if (!cubin)
+    return cubin.takeError();
+  job.cubin = std::move(*cubin);
+  return llvm::Error::success();
+}
+
+/// Lowers and emits one for a GPU; false after an error was reported.
 static bool compileForGpu(KernelJob &job, ModuleOp module,
                           const KernelJobOptions &options) {
   if (options.keepText) {
@@ -73,19 +85,33 @@ static bool compileForGpu(KernelJob &job, ModuleOp module,
   if (failed(ptx))
     return false;
   job.ptx = std::move(*ptx);
-  if (!options.ptxas)
-    return true;
-  llvm::Expected<Cubin> cubin =
-      assemblePTX(job.ptx, job.facts, *job.gpu, *options.ptxas);
-  if (!cubin) {
-    module.emitError(llvm::toString(cubin.takeError()));
+  if (llvm::Error error = assemble(job, options)) {
+    module.emitError(llvm::toString(std::move(error)));
     return false;
   }
-  job.cubin = std::move(*cubin);
   return true;
 }
 
+/// The kernel that is no module of the tile level.
+static llvm::Error compilePrepare(KernelJob &job,
+                                  const KernelJobOptions &options) {
+  job.facts = prepareKernelFacts();
+  PtxEmitOptions emit;
+  if (options.keepText)
+    emit.llvmIR = &job.llvmIR;
+  llvm::Expected<std::string> ptx = emitPreparePTX(*job.gpu, emit);
+  if (!ptx)
+    return ptx.takeError();
+  job.ptx = std::move(*ptx);
+  return assemble(job, options);
+}
+
 static void runJob(KernelJob &job, const KernelJobOptions &options) {
+  if (job.source.empty()) {
+    if (llvm::Error error = compilePrepare(job, options))
+      job.error = llvm::toString(std::move(error));
+    return;
+  }
   MLIRContext context(MLIRContext::Threading::DISABLED);
   context.loadDialect<MoaDialect, tile::MoaTileDialect, func::FuncDialect>();
   std::string messages;
