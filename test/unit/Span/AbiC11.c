@@ -12,6 +12,7 @@
 
 #include "moa/abi/artifact.h"
 #include "moa/abi/gpu_args.h"
+#include "moa/abi/gpu_step.h"
 #include "moa/abi/kernel_args.h"
 #include "moa/abi/span.h"
 #include "moa/abi/version.h"
@@ -35,7 +36,10 @@ uint64_t abi_c11_layout(void) {
                             sizeof(moa_gpu_prefill_maps),
                             sizeof(moa_gpu_prefill_entries),
                             sizeof(moa_gpu_prefill_item),
+                            sizeof(moa_gpu_decode_args),
                             sizeof(moa_gpu_decode_item),
+                            sizeof(moa_gpu_line),
+                            sizeof(moa_gpu_prepare_args),
                             sizeof(moa_artifact_header),
                             sizeof(moa_artifact_layer),
                             sizeof(moa_artifact_kernel),
