@@ -5,9 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Prefill, decode and append in float64, and prepare, that do what abi/gpu_args.h
-// says to the letter. A masked key has weight 0 but its values are multiplied
-// all the same, as kernels do: what is not finite leaks.
+// Prefill, decode and append in float64, and prepare, that do what
+// abi/gpu_args.h says to the letter. A masked key has weight 0 but its values
+// are multiplied all the same, as kernels do: what is not finite leaks.
 //
 //===----------------------------------------------------------------------===//
 
