@@ -148,6 +148,7 @@ Model randomModel(std::mt19937 &random, uint32_t seed) {
   model.lengthRule = seed % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST;
   const int32_t sinks[] = {0, 1, 64, 100};
   model.sink = sinks[random() % 4];
+  model.tokens = 1 + random() % 3;
   model.randomRules(random);
   return model;
 }

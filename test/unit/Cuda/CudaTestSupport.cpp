@@ -50,10 +50,13 @@ std::vector<uint8_t> Model::artifact() const {
     strings += value + std::string(1, 0);
     return at;
   };
-  const char *names[] = {"prefill", "decode", "append"};
+  const char *names[] = {"prefill", "decode", "append", "prepare"};
+  bool prepare = decode;
+  for (const ImageSpec &image : images)
+    prepare &= image.target != MOA_TARGET_CPU_X86_64;
   std::vector<moa_artifact_kernel> kernels;
   std::vector<moa_artifact_image> list;
-  for (uint32_t kind = 0; kind < 3; ++kind) {
+  for (uint32_t kind = 0; kind < (prepare ? 4 : 3); ++kind) {
     kernels.push_back({text(names[kind]), kind, dtype, dim,
                        kind == MOA_KERNEL_DECODE ? group : 1,
                        uint32_t(list.size()), uint32_t(images.size()), 0});
@@ -74,16 +77,17 @@ std::vector<uint8_t> Model::artifact() const {
       if (image.target != MOA_TARGET_CPU_X86_64) {
         record.threads = 128;
         record.entry = text(std::string("moa_") + names[kind]);
-        record.scratch_bytes = kind == MOA_KERNEL_APPEND ? 0 : 100000;
-        record.rows = rows;
+        record.scratch_bytes = kind >= MOA_KERNEL_APPEND ? 0 : 100000;
+        record.rows = kind == MOA_KERNEL_DECODE ? group * tokens : rows;
         record.keys = keys;
       }
       list.push_back(record);
       code += body;
     }
   }
-  std::vector<moa_artifact_layer> table(
-      layers, {prefill ? 0 : MOA_NO_KERNEL, decode ? 1 : MOA_NO_KERNEL, 2, 0});
+  std::vector<moa_artifact_layer> table(layers, {prefill ? 0 : MOA_NO_KERNEL,
+                                                 decode ? 1 : MOA_NO_KERNEL, 2,
+                                                 prepare ? 3 : MOA_NO_KERNEL});
   add(header.rules, all);
   add(header.layer_table, table);
   add(header.kernels, kernels);

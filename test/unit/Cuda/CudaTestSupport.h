@@ -40,6 +40,7 @@ struct Model {
   uint32_t dtype = MOA_DTYPE_BF16;
   int32_t lengthRule = MOA_LENGTH_REQUEST, sink = 64;
   uint32_t rows = 128, keys = 128;
+  uint32_t tokens = 1; ///< Of a decode kernel's item.
   bool prefill = true, decode = true;
   int64_t maxLength = 1 << 16;
   std::vector<moa_span_rule> rules; ///< [layer][query head].

@@ -36,6 +36,7 @@ void Cuda::drain() {
 }
 
 void Cuda::replay() {
+  drain(); // What was enqueued before runs before.
   for (const auto &work : graph)
     work();
 }
@@ -294,7 +295,8 @@ EXPORT CUresult cuModuleLoadDataEx(CUmodule *module, const void *image,
   ENTER(cuModuleLoadDataEx);
   std::string text = static_cast<const char *>(image), chip, kind;
   std::istringstream(text) >> chip >> kind;
-  if (kind != "prefill" && kind != "decode" && kind != "append")
+  if (kind != "prefill" && kind != "decode" && kind != "append" &&
+      kind != "prepare")
     return kErrorInvalidImage; // Real ones, say.
   for (const auto &[prefix, result] : fake.refusals)
     if (text.rfind(prefix, 0) == 0) {

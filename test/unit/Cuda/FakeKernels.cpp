@@ -256,10 +256,15 @@ struct Decode {
         for (int64_t p = 0; p < count; ++p) {
           int64_t block =
               p < item.sink_pages ? p : p - item.sink_pages + item.window_begin;
+          // Behind the last key of a page with fresh ones kernels see zeros.
+          const bool grown = block * 64 + 64 > item.length - item.fresh;
           for (int64_t j = block * 64; j < block * 64 + 64; ++j)
             row.add(kernel, at(args.q, item.q, item.token + token, head),
                     pool.at(j % 64, 2 * int64_t(ids[p])),
-                    pool.at(j % 64, 2 * int64_t(ids[p]) + 1), scaleLog2,
+                    grown && j >= item.length
+                        ? nullptr
+                        : pool.at(j % 64, 2 * int64_t(ids[p]) + 1),
+                    scaleLog2,
                     moa_visible(position, j, item.starts[column], sink));
         }
         row.write(kernel, at(args.out, item.out, item.token + token, head));

@@ -150,7 +150,8 @@ typedef struct moa_gpu_line {
 ///
 /// Keys [length - fresh, length) are not in their pages yet: the kernel reads
 /// them from the call's tensors (the first of them is token 0 of k and v),
-/// attends to them and stores them. Rows behind the last of them are zeroed in
+/// attends to them and stores them; in a page with fresh rows it takes those
+/// behind `length` as zero. Rows behind the last of them are zeroed in
 /// the pages whose first row is fresh; in all with fresh rows if `zero` is 1,
 /// in none if it is -1, where another item of the launch does it.
 typedef struct moa_gpu_decode_item {
