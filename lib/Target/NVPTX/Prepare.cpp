@@ -51,5 +51,7 @@ llvm::Expected<std::string> moa::emitPreparePTX(const GpuChip &chip,
   kernel->removeFnAttr("target-cpu");
   kernel->removeFnAttr("target-features");
   kernel->addFnAttr("nvvm.reqntid", std::to_string(facts.threads));
+  // Without it, ptxas spills to fit a third block on a processor.
+  kernel->addFnAttr("nvvm.maxnreg", std::to_string(facts.registerBudget));
   return printPTX(**module, facts.function, chip, options);
 }
