@@ -129,11 +129,11 @@ static inline void moa_gpu_prepare_apply(const moa_gpu_prepare_args *a,
                                          int32_t layer, int32_t thread,
                                          int32_t threads) {
   // A warp's width of threads a run: most have one word, a few a whole table.
-  const int32_t lane = thread % 32, step = threads / 32;
-  for (int32_t r = a->first_run[layer] + thread / 32;
-       r < a->first_run[layer + 1]; r += step) {
+  const int32_t width = threads < 32 ? threads : 32;
+  for (int32_t r = a->first_run[layer] + thread / width;
+       r < a->first_run[layer + 1]; r += threads / width) {
     const moa_gpu_run run = a->runs[r];
-    for (int32_t i = lane; i < run.count; i += 32)
+    for (int32_t i = thread % width; i < run.count; i += width)
       a->words[run.to + i] = a->values[run.from + i];
   }
 }
