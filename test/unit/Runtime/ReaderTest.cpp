@@ -37,7 +37,7 @@ public:
     bytes.resize(sizeof(header));
     for (int i = 0; i < 8; ++i)
       rules.push_back({-64, 0.5, 64, 128, 64, MOA_LENGTH_REQUEST});
-    layers.assign(2, {0, 1, 2, 0});
+    layers.assign(2, {0, 1, 2, MOA_NO_KERNEL});
     kernels = {{0, MOA_KERNEL_PREFILL, MOA_DTYPE_F32, 64, 1, 0, 1, 0},
                {8, MOA_KERNEL_DECODE, MOA_DTYPE_F32, 64, 2, 1, 1, 0},
                {15, MOA_KERNEL_APPEND, MOA_DTYPE_F32, 64, 1, 2, 1, 0}};
@@ -61,6 +61,21 @@ public:
       kernels[i].first_image = 3 * i;
       kernels[i].images = 3;
     }
+    return *this;
+  }
+
+  /// Gives the model a prepare kernel with a cubin and PTX: its last images.
+  Builder &addPrepare() {
+    const uint32_t name = uint32_t(strings.size());
+    strings += std::string("prepare\0", 8);
+    kernels.push_back({name, MOA_KERNEL_PREPARE, MOA_DTYPE_F32, 64, 1,
+                       uint32_t(images.size()), 2, 0});
+    images.push_back(
+        {MOA_TARGET_CUDA_CUBIN, 80, 26, 256, 0, 64, name, 0, 0, 0, 86, 0});
+    images.push_back(
+        {MOA_TARGET_CUDA_PTX, 80, 26, 256, 192, 5, name, 0, 0, 0, 0, 0});
+    for (moa_artifact_layer &layer : layers)
+      layer.prepare = uint32_t(kernels.size() - 1);
     return *this;
   }
 
@@ -163,10 +178,15 @@ TEST_F(ReaderTest, OtherVersionsAreNamed) {
           "version " + std::to_string(MOA_ARTIFACT_VERSION + 1));
   refused(newer.build(), MOA_INCOMPATIBLE,
           "to " + std::to_string(MOA_ARTIFACT_VERSION));
-  older.change = [](auto &h) { h.version = 0; };
-  refused(older.build(), MOA_INCOMPATIBLE, "version 0");
+  for (uint32_t version = 0; version < MOA_ARTIFACT_VERSION_MIN; ++version) {
+    older.change = [=](auto &h) { h.version = version; };
+    refused(older.build(), MOA_INCOMPATIBLE,
+            "version " + std::to_string(version) + ", this runtime reads");
+    refused(older.build(), MOA_INCOMPATIBLE, "compile the plan again");
+  }
   abi.change = [](auto &h) { h.kernel_abi_version += 7; };
-  refused(abi.build(), MOA_INCOMPATIBLE, "kernel ABI 8");
+  refused(abi.build(), MOA_INCOMPATIBLE,
+          "kernel ABI " + std::to_string(MOA_KERNEL_ABI_VERSION + 7));
 }
 
 TEST_F(ReaderTest, HeaderFieldsAreChecked) {
@@ -220,7 +240,7 @@ TEST_F(ReaderTest, RecordsAreChecked) {
       {"layer 0 head 0", [](Builder &b) { b.rules[0].alpha = INT64_MIN; }},
       {"kernel 0: kind", [](Builder &b) { b.kernels[0].head_dim = 128; }},
       {"kernel 1: kind", [](Builder &b) { b.kernels[1].group = 4; }},
-      {"kernel 2: kind", [](Builder &b) { b.kernels[2].kind = 3; }},
+      {"kernel 2: kind 4", [](Builder &b) { b.kernels[2].kind = 4; }},
       {"kernel 0: kind", [](Builder &b) { b.kernels[0].dtype = 1; }},
       {"kernel 0: name", [](Builder &b) { b.kernels[0].name = 33; }},
       {"has no end", [](Builder &b) { b.strings.resize(25); }},
@@ -296,6 +316,50 @@ TEST_F(ReaderTest, GpuRecordsAreChecked) {
   }
 }
 
+TEST_F(ReaderTest, PrepareIsLeftOutOnTheCpu) {
+  for (bool gpu : {false, true}) {
+    Builder builder;
+    if (gpu)
+      builder.addGpuImages();
+    Bytes bytes = builder.addPrepare().build();
+    moa::Module module;
+    moa::Status status = module.load(
+        context, static_cast<const void *>(bytes.data()), bytes.size());
+    ASSERT_TRUE(status) << status.message();
+    moa_module_info info = {};
+    ASSERT_TRUE(module.info(info));
+    EXPECT_EQ(info.kernels, 4u);
+    EXPECT_STREQ(info.chip, "any");
+  }
+}
+
+TEST_F(ReaderTest, PrepareRecordsAreChecked) {
+  struct Case {
+    const char *text;
+    std::function<void(Builder &)> change;
+  };
+  const Case cases[] = {
+      {"layer 1: prepare kernel 2 is not such a kernel",
+       [](Builder &b) { b.layers[1].prepare = 2; }},
+      {"layer 0: prepare kernel 4 is not such a kernel (there are 4)",
+       [](Builder &b) { b.layers[0].prepare = 4; }},
+      {"layer 0: decode kernel 3 is not such a kernel",
+       [](Builder &b) { b.layers[0].decode = 3; }},
+      {"kernel 3: kind 3, dtype 0, head size 64, group 2",
+       [](Builder &b) { b.kernels[3].group = 2; }},
+      {"kernel 3: kind 3, dtype 0, head size 32",
+       [](Builder &b) { b.kernels[3].head_dim = 32; }},
+      {"image 3: target 0 of a prepare kernel, expected 1 or 2",
+       [](Builder &b) { b.images[3] = b.images[0]; }},
+      {"image 4: 48 threads", [](Builder &b) { b.images[4].threads = 48; }},
+  };
+  for (const Case &c : cases) {
+    Builder builder;
+    c.change(builder.addPrepare());
+    refused(builder.build(), MOA_CORRUPT, c.text);
+  }
+}
+
 TEST(ImageTarget, CapabilitiesThatRunIt) {
   const uint32_t cubin = MOA_TARGET_CUDA_CUBIN, ptx = MOA_TARGET_CUDA_PTX;
   const uint32_t special = 90 | MOA_GPU_ARCH_SPECIFIC;
@@ -334,7 +398,7 @@ TEST_F(ReaderTest, EveryTruncationIsRefused) {
 }
 
 TEST_F(ReaderTest, EveryFlippedBitIsRefused) {
-  Bytes whole = Builder().addGpuImages().build();
+  Bytes whole = Builder().addGpuImages().addPrepare().build();
   for (size_t bit = 0; bit < whole.size() * 8; ++bit) {
     Bytes damaged = whole;
     damaged[bit / 8] ^= uint8_t(1u << (bit % 8));
@@ -344,7 +408,7 @@ TEST_F(ReaderTest, EveryFlippedBitIsRefused) {
 
 TEST_F(ReaderTest, RandomBytesBehindARightChecksumNeverCrash) {
   std::mt19937 random(1);
-  Bytes whole = Builder().addGpuImages().build();
+  Bytes whole = Builder().addGpuImages().addPrepare().build();
   int loaded = 0;
   for (int round = 0; round < 20000; ++round) {
     Bytes damaged = whole;

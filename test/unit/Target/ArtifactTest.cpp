@@ -41,7 +41,7 @@ ArtifactContents sample() {
     c.planId[i] = i;
   for (int i = 0; i < 8; ++i)
     c.rules.push_back({i, 0.5, 64, 128, 64, MOA_LENGTH_REQUEST});
-  c.layerTable.assign(2, {0, MOA_NO_KERNEL, MOA_NO_KERNEL, 0});
+  c.layerTable.assign(2, {0, MOA_NO_KERNEL, MOA_NO_KERNEL, MOA_NO_KERNEL});
   ArtifactImage wide;
   wide.features = MOA_CPU_X86_64_V3 | MOA_CPU_X86_64_V4;
   wide.chip = "x86-64-v4";
@@ -195,6 +195,57 @@ TEST(Artifact, GpuRefusals) {
     EXPECT_NE(refusal.find(c.text), std::string::npos)
         << refusal << " does not say: " << c.text;
   }
+}
+
+/// The same with a decode kernel in layer 1, and what prepares its items.
+ArtifactContents prepareSample() {
+  ArtifactContents c = gpuSample();
+  ArtifactKernel decode = c.kernels[0];
+  decode.name = "decode_d64_g2_f32";
+  decode.kind = MOA_KERNEL_DECODE;
+  decode.group = 2;
+  c.kernels.push_back(decode);
+  c.layerTable[1].decode = 1;
+  ArtifactImage image = decode.images[2];
+  image.function = "moa_prepare";
+  image.scratchBytes = image.rows = image.keys = 0;
+  c.kernels[addPrepareKernel(c)].images = {image};
+  return c;
+}
+
+TEST(Artifact, PrepareServesTheLayersThatDecode) {
+  ArtifactContents c = prepareSample();
+  ASSERT_EQ(c.kernels.size(), 3u);
+  EXPECT_EQ(c.kernels[2].layers, std::vector<int64_t>{1});
+  std::vector<uint8_t> file = bytesOf(c);
+  auto header = recordAt<moa_artifact_header>(file, 0);
+  for (uint32_t layer : {0, 1}) {
+    auto record = recordAt<moa_artifact_layer>(
+        file, header.layer_table.offset + layer * sizeof(moa_artifact_layer));
+    EXPECT_EQ(record.prepare, layer ? 2 : MOA_NO_KERNEL);
+  }
+  auto kernel = recordAt<moa_artifact_kernel>(
+      file, header.kernels.offset + 2 * sizeof(moa_artifact_kernel));
+  EXPECT_EQ(kernel.kind, uint32_t(MOA_KERNEL_PREPARE));
+  EXPECT_EQ(kernel.dtype, c.dtype);
+  EXPECT_EQ(kernel.head_dim, c.headDim);
+  EXPECT_EQ(kernel.group, 1u);
+}
+
+TEST(Artifact, PrepareRefusals) {
+  ArtifactContents c = prepareSample();
+  c.layerTable[0].prepare = 1;
+  EXPECT_EQ(refusalOf(c), "layer 0: expected kernel 1 ('decode_d64_g2_f32') to "
+                          "be of kind 3 (prepare), got 1");
+  c = prepareSample();
+  c.layerTable[0].prepare = 3;
+  EXPECT_EQ(refusalOf(c),
+            "layer 0: expected the prepare kernel to be below 3, got 3");
+  c = prepareSample();
+  c.kernels[2].images.push_back(c.kernels[0].images[0]);
+  EXPECT_EQ(refusalOf(c),
+            "kernel 2 ('prepare') image 1 ('x86-64-v4'): expected "
+            "a GPU as target of a prepare kernel, got a CPU");
 }
 
 TEST(Artifact, EqualImagesLieOnce) {
