@@ -69,6 +69,8 @@ struct OpenOptions {
   uint32_t features = 0; ///< MOA_CPU_* bits; 0 = what the machine has.
   int threads = 2;
   uint64_t maxBytes = 0; ///< Of pages; 0 = no limit.
+  /// Calls that give every sequence the same few rows go as steps of a batch.
+  bool batches = false;
 };
 
 /// A back end over the C ABI. Null with a reason in `error`.

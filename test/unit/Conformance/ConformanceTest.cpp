@@ -55,12 +55,13 @@ Scenario adapted(Scenario scenario, const Chip &chip) {
 /// Opens the artifact of a scenario for a chip; null with a failure, or null
 /// without one if this machine lacks the chip's features.
 std::unique_ptr<Backend> open(const Scenario &scenario, const Chip &chip,
-                              int threads = 2, uint64_t maxBytes = 0) {
+                              int threads = 2, uint64_t maxBytes = 0,
+                              bool batches = false) {
   std::string artifact = compileScenario(scenario), error;
   if (artifact.empty())
     return nullptr;
-  auto backend =
-      openBackend(artifact, {false, chip.features, threads, maxBytes}, error);
+  auto backend = openBackend(
+      artifact, {false, chip.features, threads, maxBytes, batches}, error);
   if (!backend) {
     ADD_FAILURE() << error;
     return nullptr;
@@ -96,6 +97,27 @@ INSTANTIATE_TEST_SUITE_P(Cpu, Conformance,
                            return identifier(std::get<0>(info.param).name +
                                              std::string("_") +
                                              std::get<1>(info.param).name);
+                         });
+
+/// The same where steps go by batches; what chips do is the same then.
+class BatchConformance : public testing::TestWithParam<Case> {};
+
+TEST_P(BatchConformance, MatchesFloat64) {
+  for (const Scenario &scenario : GetParam().scenarios()) {
+    auto backend = open(scenario, kChips[0], 2, 0, true);
+    if (!backend && !HasFailure())
+      GTEST_SKIP() << "this machine has no " << kChips[0].name;
+    if (!backend)
+      return;
+    runScenario(scenario, *backend);
+    if (HasFailure())
+      return;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, BatchConformance, testing::ValuesIn(cases()),
+                         [](const auto &info) {
+                           return identifier(info.param.name);
                          });
 
 /// Tests that need more than one run.

@@ -34,13 +34,14 @@ Scenario adapted(Scenario scenario) {
 /// Opens a scenario's artifact; null with a reason if this GPU does not run
 /// its target, or with a failure.
 std::unique_ptr<Backend> open(const Scenario &scenario, const char *target,
-                              std::string &reason) {
+                              std::string &reason, bool batches = false) {
   std::string artifact = compileScenario(scenario, 1 << 20, target);
   if (artifact.empty())
     return nullptr;
   OpenOptions options;
   options.cuda = true;
   options.maxBytes = uint64_t(1) << 30;
+  options.batches = batches;
   std::string error;
   auto backend = openBackend(artifact, options, error);
   if (!backend && error.find("has no image for") != std::string::npos)
@@ -53,10 +54,10 @@ std::unique_ptr<Backend> open(const Scenario &scenario, const char *target,
 class CudaConformance
     : public testing::TestWithParam<std::tuple<const char *, Case>> {};
 
-TEST_P(CudaConformance, MatchesFloat64) {
+/// Runs the scenarios of a case; steps go by calls or as those of batches.
+void runCase(const char *target, const Case &test, bool batches) {
   if (std::string reason = reasonAgainstCuda(); !reason.empty())
     GTEST_SKIP() << reason;
-  auto [target, test] = GetParam();
   std::vector<Scenario> scenarios = test.scenarios();
   size_t ran = 0;
   std::string reasons;
@@ -68,19 +69,27 @@ TEST_P(CudaConformance, MatchesFloat64) {
       continue;
     }
     std::string reason;
-    auto backend = open(scenario, target, reason);
+    auto backend = open(scenario, target, reason, batches);
     if (!reason.empty())
       GTEST_SKIP() << reason;
     if (!backend)
       return;
     runScenario(scenario, *backend);
-    if (HasFailure())
+    if (testing::Test::HasFailure())
       return;
     ++ran;
   }
   std::cout << reasons;
   if (!ran)
     GTEST_SKIP() << reasons;
+}
+
+TEST_P(CudaConformance, MatchesFloat64) {
+  runCase(std::get<0>(GetParam()), std::get<1>(GetParam()), false);
+}
+
+TEST_P(CudaConformance, MatchesFloat64ByBatches) {
+  runCase(std::get<0>(GetParam()), std::get<1>(GetParam()), true);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cuda, CudaConformance,

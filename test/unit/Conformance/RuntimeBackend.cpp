@@ -14,6 +14,10 @@
 
 #include "moa/runtime.h"
 
+#include "moa/abi/kernel_args.h"
+
+#include <algorithm>
+
 using namespace moa::conformance;
 
 namespace {
@@ -53,6 +57,13 @@ public:
     moa_cache_options cacheOptions = {sizeof cacheOptions, options.maxBytes};
     if (error.empty())
       error = take(moa_cache_create(module, &cacheOptions, &cache));
+    info.struct_size = sizeof info;
+    if (error.empty())
+      error = take(moa_module_get_info(module, &info));
+    moa_batch_options batchOptions = {sizeof batchOptions, kSequences, kTokens,
+                                      0};
+    if (error.empty() && options.batches)
+      error = take(moa_batch_create(cache, &batchOptions, &batch));
     return error;
   }
 
@@ -75,6 +86,8 @@ public:
 
   std::string attend(uint32_t layer, const float *scale,
                      const std::vector<Entry> &entries) override {
+    if (batch && isStep(entries))
+      return step(layer, scale, entries);
     std::vector<moa_attend_entry> list;
     for (const Entry &e : entries)
       list.push_back({sequences[e.sequence], e.tokens, e.q, e.k, e.v, e.out,
@@ -136,14 +149,75 @@ public:
     return stats.pages_used;
   }
 
-  std::string variant() override {
-    moa_module_info info = {};
-    info.struct_size = sizeof info;
-    take(moa_module_get_info(module, &info));
-    return info.chip ? info.chip : "";
-  }
+  std::string variant() override { return info.chip ? info.chip : ""; }
 
 private:
+  static constexpr uint32_t kSequences = 8, kTokens = 16; ///< Of a step.
+
+  static bool isStep(const std::vector<Entry> &entries) {
+    return entries.size() <= kSequences &&
+           entries.front().tokens <= int64_t(kTokens) &&
+           std::all_of(entries.begin(), entries.end(), [&](const Entry &e) {
+             return e.tokens == entries.front().tokens;
+           });
+  }
+
+  /// One layer of a step; layers come in order. Tensors of all sequences go to
+  /// one, their surroundings with them, so that all lie equally far apart.
+  std::string step(uint32_t layer, const float *scale,
+                   const std::vector<Entry> &entries) {
+    std::string error;
+    if (layer == 0) {
+      std::vector<moa_sequence *> members;
+      for (const Entry &e : entries)
+        members.push_back(sequences[e.sequence]);
+      moa_batch_step begin = {sizeof begin, members.data(), members.size(),
+                              entries.front().tokens, nullptr};
+      error = take(moa_batch_begin(batch, &begin));
+    }
+    const int64_t element = info.dtype == MOA_DTYPE_F32 ? 4 : 2;
+    moa_batch_attend_options options = {};
+    options.struct_size = sizeof options;
+    options.layer = layer;
+    options.has_scale = scale != nullptr;
+    options.scale = scale ? *scale : 0.0f;
+    moa_batch_tensor *tensors[] = {&options.q, &options.k, &options.v,
+                                   &options.out};
+    void *memory[4] = {};
+    size_t apart[4] = {};
+    for (int i = 0; i < 4 && error.empty(); ++i) {
+      const Entry &first = entries.front();
+      apart[i] = (first.around[i].bytes + 15) / 16 * 16;
+      error = take(
+          moa_device_alloc(context, apart[i] * entries.size(), &memory[i]));
+      for (size_t e = 0; e < entries.size() && error.empty(); ++e)
+        error = take(moa_device_copy(
+            context, static_cast<char *>(memory[i]) + e * apart[i],
+            entries[e].around[i].data, entries[e].around[i].bytes));
+      const void *places[] = {first.q, first.k, first.v, first.out};
+      const Strides &strides =
+          i == 0 || i == 3 ? first.qStrides : first.kvStrides;
+      *tensors[i] = {
+          static_cast<char *>(memory[i]) +
+              (static_cast<const char *>(places[i]) - first.around[i].data),
+          int64_t(apart[i]) / element, strides.row, strides.head};
+    }
+    if (error.empty())
+      error = take(moa_batch_attend(batch, &options));
+    for (size_t e = 0; e < entries.size() && error.empty(); ++e)
+      error =
+          take(moa_device_copy(context, entries[e].around[3].data,
+                               static_cast<char *>(memory[3]) + e * apart[3],
+                               entries[e].around[3].bytes));
+    for (void *tensor : memory)
+      take(moa_device_free(context, tensor));
+    if (!error.empty())
+      moa_batch_cancel(batch);
+    else if (layer + 1 == info.layers)
+      moa_batch_end(batch);
+    return error;
+  }
+
   /// A tensor's copy on the device.
   struct Mirror {
     Buffer host;
@@ -179,7 +253,9 @@ private:
   bool cuda = false;
   moa_context *context = nullptr;
   moa_module *module = nullptr;
+  moa_module_info info = {};
   moa_cache *cache = nullptr;
+  moa_batch *batch = nullptr;            ///< Owned by the cache.
   std::vector<moa_sequence *> sequences; ///< Owned by the cache.
 };
 
