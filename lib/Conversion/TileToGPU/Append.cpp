@@ -44,7 +44,6 @@ public:
 private:
   LLVM::LLVMFuncOp makeFunction(StringRef name);
   Copy loadCopy(Value item, size_t source, size_t target, size_t stride);
-  Value wide(Value x) { return arith::ExtUIOp::create(b, b.getI64Type(), x); }
 
   KernelBuilder b;
   const int64_t elementBytes;
@@ -105,7 +104,7 @@ LLVM::LLVMFuncOp Append::build(StringRef name) {
         for (const Copy &copy : copies) {
           Value from = b.offset(
               copy.source,
-              arith::MulIOp::create(b, wide(row), copy.rowBytes).getResult());
+              arith::MulIOp::create(b, b.wide(row), copy.rowBytes).getResult());
           loaded.push_back(LLVM::LoadOp::create(
               b, piece, b.offset(from, b.mul(column, kPiece)), kPiece));
         }

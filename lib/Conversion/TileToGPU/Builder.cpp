@@ -34,6 +34,9 @@ Value KernelBuilder::sub(Value x, Value y) {
 Value KernelBuilder::mul(Value x, int64_t y) {
   return createOrFold<arith::MulIOp>(x, i32(y));
 }
+Value KernelBuilder::wide(Value x) {
+  return arith::ExtUIOp::create(*this, getI64Type(), x);
+}
 Value KernelBuilder::max(Value x, Value y) {
   return arith::MaxSIOp::create(*this, x, y);
 }
@@ -141,14 +144,14 @@ Type KernelBuilder::globalPointer() {
   return LLVM::LLVMPointerType::get(getContext(), 1);
 }
 
-LLVM::LLVMFuncOp KernelBuilder::attentionKernel(StringRef name, int64_t bytes,
-                                                int64_t align,
-                                                unsigned pointers,
-                                                unsigned readOnly,
-                                                LaunchAttr launch) {
+LLVM::LLVMFuncOp
+KernelBuilder::attentionKernel(StringRef name, int64_t bytes, int64_t align,
+                               unsigned pointers, unsigned readOnly,
+                               unsigned integers, LaunchAttr launch) {
   SmallVector<Type> types{LLVM::LLVMPointerType::get(getContext())};
   types.append(pointers, globalPointer());
-  types.append({getI32Type(), getI32Type(), getF32Type()});
+  types.append(integers, getI32Type());
+  types.push_back(getF32Type());
   auto function = LLVM::LLVMFuncOp::create(
       *this, name,
       LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(getContext()),

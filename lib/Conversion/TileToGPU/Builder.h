@@ -32,6 +32,7 @@ public:
   Value add(Value x, int64_t y) { return y ? add(x, i32(y)) : x; }
   Value sub(Value x, Value y);
   Value mul(Value x, int64_t y);
+  Value wide(Value x);         ///< To i64, unsigned.
   Value max(Value x, Value y); ///< Signed.
   Value min(Value x, Value y); ///< Signed.
   Value equal(Value x, int64_t y);
@@ -72,10 +73,11 @@ public:
   /// An empty kernel that attends, with the parameters of moa/abi/gpu_args.h: a
   /// struct of `bytes` bytes by value, aligned to `align`, then `pointers`
   /// pointers to global memory, the first `readOnly` of which it only reads,
-  /// then items, sink and scale.
+  /// then `integers` i32, the last of which is the sink, and the scale.
   mlir::LLVM::LLVMFuncOp attentionKernel(llvm::StringRef name, int64_t bytes,
                                          int64_t align, unsigned pointers,
-                                         unsigned readOnly, LaunchAttr launch);
+                                         unsigned readOnly, unsigned integers,
+                                         LaunchAttr launch);
 
   /// A loop over i32 with values carried along; `body` returns the next ones.
   using LoopBody =

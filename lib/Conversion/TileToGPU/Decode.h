@@ -103,8 +103,11 @@ private:
   }
 
   // Shared by them.
-  /// Start of a head's row of 16-bit elements, `stride` elements (i64) apart.
-  Value rowOf(Value base, Value head, Value stride);
+  /// Start of a head's row at a place (i64) of the tensor whose moa_gpu_rows
+  /// lies `tensor` bytes into the arguments.
+  Value rowOf(size_t tensor, Value place, Value head);
+  /// The number among all query heads of a head of the share's group.
+  Value queryHead(const Share &share, Value head);
   mlir::VectorType vector(int64_t size) {
     return mlir::VectorType::get({size}, b.getF32Type());
   }
@@ -133,8 +136,9 @@ private:
   const KernelForm form;
   const SharedType tile; ///< A page: 64 rows of keys, then 64 of values.
 
-  Value map, items, lines, tables, partials, counters; ///< Parameters.
-  Value count, sink, scale;
+  Value args, items, line, tables, partials, counters; ///< Parameters.
+  Value sink, scale;
+  Value count, starts; ///< Of items; the line page at which each starts.
   Value ring;
   Value outputs; ///< [warp][head of a column tile] floats of a head.
   Value sums;    ///< [warp][head]: maximum and sum.
@@ -149,7 +153,7 @@ private:
   Value length, startMax;
   llvm::SmallVector<Value> queryRows;
   llvm::SmallVector<llvm::SmallVector<Value>> queries;
-  llvm::SmallVector<std::pair<Value, Value>> starts;
+  llvm::SmallVector<std::pair<Value, Value>> windowStarts;
 };
 
 } // namespace moa::gpu

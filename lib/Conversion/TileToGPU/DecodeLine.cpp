@@ -34,14 +34,14 @@ Decode::Decode(OpBuilder &builder, Location loc, const KernelForm &form)
 
 LLVM::LLVMFuncOp Decode::build(StringRef name) {
   LLVM::LLVMFuncOp function =
-      b.attentionKernel(name, sizeof(moa_gpu_tensor_map), 64, 5, 3,
+      b.attentionKernel(name, sizeof(moa_gpu_decode_args), 64, 5, 3, 1,
                         LaunchAttr::get(b.getContext(), kThreads + 32,
                                         kRegisters, form.rows, MOA_BLOCK_KEYS));
   OpBuilder::InsertionGuard guard(b);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);
-  Value *parameters[] = {&map,      &items, &lines, &tables, &partials,
-                         &counters, &count, &sink,  &scale};
+  Value *parameters[] = {&args,     &items,    &line, &tables,
+                         &partials, &counters, &sink, &scale};
   for (auto [i, parameter] : llvm::enumerate(parameters))
     *parameter = entry->getArgument(i);
 
@@ -77,10 +77,17 @@ LLVM::LLVMFuncOp Decode::build(StringRef name) {
 //===----------------------------------------------------------------------===//
 
 /// Blocks beyond the number of pages have none, so that all others have one at
-/// least: then the parts of an item are those of consecutive blocks.
+/// least: then the parts of an item are those of consecutive blocks. Of a line
+/// without pages no block has one.
 void Decode::cutLine() {
-  pages = b.loadI32(lines, count);
-  blocks = b.min(b.gridSize(), pages);
+  auto field = [&](size_t offset) {
+    return b.loadField(line, offset, b.getI32Type());
+  };
+  count = field(offsetof(moa_gpu_line, items));
+  pages = b.select(b.less(b.i32(0), count),
+                   field(offsetof(moa_gpu_line, pages)), b.i32(0));
+  starts = b.offset(line, int64_t(offsetof(moa_gpu_line, first)));
+  blocks = b.max(b.min(b.gridSize(), pages), b.i32(1));
   block = b.blockId();
   // Those without a part begin and end behind the last page.
   Value place = b.min(block, blocks);
@@ -91,23 +98,20 @@ void Decode::cutLine() {
 
 /// moa_gpu_decode_cut: block * pages / blocks.
 Value Decode::cut(Value number) {
-  Type i64 = b.getI64Type();
-  auto wide = [&](Value x) { return arith::ExtUIOp::create(b, i64, x); };
-  Value product = arith::MulIOp::create(b, wide(number), wide(pages));
+  Value product = arith::MulIOp::create(b, b.wide(number), b.wide(pages));
   return arith::TruncIOp::create(
-      b, b.getI32Type(), arith::DivUIOp::create(b, product, wide(blocks)));
+      b, b.getI32Type(), arith::DivUIOp::create(b, product, b.wide(blocks)));
 }
 
 /// The block that has a line page: the last whose cut is at most `page`. From
 /// c T / C < page + 1 follows c <= ((page + 1) C - 1) / T.
 Value Decode::blockOf(Value page) {
-  Type i64 = b.getI64Type();
-  auto wide = [&](Value x) { return arith::ExtUIOp::create(b, i64, x); };
-  Value product = arith::MulIOp::create(b, wide(b.add(page, 1)), wide(blocks));
+  Value product =
+      arith::MulIOp::create(b, b.wide(b.add(page, 1)), b.wide(blocks));
   Value one = arith::ConstantOp::create(b, b.getI64IntegerAttr(1));
   Value last = arith::SubIOp::create(b, product, one);
-  return arith::TruncIOp::create(b, b.getI32Type(),
-                                 arith::DivUIOp::create(b, last, wide(pages)));
+  return arith::TruncIOp::create(
+      b, b.getI32Type(), arith::DivUIOp::create(b, last, b.wide(pages)));
 }
 
 /// The last item that begins at `page` or before. A warp looks at 32 places at
@@ -124,7 +128,7 @@ Value Decode::findItem(Value page) {
         Value inside = b.less(ahead, width);
         // Lanes outside look where lane 0 does.
         Value start =
-            b.loadI32(lines, b.add(low, b.select(inside, ahead, b.i32(0))));
+            b.loadI32(starts, b.add(low, b.select(inside, ahead, b.i32(0))));
         Value early = b.both(inside, b.lessEqual(start, page));
         Value lanes = LaneCountOp::create(b, b.getI32Type(), early);
         Value skipped =
@@ -137,8 +141,8 @@ Decode::Share Decode::loadShare(Value item, Value page) {
   Share share;
   share.item = item;
   share.place = b.element(items, item, sizeof(moa_gpu_decode_item));
-  share.first = b.loadI32(lines, item);
-  share.last = b.loadI32(lines, b.add(item, 1));
+  share.first = b.loadI32(starts, item);
+  share.last = b.loadI32(starts, b.add(item, 1));
   share.from = page;
   share.to = b.min(share.last, end);
   auto field = [&](size_t offset) {
@@ -160,6 +164,12 @@ void Decode::forShares(llvm::function_ref<void(const Share &)> body) {
       });
 }
 
+Value Decode::queryHead(const Share &share, Value head) {
+  Value kvHead = b.loadField(
+      share.place, offsetof(moa_gpu_decode_item, kv_head), b.getI32Type());
+  return b.add(b.mul(kvHead, form.rows), head);
+}
+
 /// Block of 64 keys of a line page.
 Value Decode::blockNumber(const Share &share, Value page) {
   Value number = b.sub(page, share.first);
@@ -173,7 +183,7 @@ Value Decode::blockNumber(const Share &share, Value page) {
 
 void Decode::produce() {
   NVVM::PrefetchOp::create(b, NVVM::PrefetchCacheLevelAttr(),
-                           NVVM::CacheEvictionPriorityAttr(), map, Value(),
+                           NVVM::CacheEvictionPriorityAttr(), args, Value(),
                            b.getUnitAttr());
   forShares([&](const Share &share) {
     // The next page's id is read before waiting for a free stage.
@@ -189,9 +199,14 @@ void Decode::produce() {
 }
 
 Value Decode::pageId(const Share &share, Value page) {
-  Value table = b.loadField(share.place, offsetof(moa_gpu_decode_item, table),
-                            b.getI32Type());
-  return b.loadI32(tables, b.add(table, blockNumber(share, page)));
+  auto field = [&](size_t offset) {
+    return b.loadField(share.place, offset, b.getI32Type());
+  };
+  Value number = b.sub(page, share.first);
+  Value table = b.select(b.less(number, share.sinkPages),
+                         field(offsetof(moa_gpu_decode_item, table)),
+                         field(offsetof(moa_gpu_decode_item, window_table)));
+  return b.loadI32(tables, b.add(table, number));
 }
 
 /// Keys are half 2 * id of the pool, values the one behind.
@@ -203,18 +218,25 @@ void Decode::putPage(Value id, Value use) {
                               {b.getLoc(), b.getLoc()});
   for (int64_t half : {0, 1})
     for (int64_t panel = 0; panel < tile.getPanels(); ++panel)
-      CopyInOp::create(b, map, b.i32(panel * MOA_GPU_PANEL), b.i32(0),
+      CopyInOp::create(b, args, b.i32(panel * MOA_GPU_PANEL), b.i32(0),
                        b.add(b.mul(id, 2), half), body->getArgument(0),
                        b.getDenseI64ArrayAttr({half, panel}),
                        body->getArgument(1));
 }
 
-Value Decode::rowOf(Value base, Value head, Value stride) {
+Value Decode::rowOf(size_t tensor, Value place, Value head) {
+  auto field = [&](size_t offset, Type type) {
+    return b.loadField(args, tensor + offset, type);
+  };
   Type i64 = b.getI64Type();
-  Value elements =
-      arith::MulIOp::create(b, arith::ExtUIOp::create(b, i64, head), stride);
+  Value ofPlace =
+      arith::MulIOp::create(b, place, field(offsetof(moa_gpu_rows, unit), i64));
+  Value ofHead = arith::MulIOp::create(
+      b, b.wide(head), field(offsetof(moa_gpu_rows, head_stride), i64));
+  Value elements = arith::AddIOp::create(b, ofPlace, ofHead);
   Value two = arith::ConstantOp::create(b, b.getI64IntegerAttr(2));
-  return b.offset(base, arith::MulIOp::create(b, elements, two).getResult());
+  return b.offset(field(offsetof(moa_gpu_rows, base), b.globalPointer()),
+                  arith::MulIOp::create(b, elements, two).getResult());
 }
 
 //===----------------------------------------------------------------------===//

@@ -172,10 +172,9 @@ void Decode::store(const Share &share, Value head, Value quad, Value sum,
   Value rounded =
       PackOp::create(b, packed(2), scaled, TypeAttr::get(form.element));
   Value out = b.loadField(share.place, offsetof(moa_gpu_decode_item, out),
-                          b.globalPointer());
-  Value stride = b.loadField(
-      share.place, offsetof(moa_gpu_decode_item, out_stride), b.getI64Type());
-  Value row = rowOf(out, head, stride);
+                          b.getI64Type());
+  Value row =
+      rowOf(offsetof(moa_gpu_decode_args, out), out, queryHead(share, head));
   LLVM::StoreOp::create(b, rounded, b.offset(row, b.mul(quad, 8)), 8);
 }
 

@@ -71,20 +71,19 @@ void Decode::consume(Value number) {
 /// that are none repeat the last. The queries themselves stay in registers
 /// unless they are too many.
 void Decode::loadQueries(const Share &share) {
-  Type i32 = b.getI32Type(), i64 = b.getI64Type();
   auto field = [&](size_t offset, Type type) {
     return b.loadField(share.place, offset, type);
   };
-  length = field(offsetof(moa_gpu_decode_item, length), i32);
-  startMax = field(offsetof(moa_gpu_decode_item, start_max), i32);
-  Value q = field(offsetof(moa_gpu_decode_item, q), b.globalPointer());
-  Value stride = field(offsetof(moa_gpu_decode_item, q_stride), i64);
+  length = field(offsetof(moa_gpu_decode_item, length), b.getI32Type());
+  startMax = field(offsetof(moa_gpu_decode_item, start_max), b.getI32Type());
+  Value q = field(offsetof(moa_gpu_decode_item, q), b.getI64Type());
   queryRows.clear();
   queries.assign(columnTiles(), {});
-  starts.clear();
+  windowStarts.clear();
   for (int64_t i = 0; i < columnTiles(); ++i) {
     Value head = b.min(b.add(laneRow, kHeads * i), b.i32(form.rows - 1));
-    Value row = rowOf(q, head, stride);
+    Value row =
+        rowOf(offsetof(moa_gpu_decode_args, q), q, queryHead(share, head));
     queryRows.push_back(b.offset(row, b.mul(laneColumn, 2)));
     for (int64_t k = 0; keepsQueries() && k < headDim() / 16; ++k)
       queries[i].push_back(loadQuery(i, k));
@@ -94,7 +93,7 @@ void Decode::loadQueries(const Share &share) {
           share.place, int64_t(offsetof(moa_gpu_decode_item, starts)) + 4 * e);
       return b.loadI32(own, column);
     };
-    starts.push_back({start(0), start(1)});
+    windowStarts.push_back({start(0), start(1)});
   }
 }
 
@@ -161,9 +160,9 @@ Decode::State Decode::step(const Share &share, Value page,
         SmallVector<Value> masked;
         Value key = b.add(firstKey, warpRow);
         for (auto [i, score] : llvm::enumerate(scores))
-          masked.push_back(
-              MaskColumnsOp::create(b, vector(4), score, key, starts[i].first,
-                                    starts[i].second, sink, length));
+          masked.push_back(MaskColumnsOp::create(
+              b, vector(4), score, key, windowStarts[i].first,
+              windowStarts[i].second, sink, length));
         return masked;
       });
 

@@ -180,7 +180,7 @@ private:
 
 LLVM::LLVMFuncOp PrefillAmpere::build(StringRef name) {
   LLVM::LLVMFuncOp function = b.attentionKernel(
-      name, sizeof(moa_gpu_prefill_entries), 8, 4, 4,
+      name, sizeof(moa_gpu_prefill_entries), 8, 4, 4, 2,
       LaunchAttr::get(b.getContext(), threads, registersFor(form.headDim),
                       form.rows, form.keys));
   OpBuilder::InsertionGuard guard(b);

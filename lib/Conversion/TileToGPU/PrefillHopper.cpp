@@ -45,7 +45,7 @@ static Registers registersFor(int64_t warpgroups) {
 
 LLVM::LLVMFuncOp PrefillHopper::build(StringRef name) {
   LLVM::LLVMFuncOp function = b.attentionKernel(
-      name, sizeof(moa_gpu_prefill_maps), 64, 3, 3,
+      name, sizeof(moa_gpu_prefill_maps), 64, 3, 3, 2,
       LaunchAttr::get(b.getContext(), 128 * (warpgroups + 1),
                       registersFor(warpgroups).entry, form.rows, form.keys));
   OpBuilder::InsertionGuard guard(b);
