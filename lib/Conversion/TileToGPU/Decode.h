@@ -53,6 +53,15 @@ private:
                                   ///< sink, and i + shift behind it.
   };
 
+  /// Where the ids of an item's pages are found.
+  struct Pages {
+    Value item;
+    Value to;      ///< The block's line page behind the item's last.
+    Value sinkEnd; ///< Line page behind its sink.
+    Value sinkTable, windowTable; ///< The id of line page p is element
+                                  ///< table + p.
+  };
+
   /// Of one column tile, in one warp; m in units of raw scores.
   struct Columns {
     llvm::SmallVector<Value> outputs; ///< 16 dimensions each.
@@ -68,8 +77,12 @@ private:
   Share loadShare(Value item, Value page);
   void forShares(llvm::function_ref<void(const Share &)> body);
   Value blockNumber(const Share &share, Value page);
+
+  // DecodeLoad.cpp
   void produce();
-  Value pageId(const Share &share, Value page);
+  Pages loadPages(Value item);
+  Value pageId(const Pages &run, Value page);
+  Value broadcast(Value value, Value lane);
   void putPage(Value id, Value use);
 
   // DecodeStep.cpp

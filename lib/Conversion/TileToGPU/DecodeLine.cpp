@@ -1,4 +1,4 @@
-//===- DecodeLine.cpp - Decode: the line of pages, and its loads ----------===//
+//===- DecodeLine.cpp - Decode: the line of pages -------------------------===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -14,8 +14,6 @@
 #include "Decode.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
-#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 using namespace mlir;
@@ -178,51 +176,8 @@ Value Decode::blockNumber(const Share &share, Value page) {
 }
 
 //===----------------------------------------------------------------------===//
-// The loading warp
+// Rows of the call's tensors
 //===----------------------------------------------------------------------===//
-
-void Decode::produce() {
-  NVVM::PrefetchOp::create(b, NVVM::PrefetchCacheLevelAttr(),
-                           NVVM::CacheEvictionPriorityAttr(), args, Value(),
-                           b.getUnitAttr());
-  forShares([&](const Share &share) {
-    // The next page's id is read before waiting for a free stage.
-    Value first = pageId(share, share.from);
-    b.loop(share.from, share.to, b.i32(1), {first},
-           [&](Value page, ValueRange carried) -> SmallVector<Value> {
-             Value next = b.min(b.add(page, 1), b.add(share.to, -1));
-             Value nextId = pageId(share, next);
-             putPage(carried[0], b.sub(page, begin));
-             return {nextId};
-           });
-  });
-}
-
-Value Decode::pageId(const Share &share, Value page) {
-  auto field = [&](size_t offset) {
-    return b.loadField(share.place, offset, b.getI32Type());
-  };
-  Value number = b.sub(page, share.first);
-  Value table = b.select(b.less(number, share.sinkPages),
-                         field(offsetof(moa_gpu_decode_item, table)),
-                         field(offsetof(moa_gpu_decode_item, window_table)));
-  return b.loadI32(tables, b.add(table, number));
-}
-
-/// Keys are half 2 * id of the pool, values the one behind.
-void Decode::putPage(Value id, Value use) {
-  auto put = PutOp::create(b, ring, use, ValueRange{});
-  OpBuilder::InsertionGuard guard(b);
-  Block *body = b.createBlock(&put.getBody(), {},
-                              {tile, BarrierType::get(b.getContext())},
-                              {b.getLoc(), b.getLoc()});
-  for (int64_t half : {0, 1})
-    for (int64_t panel = 0; panel < tile.getPanels(); ++panel)
-      CopyInOp::create(b, args, b.i32(panel * MOA_GPU_PANEL), b.i32(0),
-                       b.add(b.mul(id, 2), half), body->getArgument(0),
-                       b.getDenseI64ArrayAttr({half, panel}),
-                       body->getArgument(1));
-}
 
 Value Decode::rowOf(size_t tensor, Value place, Value head) {
   auto field = [&](size_t offset, Type type) {
