@@ -82,6 +82,10 @@ Value ptx::countArrival(AsmBuilder &b, Value address) {
       .front();
 }
 
+Value ptx::copy(AsmBuilder &b, Value value) {
+  return emit(b, "mov.b32 $0, $1;", "=r,r", value, b.getI32Type(), 1).front();
+}
+
 Value ptx::transpose(AsmBuilder &b, Value pair) {
   return emit(b, "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r", pair,
               b.getI32Type(), 1)

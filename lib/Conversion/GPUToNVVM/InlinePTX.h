@@ -32,6 +32,9 @@ void arriveBarrier(AsmBuilder &b, mlir::Value address);
 /// for the whole device; returns what it was.
 mlir::Value countArrival(AsmBuilder &b, mlir::Value address);
 
+/// A copy of an i32 that no pass sees through.
+mlir::Value copy(AsmBuilder &b, mlir::Value value);
+
 /// Transposes the 8 x 8 matrix of 16-bit elements that a warp holds, a pair
 /// (i32) a lane.
 mlir::Value transpose(AsmBuilder &b, mlir::Value pair);

@@ -84,6 +84,9 @@ private:
   void lowerWarpRoles(WarpRolesOp op);
   void lowerLaneCount(LaneCountOp op);
   void lowerLoadMatrix(LoadMatrixOp op);
+  void lowerOpaque(OpaqueOp op);
+  void lowerStorePiece(StorePieceOp op);
+  void lowerSeal(SealOp op);
   void lowerMultiply(MultiplyOp op);
   void lowerTranspose(TransposeOp op);
   void lowerMaskColumns(MaskColumnsOp op);

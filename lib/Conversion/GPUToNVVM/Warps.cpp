@@ -40,6 +40,10 @@ void KernelLowering::lowerLaneCount(LaneCountOp op) {
   op.getCount().replaceAllUsesWith(LLVM::CtPopOp::create(b, lanes));
 }
 
+void KernelLowering::lowerOpaque(OpaqueOp op) {
+  op.getResult().replaceAllUsesWith(ptx::copy(b, op.getValue()));
+}
+
 /// The operand's matrices are, in the order of its registers, its rows 0-7 and
 /// 8-15 of columns 0-7, then both of columns 8-15. Read as it lies, a row of
 /// the tile is a row of the operand: matrices 1 and 3 are 8 rows below, 2 and 3
@@ -68,6 +72,27 @@ void KernelLowering::lowerLoadMatrix(LoadMatrixOp op) {
   for (int64_t i = 0; i < 4; ++i)
     registers.push_back(LLVM::ExtractValueOp::create(b, loaded, i));
   op.getBlock().replaceAllUsesWith(join(registers, b.getI32Type()));
+}
+
+/// Rows are 128 bytes of a panel; the swizzle exchanges their 16-byte chunks by
+/// the row's number.
+void KernelLowering::lowerStorePiece(StorePieceOp op) {
+  SharedType tile = op.getTile().getType();
+  Value chunk = bitAnd(shift(op.getColumn(), 3), 7);
+  Value swizzled = arith::XOrIOp::create(b, chunk, bitAnd(op.getRow(), 7));
+  Value panel = mul(shift(op.getColumn(), 6), tile.getPanelBytes());
+  Value place = add(add(panel, mul(op.getRow(), 128)), mul(swizzled, 16));
+  LLVM::StoreOp::create(b, op.getPiece(), offset(lowered[op.getTile()], place),
+                        16);
+}
+
+/// Lanes meet first: no write moves behind that.
+void KernelLowering::lowerSeal(SealOp) {
+  NVVM::SyncWarpOp::create(b, i32(-1));
+  MLIRContext *ctx = b.getContext();
+  NVVM::FenceProxyOp::create(
+      b, NVVM::ProxyKindAttr::get(ctx, NVVM::ProxyKind::async_shared),
+      NVVM::SharedSpaceAttr::get(ctx, NVVM::SharedSpace::shared_cta));
 }
 
 void KernelLowering::lowerMultiply(MultiplyOp op) {

@@ -96,6 +96,16 @@ private:
   void addValues(Value tile, llvm::ArrayRef<Value> probabilities, State &state);
   State emptyState();
 
+  // DecodeFresh.cpp
+  struct Piece {
+    Value column, row;    ///< In the tile; of the warp's first row.
+    Value source, stride; ///< In the call's tensor; elements between tokens.
+    Value target;         ///< In the pool, of the warp's first row.
+  };
+  void findFresh(const Share &share);
+  void addFresh(const Share &share, Value page, Value firstKey, Value held);
+  llvm::SmallVector<Piece> piecesOf(const Share &share, Value page);
+
   // DecodeMerge.cpp
   void mergeWarps(const Share &share, const State &state);
   void writeColumns(const Columns &columns);
@@ -116,6 +126,9 @@ private:
   }
 
   // Shared by them.
+  Value opaque(Value number) {
+    return OpaqueOp::create(b, b.getI32Type(), number);
+  }
   /// Start of a head's row at a place (i64) of the tensor whose moa_gpu_rows
   /// lies `tensor` bytes into the arguments.
   Value rowOf(size_t tensor, Value place, Value head);
@@ -164,6 +177,7 @@ private:
   Value stream, warpRow;           ///< Which pages, and which rows of them.
   // Of the share at hand, in a consumer; by column tile.
   Value length, startMax;
+  Value freshFrom; ///< Position of the first fresh key, or the largest i32.
   llvm::SmallVector<Value> queryRows;
   llvm::SmallVector<llvm::SmallVector<Value>> queries;
   llvm::SmallVector<std::pair<Value, Value>> windowStarts;

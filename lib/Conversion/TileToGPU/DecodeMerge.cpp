@@ -33,8 +33,8 @@ static constexpr float kNoMaximum = -0x1p+100f;
 void Decode::forHeads(int64_t heads,
                       llvm::function_ref<void(Value, Value)> body) {
   int64_t quads = headDim() / 4, atOnce = kThreads / quads;
-  Value quad = b.remainder(b.threadId(), quads);
-  Value first = b.divide(b.threadId(), quads);
+  Value thread = opaque(b.threadId());
+  Value quad = b.remainder(thread, quads), first = b.divide(thread, quads);
   // Threads that are left over take none.
   first = b.select(b.less(first, b.i32(atOnce)), first, b.i32(heads));
   b.loop(first, b.i32(heads), b.i32(atOnce), {},

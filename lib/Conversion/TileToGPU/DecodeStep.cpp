@@ -76,6 +76,7 @@ void Decode::loadQueries(const Share &share) {
   };
   length = field(offsetof(moa_gpu_decode_item, length), b.getI32Type());
   startMax = field(offsetof(moa_gpu_decode_item, start_max), b.getI32Type());
+  findFresh(share);
   Value q = field(offsetof(moa_gpu_decode_item, q), b.getI64Type());
   queryRows.clear();
   queries.assign(columnTiles(), {});
@@ -146,9 +147,10 @@ Decode::State Decode::step(const Share &share, Value page,
                            const State &before) {
   Value use = b.sub(page, begin);
   Value held = GetOp::create(b, tile, TypeRange{}, ring, use).getTile();
+  Value firstKey = b.mul(blockNumber(share, page), MOA_BLOCK_KEYS);
+  addFresh(share, page, firstKey, held);
   SmallVector<Value> scores = scoresOf(held);
   // Masks only where some head does not see all of the page.
-  Value firstKey = b.mul(blockNumber(share, page), MOA_BLOCK_KEYS);
   Value behind = b.add(firstKey, MOA_BLOCK_KEYS);
   Value whole = b.both(
       b.lessEqual(behind, length),

@@ -46,6 +46,28 @@ llvm.func @roles(%map: !llvm.ptr, %n: i32) attributes {
     %a = moa_gpu.load_matrix %tile[%warp, 48] : !tile
     // CHECK: nvvm.ldmatrix %{{.*}} {eltType = #nvvm.ld_st_matrix_elt_type<b16>, layout = #nvvm.mma_layout<col>, num = 4
     %b = moa_gpu.load_matrix %tile[%warp, 0] transposed : !tile
+    // 16 bytes go where the swizzle has them: chunk column / 8 of the panel's
+    // eight, exchanged by the row; panels of 128 rows are 16384 bytes.
+    // CHECK: %[[COLUMN:.*]] = arith.shrui %arg1, %{{.*}} : i32
+    // CHECK: %[[CHUNK:.*]] = arith.andi %[[COLUMN]], %{{.*}} : i32
+    // CHECK: %[[LOW:.*]] = arith.andi %[[WARP]], %{{.*}} : i32
+    // CHECK: %[[SWIZZLED:.*]] = arith.xori %[[CHUNK]], %[[LOW]] : i32
+    // CHECK: %[[SIX:.*]] = arith.constant 6 : i32
+    // CHECK: %[[PANEL:.*]] = arith.shrui %arg1, %[[SIX]] : i32
+    // CHECK: %[[PANEL_BITS:.*]] = arith.constant 14 : i32
+    // CHECK: %[[PANEL_BYTES:.*]] = arith.shli %[[PANEL]], %[[PANEL_BITS]] : i32
+    // CHECK: %[[ROW_BITS:.*]] = arith.constant 7 : i32
+    // CHECK: %[[ROW_BYTES:.*]] = arith.shli %[[WARP]], %[[ROW_BITS]] : i32
+    // CHECK: %[[START:.*]] = arith.addi %[[PANEL_BYTES]], %[[ROW_BYTES]] : i32
+    // CHECK: %[[CHUNK_BITS:.*]] = arith.constant 4 : i32
+    // CHECK: %[[CHUNK_BYTES:.*]] = arith.shli %[[SWIZZLED]], %[[CHUNK_BITS]] : i32
+    // CHECK: %[[PLACE:.*]] = arith.addi %[[START]], %[[CHUNK_BYTES]] : i32
+    // CHECK: %[[TARGET:.*]] = llvm.getelementptr %{{.*}}[%[[PLACE]]]
+    // CHECK: llvm.store %{{.*}}, %[[TARGET]] {alignment = 16 : i64} : vector<4xi32>, !llvm.ptr<3>
+    moa_gpu.store_piece %a, %tile[%warp, %n] : !tile
+    // CHECK: nvvm.bar.warp.sync
+    // CHECK-NEXT: nvvm.fence.proxy {kind = #nvvm.proxy_kind<async.shared>, space = #nvvm.shared_space<cta>}
+    moa_gpu.seal
     // The lanes have read before the first of them says so.
     // CHECK: nvvm.bar.warp.sync
     // CHECK: scf.if
@@ -97,6 +119,9 @@ llvm.func @fragments(%a: vector<4xi32>, %b: vector<2xi32>, %s: vector<4xf32>,
   %t = moa_gpu.transpose %b : vector<2xi32>
   // CHECK: atom.acq_rel.gpu.global.add.u32 $0, [$1], 1;
   %found = moa_gpu.count_arrival %counter : <1>
+  // CHECK: llvm.inline_asm has_side_effects asm_dialect = att "mov.b32 $0, $1;", "=r,r" %arg3 : (i32) -> i32
+  %hidden = moa_gpu.opaque %x
+  llvm.store %hidden, %out : i32, !llvm.ptr<1>
   llvm.store %l, %out : vector<2xf32>, !llvm.ptr<1>
   llvm.store %t, %out : vector<2xi32>, !llvm.ptr<1>
   llvm.store %found, %out : i32, !llvm.ptr<1>

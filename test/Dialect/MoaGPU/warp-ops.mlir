@@ -27,6 +27,10 @@ llvm.func @roles(%map: !llvm.ptr, %n: i32) attributes {
     %a = moa_gpu.load_matrix %tile[%warp, 48] : !tile
     // CHECK: moa_gpu.load_matrix %{{.*}}[%{{.*}}, 0] transposed : <128x64xbf16>
     %b = moa_gpu.load_matrix %tile[%warp, 0] transposed : !tile
+    // CHECK: moa_gpu.store_piece %{{.*}}, %{{.*}}[%{{.*}}, %{{.*}}] : <128x64xbf16>
+    moa_gpu.store_piece %a, %tile[%warp, %n] : !tile
+    // CHECK: moa_gpu.seal
+    moa_gpu.seal
     moa_gpu.barrier sync %n, 64
     // CHECK: moa_gpu.release %[[RING]]
     moa_gpu.release %ring[%n] : !ring
@@ -40,6 +44,8 @@ func.func @fragments(%a: vector<4xi32>, %b: vector<2xi32>, %s: vector<4xf32>,
                      %counter: !llvm.ptr<1>) {
   // CHECK: moa_gpu.lane_count %{{.*}}
   %n = moa_gpu.lane_count %c
+  // CHECK: moa_gpu.opaque %{{.*}}
+  %y = moa_gpu.opaque %x
   // CHECK: moa_gpu.multiply %{{.*}}, %{{.*}}, %{{.*}} as f16
   %p = moa_gpu.multiply %a, %b, %s as f16
   // CHECK: moa_gpu.mask_columns %{{.*}}, key %{{.*}} starts %{{.*}}, %{{.*}} sink %{{.*}} length %{{.*}}

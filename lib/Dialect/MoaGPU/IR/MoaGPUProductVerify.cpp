@@ -10,6 +10,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Verify.h"
 #include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
 
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
@@ -59,11 +60,10 @@ static void addConditions(Operation *op, SetVector<Value> &sources) {
     sources.insert_range(op->getOperands());
 }
 
-/// (C5): follows conditions of the operations around `op` to their sources.
-static LogicalResult verifyUniform(Operation *op) {
+LogicalResult moa::gpu::verifyUniform(Operation *op, StringRef constraint) {
   SetVector<Value> sources;
   for (Operation *parent = op->getParentOp();
-       parent && !isa<RolesOp, FunctionOpInterface>(parent);
+       parent && !isa<RolesOp, WarpRolesOp, FunctionOpInterface>(parent);
        parent = parent->getParentOp())
     addConditions(parent, sources);
   for (size_t i = 0; i < sources.size(); ++i) { // It grows.
@@ -78,9 +78,9 @@ static LogicalResult verifyUniform(Operation *op) {
     }
     Operation *from = source.getDefiningOp();
     if (differsByThread(from))
-      return op->emitOpError(
-                   "(C5) expected under no branch or loop that may go "
-                   "differently in different threads")
+      return op->emitOpError("(")
+                 .append(constraint, ") expected under no branch or loop that "
+                                     "may go differently in different threads")
                  .attachNote(from->getLoc())
              << "its condition depends on this, which differs by thread";
     if (isa<scf::ForOp, scf::IfOp>(from))
@@ -101,7 +101,7 @@ static LogicalResult verifyProduct(Operation *op) {
     return op->emitOpError("(C4) expected one use, a moa_gpu.wait in the same "
                            "block: registers of a product in flight must not "
                            "be touched or moved");
-  return verifyUniform(op);
+  return verifyUniform(op, "C5");
 }
 
 LogicalResult ScoresOp::verify() {

@@ -82,6 +82,36 @@ LogicalResult LoadMatrixOp::verify() {
          << columns << ", got " << column;
 }
 
+/// What ends the writes that `store` is one of, or what stands before that: in
+/// its block, then in those around it.
+static Operation *endOfWrites(Operation *store) {
+  for (Operation *op = store; op && !isa<WarpRolesOp>(op);
+       op = op->getParentOp())
+    for (Operation *next = op->getNextNode(); next; next = next->getNextNode())
+      if (isa<SealOp, LoadMatrixOp, ReleaseOp>(next))
+        return next;
+  return nullptr;
+}
+
+LogicalResult StorePieceOp::verify() {
+  auto roles = (*this)->getParentOfType<WarpRolesOp>();
+  if (!roles || !roles.getConsumer().isAncestor((*this)->getParentRegion()))
+    return emitOpError("(C1) expected in the consumer region of "
+                       "moa_gpu.warp_roles: a warp's lanes write together");
+  Operation *end = endOfWrites(*this);
+  if (isa_and_nonnull<SealOp>(end))
+    return success();
+  InFlightDiagnostic diag =
+      emitOpError("(C2) expected a moa_gpu.seal behind it");
+  if (end)
+    diag.attachNote(end->getLoc())
+        << "this comes first: other lanes, or the copy engine, may not see "
+           "what was written";
+  return diag;
+}
+
+LogicalResult SealOp::verify() { return verifyUniform(*this, "C1"); }
+
 LogicalResult MultiplyOp::verify() {
   if (getType().isF16() || getType().isBF16())
     return success();

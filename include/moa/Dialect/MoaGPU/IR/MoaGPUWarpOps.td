@@ -66,6 +66,18 @@ def MoaGPU_ScratchOp : MoaGPU_Op<"scratch", [MemoryEffects<[MemAlloc]>]> {
   let hasVerifier = 1;
 }
 
+def MoaGPU_OpaqueOp : MoaGPU_Op<"opaque"> {
+  let summary = "the same number, which nothing is known of";
+  let description = [{
+    What is computed from it is computed where it stands: work of a branch that
+    is rarely taken does not move out of the loop around it, whose registers it
+    would hold.
+  }];
+  let arguments = (ins I32:$value);
+  let results = (outs I32:$result);
+  let assemblyFormat = "$value attr-dict";
+}
+
 def MoaGPU_LaneCountOp : MoaGPU_Op<"lane_count"> {
   let summary = "number of the warp's lanes for which a condition holds";
   let description = [{
@@ -96,6 +108,42 @@ def MoaGPU_LoadMatrixOp : MoaGPU_Op<"load_matrix"> {
     $tile `[` $row `,` $column `]` (`transposed` $transposed^)? attr-dict `:`
     type($tile)
   }];
+  let hasVerifier = 1;
+}
+
+def MoaGPU_StorePieceOp : MoaGPU_Op<"store_piece"> {
+  let summary = "write 16 bytes of a row of a tile, each lane its own";
+  let description = [{
+    Eight elements from `column` (i32, a multiple of 8) of row `row`, where a
+    copy would have put them. Lanes may write the same piece with equal values.
+
+    - (C1) It stands in the consumer region of `moa_gpu.warp_roles`.
+    - (C2) A `moa_gpu.seal` stands behind it, in its block or one around it, and
+      no read or release of a stage in between.
+
+    ```mlir
+    moa_gpu.store_piece %piece, %tile[%row, %column]
+      : !moa_gpu.shared<128x128xbf16>
+    ```
+  }];
+  let arguments = (ins MoaGPU_LeftBlock:$piece, MoaGPU_SharedType:$tile,
+                       I32:$row, I32:$column);
+  let assemblyFormat = [{
+    $piece `,` $tile `[` $row `,` $column `]` attr-dict `:` type($tile)
+  }];
+  let hasVerifier = 1;
+}
+
+def MoaGPU_SealOp : MoaGPU_Op<"seal"> {
+  let summary = "end a warp's writes to a tile";
+  let description = [{
+    Behind it all lanes read what each of them has written, and the copy engine,
+    once the stage is released, writes later.
+
+    - (C1) It stands under no branch and no loop that may go differently in
+      different threads: all lanes of the warp meet here.
+  }];
+  let assemblyFormat = "attr-dict";
   let hasVerifier = 1;
 }
 
