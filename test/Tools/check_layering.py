@@ -51,6 +51,7 @@ LAYERS = [
     (r"(lib|include/moa)/Conversion/", CONVERSION + MOA + TILE + GPU),
     (r"lib/Target/Artifact|include/moa/Target/Artifact",
      UPSTREAM + ABI + MOA + [r"moa/Target/", r"moa/Plan/"]),
+    (r"lib/Target/NVPTX/Device/", ABI),
     (r"(lib|include/moa)/Target/", UPSTREAM + ABI + [r"moa/Target/"]),
     (r"(lib|include/moa)/Pipelines/|(lib|include/moa)/InitAll\.|lib/CAPI/",
      ABOVE_RUNTIME),

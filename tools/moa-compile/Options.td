@@ -33,7 +33,8 @@ defm dtype : Value<"dtype", "TYPE",
 defm phase : Value<"phase", "LIST",
     "Calls to serve, of prefill,decode,append (default: all)">;
 defm emit : Value<"emit", "LEVEL",
-    "moa, tile, gpu, llvm, asm, ptx, cubin or artifact (default)">;
+    "moa, tile, gpu, llvm, asm, ptx, cubin or artifact (default); the prepare "
+    "kernel of GPUs is in artifacts and --dump-dir alone">;
 defm layer : Value<"layer", "L",
     "With --emit moa or tile: this layer only">;
 defm max_length : Value<"max-length", "TOKENS",

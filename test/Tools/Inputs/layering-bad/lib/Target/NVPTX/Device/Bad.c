@@ -1,0 +1,1 @@
+#include "moa/Target/NVPTX.h"
