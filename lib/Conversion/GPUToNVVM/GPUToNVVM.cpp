@@ -10,6 +10,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "InlinePTX.h"
 #include "Lowering.h"
 #include "moa/Conversion/Passes.h"
 
@@ -166,6 +167,8 @@ LogicalResult KernelLowering::run() {
         .Case([&](TransposeOp o) { lowerTranspose(o); })
         .Case([&](MaskColumnsOp o) { lowerMaskColumns(o); })
         .Case([&](CountArrivalOp o) { lowerCountArrival(o); })
+        .Case([&](WaitLaunchesOp) { ptx::waitLaunches(b); })
+        .Case([&](LaunchNextOp) { ptx::launchNext(b); })
         .Case([&](SharedOp o) {
           lowered[o.getTile()] = offset(sharedBase(), places[o.getTile()]);
         })

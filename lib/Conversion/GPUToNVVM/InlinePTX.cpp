@@ -86,6 +86,14 @@ Value ptx::copy(AsmBuilder &b, Value value) {
   return emit(b, "mov.b32 $0, $1;", "=r,r", value, b.getI32Type(), 1).front();
 }
 
+void ptx::waitLaunches(AsmBuilder &b) {
+  emit(b, "griddepcontrol.wait;", "~{memory}", {});
+}
+
+void ptx::launchNext(AsmBuilder &b) {
+  emit(b, "griddepcontrol.launch_dependents;", "~{memory}", {});
+}
+
 Value ptx::transpose(AsmBuilder &b, Value pair) {
   return emit(b, "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r", pair,
               b.getI32Type(), 1)

@@ -35,6 +35,12 @@ mlir::Value countArrival(AsmBuilder &b, mlir::Value address);
 /// A copy of an i32 that no pass sees through.
 mlir::Value copy(AsmBuilder &b, mlir::Value value);
 
+/// Waits for the end of the launch before; no access to memory moves across.
+void waitLaunches(AsmBuilder &b);
+
+/// Lets the next launch start.
+void launchNext(AsmBuilder &b);
+
 /// Transposes the 8 x 8 matrix of 16-bit elements that a warp holds, a pair
 /// (i32) a lane.
 mlir::Value transpose(AsmBuilder &b, mlir::Value pair);

@@ -43,6 +43,9 @@ Value Decode::pageId(const Pages &run, Value page) {
   return b.loadI32(tables, b.add(table, page));
 }
 
+/// It waits for no launch before this one: the pages, but for rows that come
+/// from the call, and what says where they are have been written earlier.
+///
 /// Pages are put in runs of up to 32 of one item. A run at hand, `own`, has its
 /// ids in the lanes; those of the run behind are asked for before the first
 /// page is put, and so are the tables of the item behind that run's.

@@ -28,7 +28,11 @@ using namespace moa::gpu;
 /// its product with the scale is exact and it differs from itself by zero.
 static constexpr float kNoMaximum = -0x1p+100f;
 
+/// The line and its items lie ready; what else there is to read, and all
+/// memory that is written, may be in use by the launch before.
 void Decode::consume(Value number) {
+  WaitLaunchesOp::create(b);
+  b.ifThen(b.equal(b.threadId(), 0), [&] { LaunchNextOp::create(b); });
   warp = number;
   Value lane = b.bitAnd(b.threadId(), 31);
   laneRow = b.shift(lane, 2);

@@ -119,6 +119,11 @@ llvm.func @fragments(%a: vector<4xi32>, %b: vector<2xi32>, %s: vector<4xf32>,
   %t = moa_gpu.transpose %b : vector<2xi32>
   // CHECK: atom.acq_rel.gpu.global.add.u32 $0, [$1], 1;
   %found = moa_gpu.count_arrival %counter : <1>
+  // Memory is clobbered: nothing moves across.
+  // CHECK: llvm.inline_asm has_side_effects asm_dialect = att "griddepcontrol.wait;", "~{memory}"  : () -> ()
+  moa_gpu.wait_launches
+  // CHECK: llvm.inline_asm has_side_effects asm_dialect = att "griddepcontrol.launch_dependents;", "~{memory}"  : () -> ()
+  moa_gpu.launch_next
   // CHECK: llvm.inline_asm has_side_effects asm_dialect = att "mov.b32 $0, $1;", "=r,r" %arg3 : (i32) -> i32
   %hidden = moa_gpu.opaque %x
   llvm.store %hidden, %out : i32, !llvm.ptr<1>

@@ -44,6 +44,12 @@ func.func @fragments(%a: vector<4xi32>, %b: vector<2xi32>, %s: vector<4xf32>,
                      %counter: !llvm.ptr<1>) {
   // CHECK: moa_gpu.lane_count %{{.*}}
   %n = moa_gpu.lane_count %c
+  // CHECK: moa_gpu.wait_launches
+  moa_gpu.wait_launches
+  // CHECK: moa_gpu.launch_next
+  scf.if %c {
+    moa_gpu.launch_next
+  }
   // CHECK: moa_gpu.opaque %{{.*}}
   %y = moa_gpu.opaque %x
   // CHECK: moa_gpu.multiply %{{.*}}, %{{.*}}, %{{.*}} as f16

@@ -1,4 +1,5 @@
-// Writes of a warp to a tile: who may make them, and what must come behind.
+// Writes of a warp to a tile: who may make them, and what must come behind. A
+// launch starts the next one when it has waited itself.
 // RUN: moa-opt %s --split-input-file --verify-diagnostics
 
 !tile = !moa_gpu.shared<64x64xbf16>
@@ -105,4 +106,15 @@ llvm.func @diverged(%x: vector<4xi32>, %n: i32) attributes {
     }
   }
   llvm.return
+}
+
+// -----
+
+func.func @hurried(%c: i1) {
+  scf.if %c {
+    // expected-error @+1 {{(C1) expected behind a moa_gpu.wait_launches: else what is two launches back may still run}}
+    moa_gpu.launch_next
+  }
+  moa_gpu.wait_launches
+  return
 }

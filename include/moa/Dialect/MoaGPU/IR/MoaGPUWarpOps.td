@@ -192,6 +192,32 @@ def MoaGPU_MaskColumnsOp : MoaGPU_Op<"mask_columns", [Pure]> {
   }];
 }
 
+def MoaGPU_WaitLaunchesOp : MoaGPU_Op<"wait_launches"> {
+  let summary = "wait for the end of the launch before this one";
+  let description = [{
+    A kernel that is launched so may start while the launch before it still
+    runs. Behind this, all that the other has written is seen, and nothing
+    behind it is read or written before. Every block waits in some of its
+    threads, so that the end of a launch is the end of all before it too.
+    Elsewhere it does nothing.
+  }];
+  let assemblyFormat = "attr-dict";
+}
+
+def MoaGPU_LaunchNextOp : MoaGPU_Op<"launch_next"> {
+  let summary = "let the launch behind this one start";
+  let description = [{
+    It starts once a thread of every block has been here, or the block has
+    ended. As all have waited before, launches but one back have ended when a
+    kernel starts.
+
+    - (C1) A `moa_gpu.wait_launches` stands before it, in its block or one
+      around it.
+  }];
+  let assemblyFormat = "attr-dict";
+  let hasVerifier = 1;
+}
+
 def MoaGPU_CountArrivalOp : MoaGPU_Op<"count_arrival"> {
   let summary = "add one to a counter in global memory, and say what it was";
   let description = [{
