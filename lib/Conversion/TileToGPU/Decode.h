@@ -129,11 +129,12 @@ private:
   Value opaque(Value number) {
     return OpaqueOp::create(b, b.getI32Type(), number);
   }
-  /// Start of a head's row at a place (i64) of the tensor whose moa_gpu_rows
-  /// lies `tensor` bytes into the arguments.
-  Value rowOf(size_t tensor, Value place, Value head);
-  /// The number among all query heads of a head of the share's group.
-  Value queryHead(const Share &share, Value head);
+  /// Row of a head and a token (null: the first) at a place (i64) of the tensor
+  /// whose moa_gpu_rows lies `tensor` bytes into the arguments.
+  Value rowOf(size_t tensor, Value place, Value head, Value token);
+  /// The same of a head of the share's group; the place lies `place` bytes into
+  /// the item.
+  Value queryRow(const Share &share, size_t tensor, size_t place, Value head);
   mlir::VectorType vector(int64_t size) {
     return mlir::VectorType::get({size}, b.getF32Type());
   }

@@ -43,7 +43,7 @@ SmallVector<Decode::Piece> Decode::piecesOf(const Share &share, Value page) {
   Type i64 = b.getI64Type();
   Value kvHead = field(offsetof(moa_gpu_decode_item, kv_head), b.getI32Type());
   auto source = [&](size_t tensor, size_t where) {
-    return rowOf(tensor, field(where, i64), kvHead);
+    return rowOf(tensor, field(where, i64), kvHead, Value());
   };
   auto stride = [&](size_t tensor) {
     return b.loadField(args, tensor + offsetof(moa_gpu_rows, token_stride),
@@ -109,12 +109,14 @@ void Decode::addFresh(const Share &share, Value page, Value firstKey,
              return {};
            });
     // Values behind the last key meet weights of zero, which a NaN survives.
-    // The page in the pool has zeros there already unless it is new.
+    // The page in the pool has zeros there already unless it is new, or gets
+    // them, or keys, from another item.
     Value zeros = arith::ConstantOp::create(b, b.getZeroAttr(packed(4)));
     Value zero = b.loadField(share.place, offsetof(moa_gpu_decode_item, zero),
                              b.getI32Type());
     Value clears =
-        b.either(b.lessEqual(freshFrom, firstKey), b.less(b.i32(0), zero));
+        b.either(b.less(b.i32(0), zero),
+                 b.both(b.equal(zero, 0), b.lessEqual(freshFrom, firstKey)));
     b.loop(behind, b.i32(kRows), b.i32(1), {},
            [&](Value row, ValueRange) -> SmallVector<Value> {
              for (const Piece &piece : pieces)

@@ -162,10 +162,16 @@ void Decode::forShares(llvm::function_ref<void(const Share &)> body) {
       });
 }
 
-Value Decode::queryHead(const Share &share, Value head) {
-  Value kvHead = b.loadField(
-      share.place, offsetof(moa_gpu_decode_item, kv_head), b.getI32Type());
-  return b.add(b.mul(kvHead, form.rows), head);
+Value Decode::queryRow(const Share &share, size_t tensor, size_t place,
+                       Value head) {
+  auto field = [&](size_t offset, Type type) {
+    return b.loadField(share.place, offset, type);
+  };
+  Type i32 = b.getI32Type();
+  Value kvHead = field(offsetof(moa_gpu_decode_item, kv_head), i32);
+  return rowOf(tensor, field(place, b.getI64Type()),
+               b.add(b.mul(kvHead, form.rows), head),
+               field(offsetof(moa_gpu_decode_item, token), i32));
 }
 
 /// Block of 64 keys of a line page.
@@ -179,7 +185,7 @@ Value Decode::blockNumber(const Share &share, Value page) {
 // Rows of the call's tensors
 //===----------------------------------------------------------------------===//
 
-Value Decode::rowOf(size_t tensor, Value place, Value head) {
+Value Decode::rowOf(size_t tensor, Value place, Value head, Value token) {
   auto field = [&](size_t offset, Type type) {
     return b.loadField(args, tensor + offset, type);
   };
@@ -189,6 +195,11 @@ Value Decode::rowOf(size_t tensor, Value place, Value head) {
   Value ofHead = arith::MulIOp::create(
       b, b.wide(head), field(offsetof(moa_gpu_rows, head_stride), i64));
   Value elements = arith::AddIOp::create(b, ofPlace, ofHead);
+  if (token) {
+    Value ofToken = arith::MulIOp::create(
+        b, b.wide(token), field(offsetof(moa_gpu_rows, token_stride), i64));
+    elements = arith::AddIOp::create(b, elements, ofToken);
+  }
   Value two = arith::ConstantOp::create(b, b.getI64IntegerAttr(2));
   return b.offset(field(offsetof(moa_gpu_rows, base), b.globalPointer()),
                   arith::MulIOp::create(b, elements, two).getResult());

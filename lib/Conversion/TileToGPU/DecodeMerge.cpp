@@ -171,10 +171,8 @@ void Decode::store(const Share &share, Value head, Value quad, Value sum,
   Value scaled = arith::MulFOp::create(b, output, splat(4, inverse));
   Value rounded =
       PackOp::create(b, packed(2), scaled, TypeAttr::get(form.element));
-  Value out = b.loadField(share.place, offsetof(moa_gpu_decode_item, out),
-                          b.getI64Type());
-  Value row =
-      rowOf(offsetof(moa_gpu_decode_args, out), out, queryHead(share, head));
+  Value row = queryRow(share, offsetof(moa_gpu_decode_args, out),
+                       offsetof(moa_gpu_decode_item, out), head);
   LLVM::StoreOp::create(b, rounded, b.offset(row, b.mul(quad, 8)), 8);
 }
 

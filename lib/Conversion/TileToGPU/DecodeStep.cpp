@@ -81,14 +81,13 @@ void Decode::loadQueries(const Share &share) {
   length = field(offsetof(moa_gpu_decode_item, length), b.getI32Type());
   startMax = field(offsetof(moa_gpu_decode_item, start_max), b.getI32Type());
   findFresh(share);
-  Value q = field(offsetof(moa_gpu_decode_item, q), b.getI64Type());
   queryRows.clear();
   queries.assign(columnTiles(), {});
   windowStarts.clear();
   for (int64_t i = 0; i < columnTiles(); ++i) {
     Value head = b.min(b.add(laneRow, kHeads * i), b.i32(form.rows - 1));
-    Value row =
-        rowOf(offsetof(moa_gpu_decode_args, q), q, queryHead(share, head));
+    Value row = queryRow(share, offsetof(moa_gpu_decode_args, q),
+                         offsetof(moa_gpu_decode_item, q), head);
     queryRows.push_back(b.offset(row, b.mul(laneColumn, 2)));
     for (int64_t k = 0; keepsQueries() && k < headDim() / 16; ++k)
       queries[i].push_back(loadQuery(i, k));
