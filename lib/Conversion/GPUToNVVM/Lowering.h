@@ -130,8 +130,8 @@ private:
   Value phaseOf(RingType ring, Value use);
   Value stagePointer(RingType ring, const RingPlace &place, Value use);
   Value wordsPointer(RingType ring, const RingPlace &place, Value use);
-  /// Descriptor of a tile for products, from row `row` on.
-  Value descriptor(Value pointer, Value row, int64_t leadingBytes);
+  /// Descriptor of a tile for products, from row `row` on (null: row 0).
+  Value descriptor(Value tile, Value row, int64_t leadingBytes);
 
   mlir::LLVM::LLVMFuncOp kernel;
   mlir::ImplicitLocOpBuilder b;
@@ -139,6 +139,8 @@ private:
   llvm::DenseMap<Value, int64_t> places; ///< Of tiles, buffers, scratch.
   /// What a value of the dialect's types stands for: a pointer or a vector.
   llvm::DenseMap<Value, Value> lowered;
+  /// Of a tile in a ring: where stage 0 is, and the tile's stage.
+  llvm::DenseMap<Value, std::pair<Value, Value>> stages;
   int64_t sharedBytes = 0;
   int64_t barriers = 0;
   bool warpRoles = false;              ///< Warps, not warpgroups, have roles.

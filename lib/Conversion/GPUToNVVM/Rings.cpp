@@ -108,6 +108,7 @@ void KernelLowering::lowerGet(GetOp op) {
   ptx::waitBarrier(b, address(barrier(place.firstFull, stage)),
                    phaseOf(ring, op.getUse()));
   lowered[op.getTile()] = stagePointer(ring, place, op.getUse());
+  stages[op.getTile()] = {offset(sharedBase(), place.offset), stage};
   for (size_t i = 0; i < op.getWords().size(); i += 4) {
     Value quad = LLVM::LoadOp::create(
         b, VectorType::get({4}, b.getI32Type()),

@@ -17,10 +17,10 @@ llvm.func @products(%row: i32, %p: vector<8xi32>, %o: vector<64xf32>) attributes
   %q = moa_gpu.shared : !q
   %k = moa_gpu.shared : !k
   // CHECK-DAG: %[[KEYS:.*]] = llvm.getelementptr %[[SHARED]][32768]
+  // CHECK-DAG: %[[START:.*]] = llvm.ptrtoint %[[SHARED]] : !llvm.ptr<3> to i32
   // CHECK-DAG: %[[BYTES:.*]] = arith.shli %{{.*}}, %[[C7]]
-  // CHECK-DAG: %[[A:.*]] = llvm.getelementptr %[[SHARED]][%[[BYTES]]]
-  // CHECK: %[[AI:.*]] = llvm.ptrtoint %[[A]] : !llvm.ptr<3> to i32
-  // CHECK: %[[AR:.*]] = arith.andi %[[AI]], %[[REACH]]
+  // CHECK: %[[A:.*]] = arith.addi %[[START]], %[[BYTES]]
+  // CHECK: %[[AR:.*]] = arith.andi %[[A]], %[[REACH]]
   // CHECK: arith.shrui %[[AR]], %c4_i32
   // CHECK: arith.extui
   // CHECK: arith.ori %{{.*}}, %[[KMAJOR]]
@@ -38,5 +38,51 @@ llvm.func @products(%row: i32, %p: vector<8xi32>, %o: vector<64xf32>) attributes
   %x = moa_gpu.wait %s pending 1 : !moa_gpu.async<vector<16xf32>>
   // CHECK: wgmma.wait_group.sync.aligned 0;
   %y = moa_gpu.wait %a pending 0 : !moa_gpu.async<vector<64xf32>>
+  llvm.return
+}
+
+// -----
+
+// Of a tile in a ring, the stage comes last: 16384 bytes, 1024 units of 16, on
+// what is the same for both stages.
+
+!t = !moa_gpu.shared<64x128xbf16>
+!r = !moa_gpu.ring<2 x !t>
+
+// CHECK-LABEL: llvm.func @stages
+// CHECK-SAME: (%[[USE:[a-z0-9]+]]: i32
+// CHECK-DAG: %[[KMAJOR:.*]] = arith.constant 4611686293305360384 : i64
+// CHECK-DAG: %[[C10:.*]] = arith.constant 10 : i32
+// CHECK-DAG: %[[C1:.*]] = arith.constant 1 : i32
+llvm.func @stages(%use: i32, %map: !llvm.ptr) attributes {moa_gpu.launch = #moa_gpu.launch<threads = 256, registers = 168, rows = 0, keys = 0>} {
+  %q = moa_gpu.shared : !t
+  %ring = moa_gpu.ring readers = 1 : !r
+  moa_gpu.roles warpgroups = 1, registers = 24, 240 producer {
+    moa_gpu.put %ring[%use] : !r {
+    ^bb0(%tile: !t, %full: !moa_gpu.barrier):
+      moa_gpu.copy_in %map[%use, %use, %use] to %tile[0, 0], %full : !llvm.ptr, !t
+      moa_gpu.copy_in %map[%use, %use, %use] to %tile[0, 1], %full : !llvm.ptr, !t
+    }
+  } consumer {
+  ^bb0(%group: i32):
+    // CHECK: nvvm.setmaxregister increase
+    // CHECK: %[[STAGE:.*]] = arith.andi %[[USE]], %[[C1]]
+    // CHECK: mbarrier.try_wait
+    %k = moa_gpu.get %ring[%use] : !r -> !t
+    // CHECK: %[[FIRST:.*]] = llvm.getelementptr %{{.*}}[16384]
+    // CHECK: %[[START:.*]] = llvm.ptrtoint %[[FIRST]]
+    // CHECK: %[[REACHED:.*]] = arith.andi %[[START]],
+    // CHECK: %[[LOW:.*]] = arith.shrui %[[REACHED]],
+    // CHECK: %[[WIDE:.*]] = arith.extui %[[LOW]]
+    // CHECK: %[[SAME:.*]] = arith.ori %[[WIDE]], %[[KMAJOR]]
+    // CHECK: %[[UNITS:.*]] = arith.shli %[[STAGE]], %[[C10]]
+    // CHECK: %[[DISTANCE:.*]] = arith.extui %[[UNITS]]
+    // CHECK: %[[TILE:.*]] = arith.addi %[[SAME]], %[[DISTANCE]] : i64
+    // CHECK: llvm.inline_asm {{.*}} %{{[0-9]+}}, %[[TILE]] :
+    %c0 = arith.constant 0 : i32
+    %s = moa_gpu.scores %q[%c0], %k keys 64 depth 128 : !t, !t -> !moa_gpu.async<vector<32xf32>>
+    %x = moa_gpu.wait %s pending 0 : !moa_gpu.async<vector<32xf32>>
+    moa_gpu.release %ring[%use] : !r
+  }
   llvm.return
 }
