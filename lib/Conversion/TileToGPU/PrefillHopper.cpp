@@ -12,7 +12,7 @@
 //
 //   wait keys(t); start S = Q K(t); start O += P V(t-1)
 //   wait S; release keys(t); mask; softmax(S)
-//   wait O; release values(t-1); rescale O; P = round(S)
+//   wait O; release values(t-1); P = round(S); rescale O if a maximum grew much
 //
 // The warpgroups take turns in starting products, so that one multiplies while
 // another is at its softmax.

@@ -41,7 +41,9 @@ struct Item {
 };
 #define FIELD(item, name) (item).field(offsetof(moa_gpu_prefill_item, name))
 
-/// What a step hands to the next: outputs, maximum, sum, probabilities.
+/// What a step hands to the next: outputs, maximum, sum, probabilities. The
+/// maximum is that of scaled scores: a power of two, which outputs, sum and
+/// probabilities are relative to.
 struct State {
   Value output, maximum, sum, probabilities;
 
@@ -51,9 +53,11 @@ struct State {
   static State from(ValueRange v) { return {v[0], v[1], v[2], v[3]}; }
 };
 
-/// What a tile's softmax gives.
+/// What a tile's softmax gives: its probabilities in f32, the state's maximum
+/// and sum with the tile, what outputs so far must be multiplied with, and
+/// whether that is other than 1 for a row of the warp.
 struct Softmax {
-  Value exponents, rescale, maximum, sum;
+  Value exponents, maximum, sum, rescale, rescales;
 };
 
 class PrefillHopper {
@@ -97,6 +101,7 @@ private:
   State lastValues(const Item &item, Value firstUse, Value queryUse,
                    const State &state);
   Softmax softmax(Value scores, const State &old);
+  Value rescaled(const Softmax &soft, Value output);
   Value masked(const Item &item, Value scores, Value firstKey);
   Value maskWhereNeeded(const Item &item, Value scores, Value tile);
   void store(const Item &item, const State &state, Value group);
@@ -108,7 +113,7 @@ private:
     return AccumulateOp::create(b, AsyncType::get(b.getContext(), outputType),
                                 probabilities, values, output);
   }
-  Value scales(); ///< The scale, once a row.
+  Value scaledMaximum(Value scores);
   Value boundOf(Value maximum, bool mayBeEmpty);
   Value pack(Value fragment);
   Value splat(VectorType type, float value) {

@@ -21,6 +21,13 @@ using namespace moa;
 using namespace moa::gpu;
 using namespace moa::gpu::prefill;
 
+/// By how much, in powers of two, a score may exceed the maximum that its row
+/// goes by. Probabilities are then at most 2^8, far from the end of f16 (65504)
+/// as of bf16; with as much more of a sum or an output, both f32, than relative
+/// to the true maximum. A maximum that is too low makes no probability smaller:
+/// none is lost that the true one would keep, and the key that set it has 1.
+constexpr float kSlack = 8;
+
 void PrefillHopper::consume(Value group) {
   Value zero = b.i32(0), one = b.i32(1);
   groupRow = b.mul(group, 64);
@@ -121,25 +128,54 @@ Value PrefillHopper::maskWhereNeeded(const Item &item, Value scores,
 }
 
 /// Scores become probabilities in f32, and the state's maximum and sum those
-/// with this tile; `rescale` is what outputs so far must be multiplied with.
+/// with this tile. A row takes a new maximum only if a score exceeds the old
+/// one by more than kSlack, so that outputs, which are many, seldom need
+/// rescaling. Where the maximum stays, the factor is exactly 1: it does not
+/// matter to a row whether others of the warp rescale.
 Softmax PrefillHopper::softmax(Value scores, const State &old) {
   auto pair = vector(2);
   Softmax result;
-  Value high = RowReduceOp::create(b, pair, Reduction::Max, scores);
-  high = LaneReduceOp::create(b, pair, Reduction::Max, high);
-  high = arith::MaxNumFOp::create(b, high, old.maximum);
-  Value bound = boundOf(high, /*mayBeEmpty=*/form.keys < form.rows);
+  Value high = scaledMaximum(scores);
+  Value reach = arith::AddFOp::create(b, old.maximum, splat(pair, kSlack));
+  Value grown =
+      arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, high, reach);
+  result.maximum = arith::SelectOp::create(b, grown, high, old.maximum);
+  Value bound = boundOf(result.maximum, /*mayBeEmpty=*/form.keys < form.rows);
   result.exponents = Exp2Op::create(b, scores.getType(), scores, scale, bound);
-  result.rescale = Exp2Op::create(b, pair, old.maximum, scale, bound);
+  result.rescale = Exp2Op::create(b, pair, old.maximum, b.f32(1), bound);
   Value added = RowReduceOp::create(b, pair, Reduction::Add, result.exponents);
-  result.maximum = high;
   result.sum = arith::AddFOp::create(
       b, arith::MulFOp::create(b, old.sum, result.rescale), added);
+  // No sum is negative. But a vote that asks for sums comes after them, and it
+  // stands before the fence: else the assembler moves the additions behind the
+  // wait, where no product runs beside them.
+  Value asked = arith::CmpFOp::create(b, arith::CmpFPredicate::ULT, result.sum,
+                                      splat(pair, 0));
+  auto rows =
+      vector::ToElementsOp::create(b, arith::OrIOp::create(b, grown, asked));
+  Value lanes = LaneCountOp::create(
+      b, b.getI32Type(), b.either(rows.getResult(0), rows.getResult(1)));
+  result.rescales = b.less(b.i32(0), lanes);
   return result;
 }
 
-Value PrefillHopper::scales() {
-  return vector::BroadcastOp::create(b, vector(2), scale);
+/// Outputs so far, relative to the maxima that a tile's softmax has left.
+Value PrefillHopper::rescaled(const Softmax &soft, Value output) {
+  return b.branch(
+      soft.rescales, outputType,
+      [&]() -> SmallVector<Value> {
+        return {RowScaleOp::create(b, outputType, output, soft.rescale)};
+      },
+      [&]() -> SmallVector<Value> { return {output}; })[0];
+}
+
+/// The largest score of each row, scaled.
+Value PrefillHopper::scaledMaximum(Value scores) {
+  auto pair = vector(2);
+  Value high = RowReduceOp::create(b, pair, Reduction::Max, scores);
+  high = LaneReduceOp::create(b, pair, Reduction::Max, high);
+  Value scales = vector::BroadcastOp::create(b, pair, scale);
+  return arith::MulFOp::create(b, high, scales);
 }
 
 Value PrefillHopper::pack(Value fragment) {
@@ -148,18 +184,18 @@ Value PrefillHopper::pack(Value fragment) {
                         fragment, TypeAttr::get(form.element));
 }
 
-/// The maximum times the scale; 0 for a row that has not seen a key yet, so
-/// that no infinity is taken from another. A row's own key lies less than
-/// `rows` behind the last row's: two tiles of as many keys hold it.
+/// What exponents are taken relative to: the maximum; 0 for a row that has not
+/// seen a key yet, so that no infinity is taken from another. A row's own key
+/// lies less than `rows` behind the last row's: two tiles of as many keys hold
+/// it.
 Value PrefillHopper::boundOf(Value maximum, bool mayBeEmpty) {
-  Value bound = arith::MulFOp::create(b, maximum, scales());
   if (!mayBeEmpty)
-    return bound;
+    return maximum;
   auto pair = vector(2);
   Value none = splat(pair, -std::numeric_limits<float>::infinity());
   Value empty =
       arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, maximum, none);
-  return arith::SelectOp::create(b, empty, splat(pair, 0), bound);
+  return arith::SelectOp::create(b, empty, splat(pair, 0), maximum);
 }
 
 /// The first tile alone: no outputs to add to or to rescale.
@@ -169,8 +205,7 @@ State PrefillHopper::firstStep(const Item &item, Value firstUse) {
   Value scores = wait(startScores(keys, form.keys), 0);
   ReleaseOp::create(b, keyRing, firstUse);
   scores = maskWhereNeeded(item, scores, tileNumber(item, b.i32(0)));
-  Value high = RowReduceOp::create(b, pair, Reduction::Max, scores);
-  high = LaneReduceOp::create(b, pair, Reduction::Max, high);
+  Value high = scaledMaximum(scores);
   Value bound = boundOf(high, /*mayBeEmpty=*/true);
   Value exponents = Exp2Op::create(b, scores.getType(), scores, scale, bound);
   Value sum = RowReduceOp::create(b, pair, Reduction::Add, exponents);
@@ -194,7 +229,7 @@ State PrefillHopper::step(const Item &item, Value step, Value firstUse,
   Value output = wait(sums, 0);
   ReleaseOp::create(b, valueRing, before);
   Value probabilities = pack(soft.exponents);
-  output = RowScaleOp::create(b, outputType, output, soft.rescale);
+  output = rescaled(soft, output);
   return {output, soft.maximum, soft.sum, probabilities};
 }
 
@@ -222,7 +257,7 @@ State PrefillHopper::sinkStep(const Item &item, Value firstUse, Value queryUse,
   Value output = wait(sums, 0);
   ReleaseOp::create(b, valueRing, before);
   Value probabilities = pack(soft.exponents);
-  output = RowScaleOp::create(b, outputType, output, soft.rescale);
+  output = rescaled(soft, output);
   Value sinkValues = getTile(valueRing, use);
   output = wait(startValues(probabilities, sinkValues, output), 0);
   ReleaseOp::create(b, valueRing, use);

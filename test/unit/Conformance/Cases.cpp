@@ -222,11 +222,42 @@ static std::vector<Scenario> extremeScores() {
   equal.qMagnitude = 0;
   equal.steps = mixedChunks();
   list.push_back(equal);
+  Scenario level; // Equal keys: a row's scores are one number, of thousands.
+  level.dtype = Dtype::F16;
+  level.qHeads = level.kvHeads = 1;
+  level.rules = {{0, 1}};
+  level.steps = chunks({2000, 1}, 2001);
+  for (int64_t position = 0; position < 2001; ++position)
+    level.poison.push_back({Poison::Key, 0, position, 0, 16384});
+  list.push_back(level);
   Scenario tiny; // Products of q and k are subnormal in float.
   tiny.wholeMultiples = true;
   tiny.qMagnitude = tiny.kMagnitude = 1e-20;
   tiny.steps = mixedChunks();
   list.push_back(tiny);
+  return list;
+}
+
+/// Keys whose scores rise towards the first, where kernels that go down from
+/// the diagonal come last: by powers of two from few to hundreds, so that a
+/// row's maximum grows by little, by much, or not at all, row by row.
+static std::vector<Scenario> risingScores() {
+  std::vector<Scenario> list;
+  for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16})
+    for (int64_t dim : {64, 128, 256}) {
+      Scenario s;
+      s.headDim = dim;
+      s.dtype = dtype;
+      if (dtype == Dtype::F32) // Scores of hundreds carry errors of 1e-5.
+        s.tolerance = 1e-4;
+      s.rules = {{0, 1}, {0, 0.5}};
+      s.steps = chunks({700, 1, 90, 1}, 800);
+      for (int64_t position = 3; position < 700; position += 41)
+        for (int64_t head = 0; head < s.kvHeads; ++head)
+          s.poison.push_back({Poison::Key, 0, position, head,
+                              256 * std::exp2(-double(position) / 64)});
+      list.push_back(s);
+    }
   return list;
 }
 
@@ -303,6 +334,7 @@ const std::vector<Case> &moa::conformance::cases() {
       {"Layers", layers},
       {"Poison", poison},
       {"ExtremeScores", extremeScores},
+      {"RisingScores", risingScores},
       {"Scales", scales},
       {"HugeValues", hugeValues},
       {"Strides", strides},
