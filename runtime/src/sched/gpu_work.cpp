@@ -86,7 +86,7 @@ void GpuWork::addPrefill(const EntryView &view, const HeadPlan &head,
       item.window_tiles = static_cast<int32_t>(top - bottom + 1);
       item.sink_tiles = static_cast<int32_t>(sinks / blocksPerTile);
       item.sink_block = static_cast<int32_t>(sinks % blocksPerTile);
-      tile.cost = (top - bottom + 1) * blocksPerTile + sinks;
+      tile.cost = (top - bottom + 1) * blocksPerTile + sinks + kTileCost;
       tiles.push_back(tile);
     }
   }
@@ -171,30 +171,46 @@ void GpuWork::addDecode(const EntryView &view, const Plan &plan, size_t entry) {
     addDecodeItem(view, plan, plan.head(g, entry, h), h);
 }
 
-/// Most costly first; heads of a group stay together.
-void GpuWork::sortSection(size_t begin) {
+/// Most costly first. Among equals, rows of a KV head stay together, and the
+/// heads of a group: what is in flight at a time shares keys in the L2 cache.
+void GpuWork::sortTiles() {
   auto place = [](const Tile &tile) {
     const moa_gpu_prefill_item &item = tile.item;
     return std::make_tuple(-tile.cost, item.entry, item.kv_head, item.position,
                            item.head);
   };
-  std::sort(tiles.begin() + begin, tiles.end(),
+  std::sort(tiles.begin(), tiles.end(),
             [&](const Tile &a, const Tile &b) { return place(a) < place(b); });
 }
 
-/// Deals the sorted tiles to blocks in snake order. The last round, which may
-/// be short, goes forward: its most costly tile to block 0, which had the least
-/// costly one of the round before.
+/// Deals the tiles in rounds: the more costly one of a round is, the less the
+/// block that gets it had to do so far. So no two blocks ever lie further apart
+/// than by the most costly tile. The last round may be short: blocks are
+/// numbered by it, and it is those of the first numbers that have a tile more.
 void GpuWork::deal(PrefillLaunch &launch, uint32_t grid) {
+  sortTiles();
   launch.firstItem = prefill.size();
   launch.items = tiles.size();
-  const size_t last = (tiles.size() - 1) / grid;
-  for (size_t i = 0; i < tiles.size(); ++i) {
-    size_t round = i / grid, block = i % grid;
-    if ((last - round) % 2)
-      block = grid - 1 - block;
-    prefill.push_back(tiles[round * grid + block].item);
+  loads.resize(grid);
+  for (uint32_t block = 0; block < grid; ++block)
+    loads[block] = {0, block};
+  for (size_t first = 0; first < tiles.size(); first += grid) {
+    std::sort(loads.begin(), loads.end(), [](const Load &a, const Load &b) {
+      return std::tie(a.cost, a.block) < std::tie(b.cost, b.block);
+    });
+    const size_t count = std::min<size_t>(grid, tiles.size() - first);
+    for (size_t i = 0; i < count; ++i) {
+      tiles[first + i].block = loads[i].block;
+      loads[i].cost += tiles[first + i].cost;
+    }
   }
+  names.resize(grid);
+  for (uint32_t i = 0; i < grid; ++i)
+    names[loads[i].block] = i;
+  prefill.resize(launch.firstItem + launch.items);
+  for (size_t i = 0; i < tiles.size(); ++i)
+    prefill[launch.firstItem + i - i % grid + names[tiles[i].block]] =
+        tiles[i].item;
   tiles.clear();
 }
 
@@ -208,8 +224,6 @@ void GpuWork::build(const Module &module, const Plan &plan,
   lines.clear();
   pages.clear();
   starts.clear();
-  size_t section = 0;
-  int64_t sectionBytes = 0;
   for (size_t i = 0; i < call.count; ++i) {
     EntryView view(module, call, i);
     if (view.decodes()) {
@@ -218,32 +232,17 @@ void GpuWork::build(const Module &module, const Plan &plan,
     }
     if (launches.empty() ||
         launches.back().entries.size() == MOA_GPU_PREFILL_ENTRIES) {
-      if (!launches.empty()) {
-        sortSection(section);
+      if (!launches.empty())
         deal(launches.back(), grid);
-      }
       launches.emplace_back();
-      section = 0;
-      sectionBytes = 0;
     }
     auto entry = static_cast<int32_t>(launches.back().entries.size());
     launches.back().entries.push_back(i);
-    const int64_t bytes =
-        2 * view.total * int64_t(g.headDim) * int64_t(g.elementBytes());
-    for (uint32_t h = 0; h < g.kvHeads; ++h) {
-      if (sectionBytes > 0 && sectionBytes + bytes > kSectionBytes) {
-        sortSection(section);
-        section = tiles.size();
-        sectionBytes = 0;
-      }
-      sectionBytes += bytes;
+    for (uint32_t h = 0; h < g.kvHeads; ++h)
       addPrefill(view, plan.head(g, i, h), h, entry);
-    }
   }
-  if (!launches.empty()) {
-    sortSection(section);
+  if (!launches.empty())
     deal(launches.back(), grid);
-  }
   endLine();
 }
 

@@ -21,9 +21,9 @@
 
 namespace moa::rt {
 
-/// Keys and values of the KV heads whose tiles are in flight together stay
-/// below this, so that they are read from memory once: most of an L2 cache.
-constexpr int64_t kSectionBytes = int64_t(32) << 20;
+/// What a tile costs beside its blocks of keys, in such blocks: its first
+/// scores and last values, beside which nothing else is multiplied.
+constexpr int64_t kTileCost = 2;
 
 /// One launch of the prefill kernel.
 struct PrefillLaunch {
@@ -58,7 +58,13 @@ private:
   /// A tile before it is put in order.
   struct Tile {
     moa_gpu_prefill_item item;
+    int64_t cost;   ///< In blocks of keys.
+    uint32_t block; ///< Of threads, that takes it.
+  };
+  /// What a block of threads has to do.
+  struct Load {
     int64_t cost;
+    uint32_t block;
   };
 
   void addPrefill(const EntryView &view, const HeadPlan &head, uint32_t kvHead,
@@ -71,10 +77,13 @@ private:
   /// `starts`; -1 where the closed form holds.
   int32_t startsOf(const EntryView &view, const moa_span_rule &rule,
                    int64_t floor, int64_t first, int64_t rows);
-  void sortSection(size_t begin);
+  void sortTiles();
   void deal(PrefillLaunch &launch, uint32_t grid);
 
-  std::vector<Tile> tiles; ///< Of the launch at hand.
+  // Of the launch at hand.
+  std::vector<Tile> tiles;
+  std::vector<Load> loads;
+  std::vector<uint32_t> names; ///< By the block of a tile, its final number.
 };
 
 } // namespace moa::rt
