@@ -118,7 +118,7 @@ enum {
   kTensorBF16 = 9,
   kTensorNoInterleave = 0,
   kTensorSwizzle128B = 3,
-  kTensorPromoteL2256B = 3,
+  kTensorPromoteL2128B = 2,
   kTensorZeroFill = 0
 };
 

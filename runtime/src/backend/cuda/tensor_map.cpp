@@ -28,7 +28,7 @@ Status encodeTensorMap(const Driver &driver, const Geometry &geometry,
   CUresult result = driver.cuTensorMapEncodeTiled(
       &map, geometry.dtype == MOA_DTYPE_F16 ? kTensorF16 : kTensorBF16, 3,
       const_cast<void *>(shape.address), sizes, strides, box, steps,
-      kTensorNoInterleave, kTensorSwizzle128B, kTensorPromoteL2256B,
+      kTensorNoInterleave, kTensorSwizzle128B, kTensorPromoteL2128B,
       kTensorZeroFill);
   return driver.check(result, "cuTensorMapEncodeTiled", "tensor map of ", what,
                       " {", sizes[0], ", ", sizes[1], ", ", sizes[2],
