@@ -9,13 +9,13 @@ needed bytes count, per KV head, the longest span of its group.
 """
 
 import argparse
-import json
 import math
 import statistics
 import sys
 import time
 from pathlib import Path
 
+import record
 import torch
 import torch.nn.functional as F
 
@@ -128,6 +128,16 @@ class Case:
         """The inputs as torch likes them best: [1, heads, length, D], packed."""
         return [t.transpose(0, 1)[None].contiguous() for t in (self.q, self.k, self.v)]
 
+    def records(self, kind, method, seconds):
+        """A record of each time, ours first."""
+        case = {"kind": kind, "batch": 1, "length": self.length, "plan": "moa",
+                "dtype": self.dtype, "q_heads": HQ, "kv_heads": HKV, "head_dim": D}  # fmt: skip
+        return [
+            {**case, "who": who, "mask": "causal" if who == "sdpa" else "plan",
+             "method": method, "us": taken * 1e6}
+            for who, taken in seconds.items()
+        ]  # fmt: skip
+
     def flex(self):
         """FlexAttention with the plan's mask: (run, seconds to build the mask)."""
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
@@ -176,19 +186,14 @@ def bench_prefill(context, dtype, length, ceiling, flex):
     built = None
     if flex:
         runs["flex"], built = case.flex()
-    seconds = fastest(runs)
-    ours, sdpa = seconds["ours"], seconds["sdpa"]
-    row = {
-        "kind": "prefill", "dtype": dtype, "length": length, "max_rel_err": error,
-        "density": useful / dense, "ours_ms": ours * 1e3, "sdpa_dense_ms": sdpa * 1e3,
-        "ours_useful_gflop_per_s": useful / ours * 1e-9,
-        "fraction_of_matmul": useful / ours * 1e-9 / ceiling,
-        "speedup_over_sdpa": sdpa / ours,
-    }  # fmt: skip
+    records = case.records("prefill", "fastest", fastest(runs))
+    ours = records[0]
+    rate = useful / ours["us"] * 1e-3
+    ours |= {"max_rel_err": error, "density": useful / dense,
+             "useful_gflop_per_s": rate, "fraction_of_matmul": rate / ceiling}  # fmt: skip
     if flex:
-        row |= {"flex_ms": seconds["flex"] * 1e3, "flex_mask_build_s": built,
-                "speedup_over_flex": seconds["flex"] / ours}  # fmt: skip
-    return row
+        records[2]["mask_build_ms"] = built * 1e3
+    return records
 
 
 def bench_decode(context, dtype, length, read):
@@ -212,15 +217,14 @@ def bench_decode(context, dtype, length, read):
         "ours": lambda: moa.runtime.attend(cache, LAYER, step),
         "sdpa": lambda: F.scaled_dot_product_attention(q, k, v),
     }, between=flush)  # fmt: skip
-    ours, sdpa = seconds["ours"], seconds["sdpa"]
-    needed = case.needed_bytes()
-    return {
-        "kind": "decode", "dtype": dtype, "length": length, "max_rel_err": error,
-        "ours_ms": ours * 1e3, "sdpa_packed_dense_ms": sdpa * 1e3,
-        "needed_gb_per_s": needed / ours * 1e-9,
-        "fraction_of_read": needed / ours * 1e-9 / read,
-        "speedup_over_sdpa": sdpa / ours,
-    }  # fmt: skip
+    records = case.records("decode", "median", seconds)
+    rate = case.needed_bytes() / records[0]["us"] * 1e-3
+    records[0] |= {
+        "max_rel_err": error,
+        "needed_gb_per_s": rate,
+        "fraction_of_read": rate / read,
+    }
+    return records
 
 
 def main() -> int:
@@ -230,51 +234,58 @@ def main() -> int:
     parser.add_argument("--prefill", default="1024,4096", help="lengths, in tokens")
     parser.add_argument("--decode", default="2048,8192", help="lengths, in tokens")
     parser.add_argument("--no-flex", action="store_true")
+    parser.add_argument("--commit", help="of the checkout, for the record")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     context = moa.runtime.Context(args.threads)
     limits = ceilings()
     print(", ".join(f"{name} {value:.1f}" for name, value in limits.items()), flush=True)
-    rows = []
+    file = record.new_file(
+        "attention-cpu", record.processor(), commit=args.commit,
+        chip=torch.backends.cpu.get_cpu_capability(),
+        setting={"shape": "llama-3-8b", "plan": PLAN.name, "layer": LAYER,
+                 "threads": args.threads},
+    )  # fmt: skip
+    file["ceilings"] = limits
+
+    def add(records):
+        file["records"] += records
+        print(describe(records), flush=True)
+
     with torch.no_grad():
         for length in map(int, args.prefill.split(",")):
             for dtype in ("f32", "bf16"):
                 ceiling = limits[f"matmul_{dtype}_gflop_per_s"]
                 flex = not args.no_flex and dtype == "f32"
-                rows.append(bench_prefill(context, dtype, length, ceiling, flex))
-                print(describe(rows[-1]), flush=True)
+                add(bench_prefill(context, dtype, length, ceiling, flex))
         for length in map(int, args.decode.split(",")):
             for dtype in ("f32", "bf16"):
-                rows.append(bench_decode(context, dtype, length, limits["read_gb_per_s"]))
-                print(describe(rows[-1]), flush=True)
-    args.output.mkdir(parents=True, exist_ok=True)
-    result = {
-        "schema": 1, "shape": "llama-3-8b", "plan": PLAN.name, "layer": LAYER,
-        "threads": args.threads, "torch": torch.__version__,
-        "cpu": torch.backends.cpu.get_cpu_capability(), "ceilings": limits, "rows": rows,
-    }  # fmt: skip
-    path = args.output / "attention-cpu.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {path}")
-    wrong = [row for row in rows if not row["max_rel_err"] <= TOLERANCE[row["dtype"]]]
-    for row in wrong:
-        print(f"error: {row['kind']} {row['dtype']} is off by {row['max_rel_err']:.2g}")
+                add(bench_decode(context, dtype, length, limits["read_gb_per_s"]))
+    print(f"written to {record.write(file, args.output / 'attention-cpu.json')}")
+    wrong = [
+        found for found in file["records"]
+        if not found.get("max_rel_err", 0) <= TOLERANCE[found["dtype"]]
+    ]  # fmt: skip
+    for found in wrong:
+        print(f"error: {found['kind']} {found['dtype']} is off by {found['max_rel_err']:.2g}")
     return 1 if wrong else 0
 
 
-def describe(row):
-    text = f"{row['kind']:8}{row['dtype']:5} N={row['length']:<6} ours {row['ours_ms']:8.2f} ms"
-    if row["kind"] == "prefill":
-        text += (f"  dense SDPA {row['sdpa_dense_ms']:8.2f} ms"
-                 + (f"  Flex {row['flex_ms']:8.2f} ms (+ mask {row['flex_mask_build_s']:.1f} s)"
-                    if "flex_ms" in row else "")
-                 + f"  {row['ours_useful_gflop_per_s']:.0f} useful GFLOP/s,"
-                 f" {row['fraction_of_matmul']:.2f} of matmul")  # fmt: skip
+def describe(records):
+    ours, sdpa, *flex = records
+    ms = lambda found: f"{found['us'] * 1e-3:8.2f} ms"
+    text = f"{ours['kind']:8}{ours['dtype']:5} N={ours['length']:<6} ours {ms(ours)}"
+    if ours["kind"] == "prefill":
+        text += f"  dense SDPA {ms(sdpa)}"
+        if flex:
+            text += f"  Flex {ms(flex[0])} (+ mask {flex[0]['mask_build_ms'] * 1e-3:.1f} s)"
+        text += (f"  {ours['useful_gflop_per_s']:.0f} useful GFLOP/s,"
+                 f" {ours['fraction_of_matmul']:.2f} of matmul")  # fmt: skip
     else:
-        text += (f"  packed dense SDPA {row['sdpa_packed_dense_ms']:8.2f} ms"
-                 f"  {row['needed_gb_per_s']:.1f} needed GB/s,"
-                 f" {row['fraction_of_read']:.2f} of read")  # fmt: skip
-    return text + f"  error {row['max_rel_err']:.1e}"
+        text += (f"  packed dense SDPA {ms(sdpa)}"
+                 f"  {ours['needed_gb_per_s']:.1f} needed GB/s,"
+                 f" {ours['fraction_of_read']:.2f} of read")  # fmt: skip
+    return text + f"  error {ours['max_rel_err']:.1e}"
 
 
 if __name__ == "__main__":

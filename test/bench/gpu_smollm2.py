@@ -12,13 +12,14 @@ MODEL is a folder or a .gguf file of SmolLM2-135M-Instruct.
 
 import argparse
 import importlib.util
-import json
 import sys
 import time
 from pathlib import Path
 
+import record
 import torch
 import transformers
+from gpu_model import need_cuda
 
 import moa
 import moa.hf
@@ -63,7 +64,9 @@ def main() -> int:
     parser.add_argument("--artifact", type=Path, help="of the plan, in bf16, for this device")
     parser.add_argument("--new", type=int, default=256)
     parser.add_argument("--output", type=Path, default=Path("build/bench"))
+    parser.add_argument("--commit", help="of the checkout, for the record")
     args = parser.parse_args()
+    need_cuda()
     transformers.logging.set_verbosity_error()
     options = {"dtype": torch.bfloat16, "device_map": "cuda"}
     source = args.model
@@ -94,25 +97,29 @@ def main() -> int:
     cache = moa.hf.Cache(model)
     tokens, _, ours_s = generate(model, inputs, args.new, past_key_values=cache, **pad)
 
-    result = {
-        "schema": 1, "model": "SmolLM2-135M-Instruct", "plan": args.plan.name, "dtype": "bf16",
-        "device": torch.cuda.get_device_name(), "chip": model.moa.info["chip"],
-        "prompt": prompt, "new": args.new, "equal_tokens": args.new, "gap_at_difference": None,
-        "kv_bytes": cache.kv_bytes, "closed_form_bytes": cache.closed_form_bytes,
-        "dense_bytes": cache.dense_bytes, "ours_tokens_per_s": args.new / ours_s,
-        "reference_tokens_per_s": args.new / reference_s,
-    }  # fmt: skip
+    file = record.new_file(
+        "smollm2-gpu", torch.cuda.get_device_name(), chip=model.moa.info["chip"],
+        commit=args.commit, packages=("moa", "torch", "transformers"),
+        setting={"model": "SmolLM2-135M-Instruct", "plan": args.plan.name},
+    )  # fmt: skip
+    case = {"kind": "generate", "mask": "plan", "method": "wall", "dtype": "bf16",
+            "prompt": prompt, "new": args.new}  # fmt: skip
+    equal, gap = args.new, None
     for place, (ours, theirs) in enumerate(zip(tokens, expected, strict=True)):
         if ours != theirs:
             row = logits[place].float()
-            result["equal_tokens"] = place
-            result["gap_at_difference"] = float(row[theirs] - row[ours])
+            equal, gap = place, float(row[theirs] - row[ours])
             break
+    file["records"] = [
+        {**case, "who": "ours", "tokens_per_s": args.new / ours_s, "equal_tokens": equal,
+         "gap_at_difference": gap, "kv_bytes": cache.kv_bytes,
+         "closed_form_bytes": cache.closed_form_bytes, "dense_bytes": cache.dense_bytes},
+        {**case, "who": "reference", "tokens_per_s": args.new / reference_s},
+    ]  # fmt: skip
     print(tokenizer.decode(tokens))
-    print(json.dumps(result, indent=1))
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / "smollm2-gpu.json").write_text(json.dumps(result, indent=1) + "\n")
-    gap = result["gap_at_difference"]
+    for found in file["records"]:
+        print(found)
+    print(f"written to {record.write(file, args.output / 'smollm2-gpu.json')}")
     good = (gap is None or gap <= NEAR_TIE) and cache.kv_bytes == cache.closed_form_bytes
     return 0 if good else 1
 

@@ -1,0 +1,97 @@
+"""Compiles what the GPU benchmarks run, into one folder:
+
+    build/venv/bin/python test/bench/gpu_artifacts.py --output build/bench/artifacts
+
+    layers.moa    32 layers that all have the rules of layer 16 of Llama-3-8B's
+                  published plan: a step rotates through the pages of all of them
+    d64.moa       one such layer with heads of 64
+    dense.moa     one layer whose heads see everything (alpha = 0, beta = 1)
+    replay.moa    3 small layers of short spans, length rule `request`
+    replay_row.moa    the same by the rule `row`, heads of 64 in groups of 3
+
+`--target cpu` compiles the same for the CPU, where the checks run as well.
+"""
+
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+
+import moa
+
+PLAN = Path(__file__).resolve().parents[1] / "Inputs/plans/llama-3-8b-moa.json"
+LAYER, LAYERS = 16, 32
+Q_HEADS, KV_HEADS = 32, 8
+
+
+def equal_layers(plan, layer, layers):
+    """A plan of `layers` layers with the rules of one layer of `plan`."""
+    if not 0 <= layer < len(plan["alphas"]):
+        raise ValueError(f"layer {layer}: the plan has layers 0 to {len(plan['alphas']) - 1}")
+    rows = {key: [plan[key][layer]] * layers for key in ("alphas", "betas")}
+    return {**plan, **rows}
+
+
+def dense(heads):
+    """A layer whose heads see every key before them."""
+    return {"alphas": [[0.0] * heads], "betas": [[1.0] * heads]}
+
+
+def short_spans(layers, heads, length_rule):
+    """Layers of short spans, some of which grow with the input and some do not."""
+    chosen = random.Random(5)
+    spans = [[(chosen.choice((0, 64, 128, 192)), chosen.choice((0.0, 0.1, 0.25, 0.5)))
+              for _ in range(heads)] for _ in range(layers)]  # fmt: skip
+    spans[0][1] = (0, 1.0)
+    return {
+        "format": "moa-plan", "version": 1, "span": {"length": length_rule},
+        "alphas": [[float(alpha) for alpha, _ in row] for row in spans],
+        "betas": [[beta for _, beta in row] for row in spans],
+    }  # fmt: skip
+
+
+def sources():
+    """Of each artifact: plan, layers, query heads, KV heads, head size, most tokens."""
+    published = json.loads(PLAN.read_text())
+    one = equal_layers(published, LAYER, 1)
+    all_layers = equal_layers(published, LAYER, LAYERS)
+    return {
+        "layers": (all_layers, LAYERS, Q_HEADS, KV_HEADS, 128, 1 << 17),
+        "d64": (one, 1, Q_HEADS, KV_HEADS, 64, 1 << 17),
+        "dense": (dense(Q_HEADS), 1, Q_HEADS, KV_HEADS, 128, 1 << 17),
+        "replay": (short_spans(3, 8, "request"), 3, 8, 2, 128, 4096),
+        "replay_row": (short_spans(3, 6, "row"), 3, 6, 2, 64, 4096),
+    }
+
+
+def build(folder, targets, names=None):
+    """Compiles the named artifacts, or all; yields (name, path, seconds)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (plan, layers, q_heads, kv_heads, dim, length) in sources().items():
+        if names and name not in names:
+            continue
+        artifact = moa.compile(
+            plan, f"layers={layers},q_heads={q_heads},kv_heads={kv_heads},head_dim={dim}",
+            targets, dtype="bf16", max_length=length, out=folder / f"{name}.moa",
+        )  # fmt: skip
+        yield name, artifact.path, artifact.stats["seconds"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("build/bench/artifacts"))
+    parser.add_argument("--target", default="sm_90a,sm_80")
+    parser.add_argument("--only", help=f"of {', '.join(sources())}, separated by commas")
+    args = parser.parse_args()
+    names = args.only.split(",") if args.only else None
+    unknown = set(names or ()) - set(sources())
+    if unknown:
+        parser.error(f"--only: expected names of {list(sources())}, found {sorted(unknown)}")
+    for name, path, seconds in build(args.output, args.target.split(","), names):
+        print(f"{name}: {path}, {path.stat().st_size} bytes, {seconds:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
