@@ -19,7 +19,7 @@
 using namespace mlir;
 using namespace moa::gpu;
 
-static constexpr int64_t kChunk = 16; ///< Bytes; 8 elements.
+static constexpr int64_t kChunk = 16; ///< Bytes; 8 in a row of a panel.
 
 Value KernelLowering::bufferPointer(TypedValue<BuffersType> buffers,
                                     Value use) {
@@ -32,7 +32,8 @@ Value KernelLowering::bufferPointer(TypedValue<BuffersType> buffers,
 void KernelLowering::lowerFetch(FetchOp op) {
   SharedType tile = op.getBuffers().getType().getTile();
   auto launch = kernel->getAttrOfType<LaunchAttr>(kLaunchAttrName);
-  const int64_t rows = launch.getThreads() / 8, chunks = op.getColumns() / 8;
+  const int64_t rows = launch.getThreads() / 8;
+  const int64_t chunks = op.getColumns() * tile.getElementBytes() / kChunk;
   ifThen(op.getPresent(), [&] {
     Value row = shift(threadId(), 3), chunk = bitAnd(threadId(), 7);
     Value swizzled = arith::XOrIOp::create(b, chunk, bitAnd(row, 7));

@@ -163,6 +163,8 @@ LogicalResult KernelLowering::run() {
         .Case([&](OpaqueOp o) { lowerOpaque(o); })
         .Case([&](StorePieceOp o) { lowerStorePiece(o); })
         .Case([&](SealOp o) { lowerSeal(o); })
+        .Case([&](LoadRightOp o) { lowerLoadRight(o); })
+        .Case([&](SplitOp o) { lowerSplit(o); })
         .Case([&](MultiplyOp o) { lowerMultiply(o); })
         .Case([&](TransposeOp o) { lowerTranspose(o); })
         .Case([&](MaskColumnsOp o) { lowerMaskColumns(o); })

@@ -87,6 +87,8 @@ private:
   void lowerOpaque(OpaqueOp op);
   void lowerStorePiece(StorePieceOp op);
   void lowerSeal(SealOp op);
+  void lowerLoadRight(LoadRightOp op);
+  void lowerSplit(SplitOp op);
   void lowerMultiply(MultiplyOp op);
   void lowerTranspose(TransposeOp op);
   void lowerMaskColumns(MaskColumnsOp op);

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Products of one warp: blocks of 16 x 16 are read as four 8 x 8 matrices, of
-// which lanes 8 i to 8 i + 7 give the row addresses of matrix i.
+// Products of one warp: 16 rows of 32 bytes are read as four matrices of eight
+// rows of 16, of which lanes 8 i to 8 i + 7 give the row addresses of matrix i.
 //
 //===----------------------------------------------------------------------===//
 
@@ -44,23 +44,24 @@ void KernelLowering::lowerOpaque(OpaqueOp op) {
   op.getResult().replaceAllUsesWith(ptx::copy(b, op.getValue()));
 }
 
-/// The operand's matrices are, in the order of its registers, its rows 0-7 and
-/// 8-15 of columns 0-7, then both of columns 8-15. Read as it lies, a row of
-/// the tile is a row of the operand: matrices 1 and 3 are 8 rows below, 2 and 3
-/// eight columns on. Transposed, a row of the tile is a column of the operand,
-/// so 1 and 3 are eight columns on, 2 and 3 eight rows below.
+/// A left operand's matrices are, in the order of its registers, its rows 0-7
+/// and 8-15 of the first 16 bytes, then both of the next 16; those of right
+/// operands both chunks of rows 0-7, then of 8-15. Transposed, a row of the
+/// tile is a column of the operand, and the other way round. A lane's 4 bytes
+/// of a matrix are one f32, as products of tf32 want it.
 void KernelLowering::lowerLoadMatrix(LoadMatrixOp op) {
   SharedType tile = op.getTile().getType();
   Value lane = bitAnd(threadId(), 31);
   Value bit0 = bitAnd(shift(lane, 3), 1), bit1 = shift(lane, 4);
   Value low = bitAnd(lane, 7); // Of the row, and so what the swizzle takes.
-  Value rowsDown = op.getTransposed() ? bit1 : bit0;
-  Value chunksOn = op.getTransposed() ? bit0 : bit1;
+  const bool rowsFirst = op.getTransposed() == op.getRight();
+  Value rowsDown = rowsFirst ? bit0 : bit1;
+  Value chunksOn = rowsFirst ? bit1 : bit0;
   Value row = add(op.getRow(), add(mul(rowsDown, 8), low));
-  int64_t column = op.getColumn();
-  Value chunk = arith::XOrIOp::create(b, add(chunksOn, column % 64 / 8), low);
+  int64_t bytes = op.getColumn() * tile.getElementBytes();
+  Value chunk = arith::XOrIOp::create(b, add(chunksOn, bytes % 128 / 16), low);
   Value place = add(add(mul(row, 128), mul(chunk, 16)),
-                    column / 64 * tile.getPanelBytes());
+                    bytes / 128 * tile.getPanelBytes());
   MLIRContext *ctx = b.getContext();
   auto four = LLVM::LLVMStructType::getLiteral(
       ctx, SmallVector<Type>(4, b.getI32Type()));
@@ -95,13 +96,51 @@ void KernelLowering::lowerSeal(SealOp) {
       NVVM::SharedSpaceAttr::get(ctx, NVVM::SharedSpace::shared_cta));
 }
 
+/// A warp reads four rows of two chunks at a time, which lie in eight places.
+void KernelLowering::lowerLoadRight(LoadRightOp op) {
+  SharedType tile = op.getTile().getType();
+  Value lane = bitAnd(threadId(), 31);
+  Value pair = mul(bitAnd(lane, 3), 2), column = shift(lane, 2);
+  Value ownChunk = shift(column, 2), inChunk = mul(bitAnd(column, 3), 4);
+  SmallVector<Value> elements;
+  for (int64_t operand : {0, 1})
+    for (int64_t half : {0, 1}) {
+      int64_t bytes = (op.getColumn() + 8 * operand) * tile.getElementBytes();
+      Value row = add(pair, half);
+      Value chunk =
+          arith::XOrIOp::create(b, add(ownChunk, bytes % 128 / 16), row);
+      Value place = add(
+          add(mul(add(op.getRow(), row), 128), add(mul(chunk, 16), inChunk)),
+          bytes / 128 * tile.getPanelBytes());
+      elements.push_back(LLVM::LoadOp::create(
+          b, b.getF32Type(), offset(lowered[op.getTile()], place), 4));
+    }
+  op.getBlock().replaceAllUsesWith(join(elements, b.getF32Type()));
+}
+
+void KernelLowering::lowerSplit(SplitOp op) {
+  constexpr int64_t kBigBits = ~0x1fff; // Sign, exponent, 10 of mantissa.
+  SmallVector<Value> big, small;
+  for (Value element : split(op.getValue())) {
+    Value bits = arith::BitcastOp::create(b, b.getI32Type(), element);
+    big.push_back(bitAnd(bits, kBigBits));
+    Value rest = arith::SubFOp::create(
+        b, element, arith::BitcastOp::create(b, b.getF32Type(), big.back()));
+    small.push_back(arith::BitcastOp::create(b, b.getI32Type(), rest));
+  }
+  op.getBig().replaceAllUsesWith(join(big, b.getI32Type()));
+  op.getSmall().replaceAllUsesWith(join(small, b.getI32Type()));
+}
+
 void KernelLowering::lowerMultiply(MultiplyOp op) {
   auto four = LLVM::LLVMStructType::getLiteral(
       b.getContext(), SmallVector<Type>(4, b.getF32Type()));
   // Operands in registers are pairs, which the instruction's builder wants as
   // what they are.
-  auto type =
-      op.getType().isBF16() ? NVVM::MMATypes::bf16 : NVVM::MMATypes::f16;
+  auto type = op.getType().isTF32()   ? NVVM::MMATypes::tf32
+              : op.getType().isBF16() ? NVVM::MMATypes::bf16
+                                      : NVVM::MMATypes::f16;
+  const int64_t depth = op.getType().isTF32() ? 8 : 16;
   SmallVector<Value> left = split(op.getLeft()), right = split(op.getRight());
   if (op.getType().isF16())
     for (SmallVector<Value> *operand : {&left, &right})
@@ -109,8 +148,9 @@ void KernelLowering::lowerMultiply(MultiplyOp op) {
         pair = LLVM::BitcastOp::create(b, VectorType::get({2}, b.getF16Type()),
                                        pair);
   Value product = NVVM::MmaOp::create(
-      b, four, left, right, split(op.getSums()), ArrayRef<int64_t>{16, 8, 16},
-      std::nullopt, std::nullopt, std::array<NVVM::MMATypes, 2>{type, type},
+      b, four, left, right, split(op.getSums()),
+      ArrayRef<int64_t>{16, 8, depth}, std::nullopt, std::nullopt,
+      std::array<NVVM::MMATypes, 2>{type, type},
       std::array<NVVM::MMALayout, 2>{NVVM::MMALayout::row,
                                      NVVM::MMALayout::col});
   SmallVector<Value> sums;

@@ -44,7 +44,7 @@ llvm.func @roles() attributes {
 !four = !moa_gpu.buffers<4 x !tile>
 llvm.func @threads() attributes {
     moa_gpu.launch = #moa_gpu.launch<threads = 96, registers = 128, rows = 64, keys = 64>} {
-  // expected-error @+1 {{(C3) expected a launch with 64, 128, 256 or 512 threads, got 96}}
+  // expected-error @+1 {{(C3) expected a launch with 64, 128, 256 or 512 threads, at most 8 for each of 64 rows, got 96}}
   %b = moa_gpu.buffers : !one
   llvm.return
 }
@@ -55,7 +55,7 @@ llvm.func @threads() attributes {
 !one = !moa_gpu.buffers<1 x !tile>
 !four = !moa_gpu.buffers<4 x !tile>
 llvm.func @no_launch() {
-  // expected-error @+1 {{(C3) expected a launch with 64, 128, 256 or 512 threads, got 0}}
+  // expected-error @+1 {{(C3) expected a launch with 64, 128, 256 or 512 threads, at most 8 for each of 64 rows, got 0}}
   %b = moa_gpu.buffers : !one
   llvm.return
 }
@@ -96,5 +96,25 @@ llvm.func @columns_136(%p: !llvm.ptr<1>, %s: i64, %n: i32, %m: i32, %c: i1) attr
   %b = moa_gpu.buffers : !one
   // expected-error @+1 {{(C1) expected columns to be a multiple of 8 from 8 to 128, got 136}}
   moa_gpu.fetch %p stride %s rows %n to %n columns 136 into %b[%n] if %c : !one
+  llvm.return
+}
+
+// -----
+
+!one = !moa_gpu.buffers<1 x !moa_gpu.shared<64x96xf32>>
+llvm.func @columns_f32(%p: !llvm.ptr<1>, %s: i64, %n: i32, %c: i1) attributes {
+    moa_gpu.launch = #moa_gpu.launch<threads = 128, registers = 128, rows = 64, keys = 64>} {
+  %b = moa_gpu.buffers : !one
+  // expected-error @+1 {{(C1) expected columns to be a multiple of 4 from 4 to 96, got 82}}
+  moa_gpu.fetch %p stride %s rows %n to %n columns 82 into %b[%n] if %c : !one
+  llvm.return
+}
+
+// -----
+
+llvm.func @rows_f32() attributes {
+    moa_gpu.launch = #moa_gpu.launch<threads = 256, registers = 128, rows = 64, keys = 64>} {
+  // expected-error @+1 {{(C3) expected a launch with 64, 128, 256 or 512 threads, at most 8 for each of 16 rows, got 256}}
+  %b = moa_gpu.buffers : !moa_gpu.buffers<2 x !moa_gpu.shared<16x96xf32>>
   llvm.return
 }

@@ -26,3 +26,13 @@ llvm.func @fetches(%p: !llvm.ptr<1>, %stride: i64, %n: i32, %c: i1) attributes {
   }
   llvm.return
 }
+
+// CHECK-LABEL: llvm.func @fetches_f32(
+llvm.func @fetches_f32(%p: !llvm.ptr<1>, %stride: i64, %n: i32, %c: i1) attributes {
+    moa_gpu.launch = #moa_gpu.launch<threads = 128, registers = 128, rows = 64, keys = 64>} {
+  // CHECK: moa_gpu.buffers : <2 x !moa_gpu.shared<16x96xf32>>
+  %b = moa_gpu.buffers : !moa_gpu.buffers<2 x !moa_gpu.shared<16x96xf32>>
+  // CHECK: moa_gpu.fetch {{.*}} columns 84 into %{{.*}} : <2 x !moa_gpu.shared<16x96xf32>>
+  moa_gpu.fetch %p stride %stride rows %n to %n columns 84 into %b[%n] if %c : !moa_gpu.buffers<2 x !moa_gpu.shared<16x96xf32>>
+  llvm.return
+}

@@ -1,22 +1,32 @@
 // RUN: moa-opt %s --split-input-file --verify-diagnostics
 
-// expected-error @+1 {{(C1) expected rows and columns that are positive multiples of 64, got 32x64}}
+// expected-error @+1 {{(C1) expected rows and columns that are positive multiples of 64 and 64, got 32x64}}
 func.func private @shared_c1_rows(!moa_gpu.shared<32x64xf16>)
 
 // -----
 
-// expected-error @+1 {{(C1) expected rows and columns that are positive multiples of 64, got 64x80}}
+// expected-error @+1 {{(C1) expected rows and columns that are positive multiples of 64 and 64, got 64x80}}
 func.func private @shared_c1_columns(!moa_gpu.shared<64x80xf16>)
 
 // -----
 
-// expected-error @+1 {{(C1) expected rows and columns that are positive multiples of 64, got 0x64}}
+// expected-error @+1 {{(C1) expected rows and columns that are positive multiples of 64 and 64, got 0x64}}
 func.func private @shared_c1_zero(!moa_gpu.shared<0x64xf16>)
 
 // -----
 
-// expected-error @+1 {{(C2) expected element type f16 or bf16, got 'f32'}}
-func.func private @shared_c2(!moa_gpu.shared<64x64xf32>)
+// expected-error @+1 {{(C1) expected rows and columns that are positive multiples of 16 and 32, got 24x32}}
+func.func private @shared_c1_f32_rows(!moa_gpu.shared<24x32xf32>)
+
+// -----
+
+// expected-error @+1 {{(C1) expected rows and columns that are positive multiples of 16 and 32, got 16x80}}
+func.func private @shared_c1_f32_columns(!moa_gpu.shared<16x80xf32>)
+
+// -----
+
+// expected-error @+1 {{(C2) expected element type f32, f16 or bf16, got 'i32'}}
+func.func private @shared_c2(!moa_gpu.shared<64x64xi32>)
 
 // -----
 
@@ -32,6 +42,11 @@ func.func private @ring_c1_none(!moa_gpu.ring<0 x !moa_gpu.shared<64x64xf16>>)
 
 // expected-error @+1 {{(C1) expected 1 to 8 stages, got 9}}
 func.func private @ring_c1_many(!moa_gpu.ring<9 x !moa_gpu.shared<64x64xf16>>)
+
+// -----
+
+// expected-error @+1 {{(C3) expected a tile of 16-bit elements, got '!moa_gpu.shared<64x64xf32>'}}
+func.func private @ring_c3(!moa_gpu.ring<2 x !moa_gpu.shared<64x64xf32>>)
 
 // -----
 

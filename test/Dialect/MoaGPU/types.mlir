@@ -1,7 +1,7 @@
 // RUN: moa-opt %s | moa-opt | FileCheck %s
 
-// CHECK-LABEL: func.func private @shared(!moa_gpu.shared<64x64xf16>, !moa_gpu.shared<128x256xbf16>)
-func.func private @shared(!moa_gpu.shared<64x64xf16>, !moa_gpu.shared<128x256xbf16>)
+// CHECK-LABEL: func.func private @shared(!moa_gpu.shared<64x64xf16>, !moa_gpu.shared<128x256xbf16>, !moa_gpu.shared<16x96xf32>)
+func.func private @shared(!moa_gpu.shared<64x64xf16>, !moa_gpu.shared<128x256xbf16>, !moa_gpu.shared<16x96xf32>)
 
 // CHECK-LABEL: func.func private @rings
 // CHECK-SAME: (!moa_gpu.ring<1 x !moa_gpu.shared<64x64xf16>>, !moa_gpu.ring<8 x !moa_gpu.shared<64x192xbf16>>)

@@ -144,7 +144,7 @@ func.func @odd_column(%tile: !moa_gpu.shared<64x64xf16>, %row: i32) {
 // -----
 
 func.func @type(%a: vector<4xi32>, %b: vector<2xi32>, %s: vector<4xf32>) {
-  // expected-error @+1 {{(C1) expected type f16 or bf16, got 'f32'}}
+  // expected-error @+1 {{(C1) expected type f16, bf16 or tf32, got 'f32'}}
   %p = moa_gpu.multiply %a, %b, %s as f32
   return
 }

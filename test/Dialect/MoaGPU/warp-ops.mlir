@@ -27,6 +27,10 @@ llvm.func @roles(%map: !llvm.ptr, %n: i32) attributes {
     %a = moa_gpu.load_matrix %tile[%warp, 48] : !tile
     // CHECK: moa_gpu.load_matrix %{{.*}}[%{{.*}}, 0] transposed : <128x64xbf16>
     %b = moa_gpu.load_matrix %tile[%warp, 0] transposed : !tile
+    // CHECK: moa_gpu.load_matrix %{{.*}}[%{{.*}}, 16] right : <128x64xbf16>
+    %c = moa_gpu.load_matrix %tile[%warp, 16] right : !tile
+    // CHECK: moa_gpu.load_matrix %{{.*}}[%{{.*}}, 32] transposed right : <128x64xbf16>
+    %d = moa_gpu.load_matrix %tile[%warp, 32] transposed right : !tile
     // CHECK: moa_gpu.store_piece %{{.*}}, %{{.*}}[%{{.*}}, %{{.*}}] : <128x64xbf16>
     moa_gpu.store_piece %a, %tile[%warp, %n] : !tile
     // CHECK: moa_gpu.seal
@@ -68,5 +72,18 @@ func.func @fragments(%a: vector<4xi32>, %b: vector<2xi32>, %s: vector<4xf32>,
   %t = moa_gpu.transpose %b : vector<2xi32>
   // CHECK: moa_gpu.count_arrival %{{.*}} : <1>
   %found = moa_gpu.count_arrival %counter : <1>
+  return
+}
+
+// CHECK-LABEL: func.func @f32(
+func.func @f32(%tile: !moa_gpu.shared<64x96xf32>, %row: i32, %right: vector<2xi32>, %s: vector<4xf32>) {
+  // CHECK: moa_gpu.load_matrix %{{.*}}[%{{.*}}, 88] : <64x96xf32>
+  %q = moa_gpu.load_matrix %tile[%row, 88] : !moa_gpu.shared<64x96xf32>
+  // CHECK: moa_gpu.load_right %{{.*}}[%{{.*}}, 80] : <64x96xf32>
+  %v = moa_gpu.load_right %tile[%row, 80] : !moa_gpu.shared<64x96xf32>
+  // CHECK: %{{.*}}, %{{.*}} = moa_gpu.split %{{.*}} : vector<4xf32> -> vector<4xi32>, vector<4xi32>
+  %big, %small = moa_gpu.split %v : vector<4xf32> -> vector<4xi32>, vector<4xi32>
+  // CHECK: moa_gpu.multiply %{{.*}}, %{{.*}}, %{{.*}} as tf32
+  %p = moa_gpu.multiply %q, %right, %s as tf32
   return
 }

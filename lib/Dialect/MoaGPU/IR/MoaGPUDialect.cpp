@@ -80,24 +80,31 @@ void SharedType::print(AsmPrinter &printer) const {
 
 LogicalResult SharedType::verify(function_ref<InFlightDiagnostic()> emitError,
                                  int64_t rows, int64_t cols, Type element) {
-  if (rows < 64 || rows % 64 || cols < 64 || cols % 64)
-    return emitError() << "(C1) expected rows and columns that are positive "
-                          "multiples of 64, got "
-                       << rows << "x" << cols;
-  if (!element.isF16() && !element.isBF16())
-    return emitError() << "(C2) expected element type f16 or bf16, got "
+  if (!element.isF32() && !element.isF16() && !element.isBF16())
+    return emitError() << "(C2) expected element type f32, f16 or bf16, got "
                        << element;
-  return success();
+  const int64_t rowStep = element.isF32() ? 16 : 64;
+  const int64_t panel = element.isF32() ? 32 : 64;
+  if (rows >= rowStep && rows % rowStep == 0 && cols >= panel &&
+      cols % panel == 0)
+    return success();
+  return emitError() << "(C1) expected rows and columns that are positive "
+                        "multiples of "
+                     << rowStep << " and " << panel << ", got " << rows << "x"
+                     << cols;
 }
 
 LogicalResult RingType::verify(function_ref<InFlightDiagnostic()> emitError,
-                               int64_t stages, SharedType, int64_t words) {
+                               int64_t stages, SharedType tile, int64_t words) {
   if (stages < 1 || stages > 8)
     return emitError() << "(C1) expected 1 to 8 stages, got " << stages;
   if (words < 0 || words > 64 || words % 4)
     return emitError() << "(C2) expected a multiple of 4 words from 0 to 64, "
                           "got "
                        << words;
+  if (tile.getElementBytes() != 2)
+    return emitError() << "(C3) expected a tile of 16-bit elements, got "
+                       << tile;
   return success();
 }
 

@@ -38,20 +38,23 @@ LogicalResult BuffersOp::verify() {
   auto launch =
       (*this)->getParentOp()->getAttrOfType<LaunchAttr>(kLaunchAttrName);
   int64_t threads = launch ? launch.getThreads() : 0;
-  if (llvm::is_contained({64, 128, 256, 512}, threads))
+  int64_t rows = getBuffers().getType().getTile().getRows();
+  if (llvm::is_contained({64, 128, 256, 512}, threads) &&
+      rows % (threads / 8) == 0)
     return success();
   return emitOpError("(C3) expected a launch with 64, 128, 256 or 512 threads, "
-                     "got ")
-         << threads;
+                     "at most 8 for each of ")
+         << rows << " rows, got " << threads;
 }
 
 LogicalResult FetchOp::verify() {
   int64_t columns = getColumns();
-  int64_t most = getBuffers().getType().getTile().getCols();
-  if (columns >= 8 && columns % 8 == 0 && columns <= most)
+  SharedType tile = getBuffers().getType().getTile();
+  int64_t chunk = tile.getPanelColumns() / 8, most = tile.getCols();
+  if (columns >= chunk && columns % chunk == 0 && columns <= most)
     return success();
-  return emitOpError("(C1) expected columns to be a multiple of 8 from 8 to ")
-         << most << ", got " << columns;
+  return emitOpError("(C1) expected columns to be a multiple of ")
+         << chunk << " from " << chunk << " to " << most << ", got " << columns;
 }
 
 static bool isSameUse(Value x, Value y) {

@@ -130,7 +130,15 @@ LogicalResult RingOp::verify() {
   return success();
 }
 
-LogicalResult SharedOp::verify() { return expectEntryBlock(*this); }
+LogicalResult SharedOp::verify() {
+  if (failed(expectEntryBlock(*this)))
+    return failure();
+  SharedType tile = getTile().getType();
+  if (tile.getElementBytes() == 2)
+    return success();
+  return emitOpError("(C2) expected a tile of 16-bit elements, got ")
+         << tile << "; tiles of f32 are fetched into buffers";
+}
 
 LogicalResult PutOp::verifyRegions() {
   Block &body = getBody().front();

@@ -75,11 +75,39 @@ LogicalResult ScratchOp::verify() {
 }
 
 LogicalResult LoadMatrixOp::verify() {
-  int64_t column = getColumn(), columns = getTile().getType().getCols();
-  if (column >= 0 && column % 16 == 0 && column < columns)
+  SharedType tile = getTile().getType();
+  int64_t column = getColumn(), step = tile.getPanelColumns() / 4;
+  if (column < 0 || column % step || column >= tile.getCols())
+    return emitOpError("(C1) expected a column that is a multiple of ")
+           << step << " below " << tile.getCols() << ", got " << column;
+  if (getTransposed() && tile.getElementBytes() != 2)
+    return emitOpError("(C2) expected a tile of 16-bit elements to be "
+                       "transposed, got ")
+           << tile;
+  return success();
+}
+
+LogicalResult LoadRightOp::verify() {
+  SharedType tile = getTile().getType();
+  int64_t column = getColumn();
+  if (!tile.getElementType().isF32())
+    return emitOpError("(C1) expected a tile of f32, got ") << tile;
+  if (column >= 0 && column % 16 == 0 && column < tile.getCols())
     return success();
-  return emitOpError("(C1) expected a column that is a multiple of 16 below ")
-         << columns << ", got " << column;
+  return emitOpError("(C2) expected a column that is a multiple of 16 below ")
+         << tile.getCols() << ", got " << column;
+}
+
+LogicalResult SplitOp::verify() {
+  auto sizeOf = [](Value value) {
+    return cast<VectorType>(value.getType()).getNumElements();
+  };
+  int64_t size = sizeOf(getValue());
+  if (sizeOf(getBig()) == size && sizeOf(getSmall()) == size)
+    return success();
+  return emitOpError("(C1) expected results of ")
+         << size << " elements, got " << sizeOf(getBig()) << " and "
+         << sizeOf(getSmall());
 }
 
 /// What ends the writes that `store` is one of, or what stands before that: in
@@ -123,7 +151,7 @@ LogicalResult LaunchNextOp::verify() {
 LogicalResult SealOp::verify() { return verifyUniform(*this, "C1"); }
 
 LogicalResult MultiplyOp::verify() {
-  if (getType().isF16() || getType().isBF16())
+  if (getType().isF16() || getType().isBF16() || getType().isTF32())
     return success();
-  return emitOpError("(C1) expected type f16 or bf16, got ") << getType();
+  return emitOpError("(C1) expected type f16, bf16 or tf32, got ") << getType();
 }

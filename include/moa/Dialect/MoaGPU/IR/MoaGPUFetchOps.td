@@ -29,8 +29,8 @@ def MoaGPU_BuffersOp : MoaGPU_Op<"buffers", [MemoryEffects<[MemAlloc]>]> {
   let description = [{
     - (C1) It stands in a kernel's entry block.
     - (C2) The kernel has no roles: every thread fetches and every thread waits.
-    - (C3) It is launched with 64, 128, 256 or 512 threads, so that 64 rows are
-      dealt out evenly.
+    - (C3) It is launched with 64, 128, 256 or 512 threads, of which eight take
+      a row at a time: the tile's rows are a multiple of that many.
   }];
   let results = (outs MoaGPU_BuffersType:$buffers);
   let assemblyFormat = "attr-dict `:` type($buffers)";
@@ -46,7 +46,8 @@ def MoaGPU_FetchOp : MoaGPU_Op<"fetch"> {
     is copied unless `present`, which is the same in all threads; a fetch that
     copies nothing counts like any other.
 
-    - (C1) `columns` is a positive multiple of 8, at most the tile's.
+    - (C1) `columns` is at most the tile's, and a positive multiple of those in
+      16 bytes: 8, or 4 of f32.
 
     ```mlir
     moa_gpu.fetch %source stride %bytes rows %first to %end columns 80

@@ -99,6 +99,7 @@ def MoaGPU_SharedOp : MoaGPU_Op<"shared", [MemoryEffects<[MemAlloc]>]> {
   let summary = "a tile of shared memory";
   let description = [{
     - (C1) It stands in a kernel's entry block.
+    - (C2) Its elements have 16 bits.
   }];
   let results = (outs MoaGPU_SharedType:$tile);
   let assemblyFormat = "attr-dict `:` type($tile)";

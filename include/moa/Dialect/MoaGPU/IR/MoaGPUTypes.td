@@ -20,20 +20,25 @@ class MoaGPU_Type<string name, string typeMnemonic>
 def MoaGPU_SharedType : MoaGPU_Type<"Shared", "shared"> {
   let summary = "a tile in shared memory";
   let description = [{
-    Panels of 64 columns, one after the other, each [rows][64] with the 128-byte
-    swizzle that bulk tensor copies write and warpgroup products read. Example:
-    `!moa_gpu.shared<128x128xbf16>`.
+    Panels of 128 bytes a row (64 columns, or 32 of f32), one after the other,
+    with the 128-byte swizzle that bulk tensor copies write and warpgroup
+    products read. Tiles of f32 are fetched by threads and multiplied by warps
+    alone. Example: `!moa_gpu.shared<128x128xbf16>`.
 
-    - (C1) `rows` is a positive multiple of 64 and `cols` a positive multiple of
-      64.
-    - (C2) The element type is f16 or bf16.
+    - (C1) `rows` is a positive multiple of 64 (of f32: of 16) and `cols` a
+      positive multiple of a panel's columns.
+    - (C2) The element type is f32, f16 or bf16.
   }];
   let parameters = (ins "int64_t":$rows, "int64_t":$cols,
                         "::mlir::Type":$elementType);
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
-    int64_t getPanels() const { return getCols() / 64; }
+    int64_t getElementBytes() const {
+      return getElementType().getIntOrFloatBitWidth() / 8;
+    }
+    int64_t getPanelColumns() const { return 128 / getElementBytes(); }
+    int64_t getPanels() const { return getCols() / getPanelColumns(); }
     int64_t getPanelBytes() const { return getRows() * 128; }
     int64_t getBytes() const { return getPanels() * getPanelBytes(); }
   }];
@@ -50,6 +55,7 @@ def MoaGPU_RingType : MoaGPU_Type<"Ring", "ring"> {
 
     - (C1) One to eight stages.
     - (C2) `words` is a multiple of 4 between 0 and 64.
+    - (C3) The tile's elements have 16 bits.
   }];
   let parameters = (ins "int64_t":$stages, "SharedType":$tile,
                         DefaultValuedParameter<"int64_t", "0">:$words);

@@ -10,16 +10,16 @@
 
 include "moa/Dialect/MoaGPU/IR/MoaGPUFragmentOps.td"
 
-/// Registers of a 16 x 16 left operand, of a 16 x 8 right one, of a 16 x 8
-/// result.
+/// Registers of a left operand of 16 rows, of a right one of 8 columns, of a
+/// 16 x 8 result. The depth is 16, or 8 of tf32.
 class MoaGPU_VectorOf<int length, Type element, string name>
     : Type<FixedVectorOfLengthAndType<[length], [element]>.predicate, name,
            "::mlir::VectorType">;
-def MoaGPU_LeftBlock : MoaGPU_VectorOf<4, I32, "registers of a 16 x 16 block">,
+def MoaGPU_LeftBlock : MoaGPU_VectorOf<4, I32, "registers of 16 rows of 32 bytes">,
     BuildableType<"::mlir::VectorType::get({4}, $_builder.getI32Type())">;
-def MoaGPU_RightBlock : MoaGPU_VectorOf<2, I32, "registers of a 16 x 8 block">,
+def MoaGPU_RightBlock : MoaGPU_VectorOf<2, I32, "registers of 8 columns of 32 bytes">,
     BuildableType<"::mlir::VectorType::get({2}, $_builder.getI32Type())">;
-def MoaGPU_SumBlock : MoaGPU_VectorOf<4, F32, "sums of a 16 x 8 block">,
+def MoaGPU_SumBlock : MoaGPU_VectorOf<4, F32, "four f32 of a block">,
     BuildableType<"::mlir::VectorType::get({4}, $_builder.getF32Type())">;
 
 def MoaGPU_WarpRolesOp : MoaGPU_Op<"warp_roles", [NoTerminator]> {
@@ -89,24 +89,28 @@ def MoaGPU_LaneCountOp : MoaGPU_Op<"lane_count"> {
 }
 
 def MoaGPU_LoadMatrixOp : MoaGPU_Op<"load_matrix"> {
-  let summary = "read a 16 x 16 block of a tile as a left operand";
+  let summary = "read 16 rows of 32 bytes of a tile as operands";
   let description = [{
-    Rows from `row` (i32, a multiple of 16), columns from `column`; `transposed`
-    makes the tile's columns the operand's rows.
+    Rows from `row` (i32, a multiple of 16), 16 columns (8 of f32) from
+    `column`. They are a left operand; with `right` two right ones, the first 8
+    rows, which are its columns, in registers 0 and 1, the others in 2 and 3.
+    `transposed` makes the tile's columns what its rows are otherwise.
 
-    - (C1) `column` is a multiple of 16 below the tile's columns.
+    - (C1) `column` is a multiple of 16 (of f32: of 8) below the tile's columns.
+    - (C2) Tiles of f32 are read as they lie: matrices are transposed by pairs
+      of bytes.
 
     ```mlir
-    %a = moa_gpu.load_matrix %tile[%row, 16] transposed
+    %a = moa_gpu.load_matrix %tile[%row, 16] transposed right
       : !moa_gpu.shared<128x128xbf16>
     ```
   }];
   let arguments = (ins MoaGPU_SharedType:$tile, I32:$row, I64Attr:$column,
-                       UnitAttr:$transposed);
+                       UnitAttr:$transposed, UnitAttr:$right);
   let results = (outs MoaGPU_LeftBlock:$block);
   let assemblyFormat = [{
-    $tile `[` $row `,` $column `]` (`transposed` $transposed^)? attr-dict `:`
-    type($tile)
+    $tile `[` $row `,` $column `]` (`transposed` $transposed^)?
+    (`right` $right^)? attr-dict `:` type($tile)
   }];
   let hasVerifier = 1;
 }
@@ -147,15 +151,56 @@ def MoaGPU_SealOp : MoaGPU_Op<"seal"> {
   let hasVerifier = 1;
 }
 
+def MoaGPU_LoadRightOp : MoaGPU_Op<"load_right"> {
+  let summary = "read 8 rows of 16 columns of f32 as two right operands";
+  let description = [{
+    Rows from `row` (i32, a multiple of 8), columns from `column`; the operands
+    are registers 0 and 1, for 8 columns, and 2 and 3, for the others. Depths
+    l and l + 4 are rows 2 l and 2 l + 1, as where a left operand is made of
+    sums: register h of a thread is row 2 * (lane % 4) + h, column lane / 4.
+
+    - (C1) The tile is of f32.
+    - (C2) `column` is a multiple of 16 below the tile's columns.
+
+    ```mlir
+    %v = moa_gpu.load_right %tile[%row, 32] : !moa_gpu.shared<64x128xf32>
+    ```
+  }];
+  let arguments = (ins MoaGPU_SharedType:$tile, I32:$row, I64Attr:$column);
+  let results = (outs MoaGPU_SumBlock:$block);
+  let assemblyFormat = [{
+    $tile `[` $row `,` $column `]` attr-dict `:` type($tile)
+  }];
+  let hasVerifier = 1;
+}
+
+def MoaGPU_SplitOp : MoaGPU_Op<"split", [Pure]> {
+  let summary = "write f32 as the sum of two tf32";
+  let description = [{
+    `big` has the 11 leading bits of each element, `small` the 13 behind them,
+    of which a product reads 11: what is lost is below 2^-21 of the element.
+    Three products (`small` with `big` both ways, and `big` with `big`) give one
+    of f32 but for as much. An infinite element has NaN for `small`.
+
+    - (C1) All three have the same size.
+  }];
+  let arguments = (ins MoaGPU_F32Fragment:$value);
+  let results = (outs MoaGPU_Packed:$big, MoaGPU_Packed:$small);
+  let assemblyFormat =
+      "$value attr-dict `:` type($value) `->` type($big) `,` type($small)";
+  let hasVerifier = 1;
+}
+
 def MoaGPU_MultiplyOp : MoaGPU_Op<"multiply", [Pure]> {
-  let summary = "a warp's product: 16 x 16 times 16 x 8, added to 16 x 8";
+  let summary = "a warp's product: 16 rows times 8 columns, added to 16 x 8";
   let description = [{
     Sums are f32. Element e of a thread is row lane / 4 + 8 * (e / 2), column
     2 * (lane % 4) + e % 2: of its two columns element e is in column e % 2.
-    The right operand holds rows 2 * (lane % 4) + {0, 1} (pair 0) and those 8
-    below (pair 1) of column lane / 4.
+    The depth is 16, and the right operand holds rows 2 * (lane % 4) + {0, 1}
+    (pair 0) and those 8 below (pair 1) of column lane / 4; or, of tf32, 8 and
+    rows lane % 4 (register 0) and 4 below (register 1).
 
-    - (C1) The type is f16 or bf16.
+    - (C1) The type is f16, bf16 or tf32.
   }];
   let arguments = (ins MoaGPU_LeftBlock:$left, MoaGPU_RightBlock:$right,
                        MoaGPU_SumBlock:$sums, TypeAttr:$type);
