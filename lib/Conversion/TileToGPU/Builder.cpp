@@ -15,6 +15,7 @@
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 
 using namespace mlir;
 using namespace moa::gpu;
@@ -72,6 +73,26 @@ Value KernelBuilder::either(Value x, Value y) {
 }
 Value KernelBuilder::select(Value c, Value x, Value y) {
   return arith::SelectOp::create(*this, c, x, y);
+}
+
+VectorType KernelBuilder::f32s(int64_t size) {
+  return VectorType::get({size}, getF32Type());
+}
+VectorType KernelBuilder::i32s(int64_t size) {
+  return VectorType::get({size}, getI32Type());
+}
+Value KernelBuilder::splat(int64_t size, float value) {
+  return arith::ConstantOp::create(*this,
+                                   DenseElementsAttr::get(f32s(size), value));
+}
+SmallVector<Value> KernelBuilder::split(Value vector) {
+  return llvm::to_vector_of<Value>(
+      vector::ToElementsOp::create(*this, vector).getResults());
+}
+Value KernelBuilder::join(ValueRange elements) {
+  auto type =
+      VectorType::get({int64_t(elements.size())}, elements.front().getType());
+  return vector::FromElementsOp::create(*this, type, elements);
 }
 
 Value KernelBuilder::offset(Value base, Value bytes) {

@@ -5,7 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// A builder with short names for i32 arithmetic, loads of a struct's fields,
+// A builder with short names for i32 arithmetic, vectors, loads of fields,
 // and the kernel's signature. What the kernels have in common, nothing of any
 // one of them.
 //
@@ -45,6 +45,12 @@ public:
   Value both(Value x, Value y);
   Value either(Value x, Value y);
   Value select(Value c, Value x, Value y);
+
+  mlir::VectorType f32s(int64_t size);
+  mlir::VectorType i32s(int64_t size);
+  Value splat(int64_t size, float value); ///< A vector of f32.
+  llvm::SmallVector<Value> split(Value vector);
+  Value join(mlir::ValueRange elements);
 
   /// Pointer `bytes` behind `base`.
   Value offset(Value base, Value bytes);

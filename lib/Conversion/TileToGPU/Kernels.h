@@ -30,16 +30,24 @@ mlir::LLVM::LLVMFuncOp buildDecode(mlir::OpBuilder &builder, mlir::Location loc,
                                    llvm::StringRef name,
                                    const KernelForm &form);
 
+/// What prefill from sm_80 on keeps in shared memory beside the queries.
+struct AmpereShape {
+  int64_t keys;   ///< Of a step: those of a tile, or of a part of it.
+  int64_t places; ///< For the keys or the values of a step.
+};
+/// The shape with the most keys a step, then the most places, that
+/// `sharedBytes` have room for; or one that is too large, if none has.
+AmpereShape prefillAmpereShape(const KernelForm &form, int64_t sharedBytes);
+/// Shared memory that a shape takes.
+int64_t prefillAmpereBytes(const KernelForm &form, const AmpereShape &shape);
+
 /// Attention of many rows from sm_80 on: persistent, every thread loads and
-/// multiplies. As many tiles are fetched ahead as `sharedBytes` have room for.
+/// multiplies.
 mlir::LLVM::LLVMFuncOp buildPrefillAmpere(mlir::OpBuilder &builder,
                                           mlir::Location loc,
                                           llvm::StringRef name,
                                           const KernelForm &form,
-                                          int64_t sharedBytes);
-/// Shared memory that it takes with room for `tiles` tiles of keys or values;
-/// it needs two.
-int64_t prefillAmpereBytes(const KernelForm &form, int64_t tiles);
+                                          const AmpereShape &shape);
 
 /// Attention of many rows on Hopper: persistent, warp-specialised.
 mlir::LLVM::LLVMFuncOp buildPrefillHopper(mlir::OpBuilder &builder,

@@ -14,32 +14,22 @@
 #ifndef MOA_CONVERSION_TILETOGPU_PREFILLHOPPER_H
 #define MOA_CONVERSION_TILETOGPU_PREFILLHOPPER_H
 
-#include "Builder.h"
 #include "KernelForm.h"
+#include "Prefill.h"
 #include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
 
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
-#include "moa/abi/gpu_args.h"
 
 namespace moa::gpu::prefill {
-
-using mlir::Value;
-using mlir::ValueRange;
-using mlir::VectorType;
 
 /// Named barriers: from 1 on for turns, from 4 on for each warpgroup's own.
 constexpr int64_t kTurnBarrier = 1, kGroupBarrier = 4;
 
 /// An item's fields, and what follows from them for both roles.
-struct Item {
-  llvm::SmallVector<Value> fields;
+struct Item : ItemFields {
   Value tiles; ///< Window and sink tiles.
   Value uses;  ///< Stages that the item takes: tiles and the sink block.
-
-  Value field(size_t byteOffset) const { return fields[byteOffset / 4]; }
 };
-#define FIELD(item, name) (item).field(offsetof(moa_gpu_prefill_item, name))
 
 /// What a step hands to the next: outputs, maximum, sum, probabilities. The
 /// maximum is that of scaled scores: a power of two, which outputs, sum and
@@ -71,14 +61,11 @@ public:
             SharedType::get(b.getContext(), form.rows, padded, form.element)),
         keyTile(
             SharedType::get(b.getContext(), form.keys, padded, form.element)),
-        outputType(vector(padded / 2)) {}
+        outputType(b.f32s(padded / 2)) {}
 
   mlir::LLVM::LLVMFuncOp build(llvm::StringRef name);
 
 private:
-  VectorType vector(int64_t size) {
-    return VectorType::get({size}, b.getF32Type());
-  }
   Item itemOf(llvm::SmallVector<Value> fields);
   Value tileNumber(const Item &item, Value step);
   Value entryMap(const Item &item, size_t byteOffset);
@@ -92,7 +79,6 @@ private:
 
   void consume(Value group);
   Item getQueries(Value use);
-  void prepareRows(const Item &item);
   State firstStep(const Item &item, Value firstUse);
   State step(const Item &item, Value step, Value firstUse, const State &state,
              Value group);
@@ -102,8 +88,10 @@ private:
                    const State &state);
   Softmax softmax(Value scores, const State &old);
   Value rescaled(const Softmax &soft, Value output);
-  Value masked(const Item &item, Value scores, Value firstKey);
-  Value maskWhereNeeded(const Item &item, Value scores, Value tile);
+  Value maskedTile(const Item &item, Value scores, Value step) {
+    Value firstKey = b.mul(tileNumber(item, step), form.keys);
+    return maskWhereNeeded(b, window, scores, firstKey, form.keys, sink);
+  }
   void store(const Item &item, const State &state, Value group);
   Value startScores(Value keys, int64_t count);
   Value getTile(Value ring, Value use) {
@@ -113,13 +101,7 @@ private:
     return AccumulateOp::create(b, AsyncType::get(b.getContext(), outputType),
                                 probabilities, values, output);
   }
-  Value scaledMaximum(Value scores);
-  Value boundOf(Value maximum, bool mayBeEmpty);
   Value pack(Value fragment);
-  Value splat(VectorType type, float value) {
-    return mlir::arith::ConstantOp::create(
-        b, mlir::DenseElementsAttr::get(type, value));
-  }
   Value nextTurn(Value group);
   void turn(BarrierAction action, Value barrier) {
     BarrierOp::create(b, action, barrier, 2 * 128);
@@ -147,7 +129,8 @@ private:
   Value queryRing, keyRing, valueRing;
   Value staging; ///< Null where outputs leave through the query tile.
   // Of the item at hand, in a consumer.
-  Value queries, groupRow, position, lanePosition, start0, start1, startMax;
+  Value queries, groupRow;
+  Window window;
 };
 
 } // namespace moa::gpu::prefill

@@ -44,7 +44,9 @@ void PrefillHopper::consume(Value group) {
       [&](Value number, ValueRange carried) -> SmallVector<Value> {
         Value firstUse = carried[0], queryUse = carried[1];
         Item item = getQueries(queryUse);
-        prepareRows(item);
+        Value laneRow = LaneRowOp::create(b, b.getI32Type());
+        window =
+            loadWindow(b, item, starts, groupRow, b.add(groupRow, laneRow), 64);
         State state = firstStep(item, firstUse);
         state = State::from(b.loop(
             one, item.tiles, one, state.values(), [&](Value t, ValueRange v) {
@@ -76,55 +78,10 @@ Item PrefillHopper::getQueries(Value use) {
   return itemOf(SmallVector<Value>(get.getWords()));
 }
 
-/// Positions and window starts of the thread's two rows, and the largest start
-/// of the warpgroup's.
-void PrefillHopper::prepareRows(const Item &item) {
-  Value laneRow = LaneRowOp::create(b, b.getI32Type());
-  position = b.add(FIELD(item, position), groupRow);
-  lanePosition = b.add(position, laneRow);
-  SmallVector<Value> loaded = b.branch(
-      b.less(FIELD(item, starts), b.i32(0)),
-      {b.getI32Type(), b.getI32Type(), b.getI32Type()},
-      [&]() -> SmallVector<Value> {
-        Value start = b.sub(b.add(lanePosition, 1), FIELD(item, local));
-        Value floor = FIELD(item, floor);
-        Value last = b.sub(b.add(position, 64), FIELD(item, local));
-        return {b.max(start, floor), b.max(b.add(start, 8), floor),
-                b.max(last, floor)};
-      },
-      [&]() -> SmallVector<Value> {
-        Value first = b.add(FIELD(item, starts), groupRow);
-        Value index = b.add(first, laneRow);
-        return {b.loadI32(starts, index), b.loadI32(starts, b.add(index, 8)),
-                b.loadI32(starts, b.add(first, 63))};
-      });
-  start0 = loaded[0];
-  start1 = loaded[1];
-  startMax = loaded[2];
-}
-
 Value PrefillHopper::startScores(Value keys, int64_t keyCount) {
   return ScoresOp::create(b,
-                          AsyncType::get(b.getContext(), vector(keyCount / 2)),
+                          AsyncType::get(b.getContext(), b.f32s(keyCount / 2)),
                           queries, groupRow, keys, keyCount, form.headDim);
-}
-
-Value PrefillHopper::masked(const Item &item, Value scores, Value firstKey) {
-  return MaskOp::create(b, scores.getType(), scores, lanePosition, firstKey,
-                        start0, start1, sink);
-}
-
-/// Masks a tile that the diagonal or the left end of a window cuts.
-Value PrefillHopper::maskWhereNeeded(const Item &item, Value scores,
-                                     Value tile) {
-  Value firstKey = b.mul(tile, form.keys);
-  Value end = b.add(firstKey, form.keys);
-  Value diagonal = b.less(b.add(position, 1), end);
-  Value edge = b.both(b.less(firstKey, startMax), b.less(sink, end));
-  return b.branch(
-      b.either(diagonal, edge), scores.getType(),
-      [&]() -> SmallVector<Value> { return {masked(item, scores, firstKey)}; },
-      [&]() -> SmallVector<Value> { return {scores}; })[0];
 }
 
 /// Scores become probabilities in f32, and the state's maximum and sum those
@@ -133,14 +90,17 @@ Value PrefillHopper::maskWhereNeeded(const Item &item, Value scores,
 /// rescaling. Where the maximum stays, the factor is exactly 1: it does not
 /// matter to a row whether others of the warp rescale.
 Softmax PrefillHopper::softmax(Value scores, const State &old) {
-  auto pair = vector(2);
+  auto pair = b.f32s(2);
   Softmax result;
-  Value high = scaledMaximum(scores);
-  Value reach = arith::AddFOp::create(b, old.maximum, splat(pair, kSlack));
+  Value high = scaledMaximum(b, scores, scale);
+  Value reach = arith::AddFOp::create(b, old.maximum, b.splat(2, kSlack));
   Value grown =
       arith::CmpFOp::create(b, arith::CmpFPredicate::OGT, high, reach);
   result.maximum = arith::SelectOp::create(b, grown, high, old.maximum);
-  Value bound = boundOf(result.maximum, /*mayBeEmpty=*/form.keys < form.rows);
+  // A row's own key lies less than `rows` behind the last row's: two tiles of
+  // as many keys hold it.
+  Value bound =
+      boundOf(b, result.maximum, /*mayBeEmpty=*/form.keys < form.rows);
   result.exponents = Exp2Op::create(b, scores.getType(), scores, scale, bound);
   result.rescale = Exp2Op::create(b, pair, old.maximum, b.f32(1), bound);
   Value added = RowReduceOp::create(b, pair, Reduction::Add, result.exponents);
@@ -150,7 +110,7 @@ Softmax PrefillHopper::softmax(Value scores, const State &old) {
   // stands before the fence: else the assembler moves the additions behind the
   // wait, where no product runs beside them.
   Value asked = arith::CmpFOp::create(b, arith::CmpFPredicate::ULT, result.sum,
-                                      splat(pair, 0));
+                                      b.splat(2, 0));
   auto rows =
       vector::ToElementsOp::create(b, arith::OrIOp::create(b, grown, asked));
   Value lanes = LaneCountOp::create(
@@ -169,47 +129,24 @@ Value PrefillHopper::rescaled(const Softmax &soft, Value output) {
       [&]() -> SmallVector<Value> { return {output}; })[0];
 }
 
-/// The largest score of each row, scaled.
-Value PrefillHopper::scaledMaximum(Value scores) {
-  auto pair = vector(2);
-  Value high = RowReduceOp::create(b, pair, Reduction::Max, scores);
-  high = LaneReduceOp::create(b, pair, Reduction::Max, high);
-  Value scales = vector::BroadcastOp::create(b, pair, scale);
-  return arith::MulFOp::create(b, high, scales);
-}
-
 Value PrefillHopper::pack(Value fragment) {
   int64_t size = cast<VectorType>(fragment.getType()).getNumElements();
-  return PackOp::create(b, VectorType::get({size / 2}, b.getI32Type()),
-                        fragment, TypeAttr::get(form.element));
-}
-
-/// What exponents are taken relative to: the maximum; 0 for a row that has not
-/// seen a key yet, so that no infinity is taken from another. A row's own key
-/// lies less than `rows` behind the last row's: two tiles of as many keys hold
-/// it.
-Value PrefillHopper::boundOf(Value maximum, bool mayBeEmpty) {
-  if (!mayBeEmpty)
-    return maximum;
-  auto pair = vector(2);
-  Value none = splat(pair, -std::numeric_limits<float>::infinity());
-  Value empty =
-      arith::CmpFOp::create(b, arith::CmpFPredicate::OEQ, maximum, none);
-  return arith::SelectOp::create(b, empty, splat(pair, 0), maximum);
+  return PackOp::create(b, b.i32s(size / 2), fragment,
+                        TypeAttr::get(form.element));
 }
 
 /// The first tile alone: no outputs to add to or to rescale.
 State PrefillHopper::firstStep(const Item &item, Value firstUse) {
-  auto pair = vector(2);
+  auto pair = b.f32s(2);
   Value keys = getTile(keyRing, firstUse);
   Value scores = wait(startScores(keys, form.keys), 0);
   ReleaseOp::create(b, keyRing, firstUse);
-  scores = maskWhereNeeded(item, scores, tileNumber(item, b.i32(0)));
-  Value high = scaledMaximum(scores);
-  Value bound = boundOf(high, /*mayBeEmpty=*/true);
+  scores = maskedTile(item, scores, b.i32(0));
+  Value high = scaledMaximum(b, scores, scale);
+  Value bound = boundOf(b, high, /*mayBeEmpty=*/true);
   Value exponents = Exp2Op::create(b, scores.getType(), scores, scale, bound);
   Value sum = RowReduceOp::create(b, pair, Reduction::Add, exponents);
-  return {splat(outputType, 0), high, sum, pack(exponents)};
+  return {b.splat(padded / 2, 0), high, sum, pack(exponents)};
 }
 
 State PrefillHopper::step(const Item &item, Value step, Value firstUse,
@@ -223,7 +160,7 @@ State PrefillHopper::step(const Item &item, Value step, Value firstUse,
   turn(BarrierAction::Arrive, nextTurn(group));
   Value scores = wait(product, 1);
   ReleaseOp::create(b, keyRing, use);
-  scores = maskWhereNeeded(item, scores, tileNumber(item, step));
+  scores = maskedTile(item, scores, step);
   Softmax soft = softmax(scores, state);
   OrderFenceOp::create(b, valueRing, before);
   Value output = wait(sums, 0);
@@ -251,7 +188,8 @@ State PrefillHopper::sinkStep(const Item &item, Value firstUse, Value queryUse,
   ReleaseOp::create(b, keyRing, use);
   if (staging) // The next item's queries load under the rest of this one.
     ReleaseOp::create(b, queryRing, queryUse);
-  scores = masked(item, scores, b.mul(FIELD(item, sink_tiles), form.keys));
+  scores = masked(b, window, scores, b.mul(FIELD(item, sink_tiles), form.keys),
+                  sink);
   Softmax soft = softmax(scores, state);
   OrderFenceOp::create(b, valueRing, before);
   Value output = wait(sums, 0);
@@ -279,7 +217,7 @@ State PrefillHopper::lastValues(const Item &item, Value firstUse,
 
 /// Divides, rounds, and sends the warpgroup's 64 rows out.
 void PrefillHopper::store(const Item &item, const State &state, Value group) {
-  auto pair = vector(2);
+  auto pair = b.f32s(2);
   Value sum = LaneReduceOp::create(b, pair, Reduction::Add, state.sum);
   Value inverse = ReciprocalOp::create(b, pair, sum);
   Value output = pack(RowScaleOp::create(b, outputType, state.output, inverse));

@@ -79,7 +79,8 @@ static LogicalResult expectHopperShape(func::FuncOp tileKernel,
 static LogicalResult expectAmpereShape(func::FuncOp tileKernel,
                                        const KernelForm &form,
                                        const GpuChip &chip) {
-  int64_t bytes = prefillAmpereBytes(form, 2);
+  AmpereShape shape = prefillAmpereShape(form, chip.maxSharedBytes);
+  int64_t bytes = prefillAmpereBytes(form, {shape.keys, /*places=*/2});
   bool rows =
       form.rows == MOA_PREFILL_ROWS || form.rows == 2 * MOA_PREFILL_ROWS;
   if (rows && form.keys == MOA_BLOCK_KEYS && bytes <= chip.maxSharedBytes)
@@ -106,7 +107,9 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
                               dtypeOf(form->element), chip))
     return tileKernel.emitOpError("has no kernel for ")
            << chip.name << ": " << *reason;
-  const bool hopper = chip.archSpecific && chip.capability == 90;
+  // f32 has no warpgroup products: one kernel serves all chips.
+  const bool hopper =
+      chip.archSpecific && chip.capability == 90 && !form->element.isF32();
   if (form->kind == ItemKind::Prefill &&
       failed(hopper ? expectHopperShape(tileKernel, *form, chip)
                     : expectAmpereShape(tileKernel, *form, chip)))
@@ -123,7 +126,8 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
   else if (form->kind == ItemKind::Decode)
     buildDecode(builder, loc, name, *form);
   else if (!hopper)
-    buildPrefillAmpere(builder, loc, name, *form, chip.maxSharedBytes);
+    buildPrefillAmpere(builder, loc, name, *form,
+                       prefillAmpereShape(*form, chip.maxSharedBytes));
   else
     buildPrefillHopper(builder, loc, name, *form);
   tileKernel.erase();

@@ -39,15 +39,18 @@ struct SelectTileConfig
 
 /// Hopper: 64 rows a warpgroup, a third one where its registers hold outputs,
 /// scores and probabilities; two blocks of keys while two stages of keys and of
-/// values, with the queries, fit the shared memory of a block. Other chips: one
-/// block of keys, and 16 rows for each of eight warps while the queries fit
-/// beside keys and values, else of four.
-static Tile gpuPrefillTile(int64_t headDim, const GpuChip &chip) {
-  if (chip.archSpecific && chip.capability == 90)
+/// values, with the queries, fit the shared memory of a block. Other chips, and
+/// f32 on all: one block of keys, and 16 rows for each of eight warps while the
+/// queries fit beside keys and values (of f32: of half a block), else of four.
+static Tile gpuPrefillTile(int64_t headDim, Type element, const GpuChip &chip) {
+  const bool single = element.isF32();
+  if (chip.archSpecific && chip.capability == 90 && !single)
     return {headDim <= 64 ? 3 * MOA_PREFILL_ROWS : 2 * MOA_PREFILL_ROWS,
             headDim <= 128 ? 2 * MOA_BLOCK_KEYS : MOA_BLOCK_KEYS};
-  int64_t padded = llvm::alignTo(headDim, 64); // Whole panels of columns.
-  int64_t bytes = 2 * padded * (2 * MOA_PREFILL_ROWS + 2 * MOA_BLOCK_KEYS);
+  // Whole panels of 128 bytes.
+  int64_t rowBytes = llvm::alignTo(headDim * (single ? 4 : 2), 128);
+  int64_t keys = single ? MOA_BLOCK_KEYS / 2 : MOA_BLOCK_KEYS;
+  int64_t bytes = rowBytes * (2 * MOA_PREFILL_ROWS + 2 * keys);
   return {bytes <= chip.maxSharedBytes ? 2 * MOA_PREFILL_ROWS
                                        : MOA_PREFILL_ROWS,
           MOA_BLOCK_KEYS};
@@ -66,7 +69,8 @@ void SelectTileConfig::runOnOperation() {
     if (decode)
       tile.rows = op.getGroup();
     else if (gpu)
-      tile = gpuPrefillTile(op.getCacheType().getDims(), *gpu);
+      tile = gpuPrefillTile(op.getCacheType().getDims(),
+                            op.getCacheType().getElementType(), *gpu);
     op.setTileConfigAttr(TileConfigAttr::get(op->getContext(),
                                              decode ? Lanes::Dims : Lanes::Rows,
                                              tile.rows, tile.keys));
