@@ -34,7 +34,7 @@ struct Kernel {
   uint32_t rows = 0;    ///< Prefill: query rows of a tile.
   uint32_t keys = 0;    ///< Prefill: keys of a tile.
   uint32_t grid = 0;    ///< Blocks that run at a time on the whole device.
-  bool maps = false;    ///< Reads tensors through tensor maps (sm_90a).
+  bool maps = false;    ///< Reads through tensor maps (sm_90a, not f32).
 };
 
 /// Keeps loaded kernels callable while it lives.

@@ -288,7 +288,7 @@ typedef struct moa_attend_options {
 /// load.
 ///
 /// On a CUDA device all pointers of entries are device addresses, multiples of
-/// 16 bytes with strides that are multiples of 8 elements. The call enqueues a
+/// 16 bytes, as strides are: of 8 elements, of 4 in f32. The call enqueues a
 /// copy of its tables and kernel launches on `stream` and returns. It waits
 /// only for the tables of the eighth call before, and allocates only if no call
 /// was as large or pages are needed that never were. A cache belongs to the

@@ -327,12 +327,11 @@ Outputs moa::conformance::runScenario(const Scenario &scenario,
 }
 
 const char *moa::conformance::reasonAgainstOnCuda(const Scenario &s) {
-  if (s.dtype == Dtype::F32)
-    return "no GPU kernels for f32: tensor cores take 16-bit elements";
   if (s.scale && !(*s.scale > 0))
     return "GPU kernels scale behind the maximum, which asks for a scale above "
            "0";
-  if (s.headPadding % 8 || s.rowPadding % 8 || s.offset % 8)
+  const int64_t piece = 16 / elementBytes(s.dtype);
+  if (s.headPadding % piece || s.rowPadding % piece || s.offset % piece)
     return "copies on the device take multiples of 16 bytes";
   for (const Poison &p : s.poison)
     if (p.where == Poison::Value)

@@ -25,6 +25,8 @@ namespace {
 
 /// Largest error of an output below 1 in bf16, with room for a tie.
 constexpr double kTolerance = 5e-3;
+/// The same in f32.
+constexpr double kToleranceF32 = 1e-6;
 
 class CudaAttend : public testing::Test {
 protected:
@@ -50,7 +52,7 @@ int64_t chunkOf(std::mt19937 &random) {
 }
 
 /// Everything at once: chunks, single tokens, batches, raised lengths, both
-/// forms of kernels, both types, every tile.
+/// forms of kernels, all types, every tile.
 TEST_F(CudaAttend, RandomModelsGiveTheDefinition) {
   for (uint32_t seed = 0; seed < 48; ++seed) {
     SCOPED_TRACE(seed);
@@ -68,6 +70,10 @@ TEST_F(CudaAttend, RandomModelsGiveTheDefinition) {
     model.rows = rows[random() % 3];
     model.keys = keys[random() % 2];
     model.decode = seed % 5 != 4;
+    if (seed % 8 == 5) { // By address too, and without decode on all chips.
+      model.dtype = MOA_DTYPE_F32;
+      model.decode = false;
+    }
     if (seed % 3 == 1) // By address.
       model.images = {{MOA_TARGET_CUDA_PTX, 80, "sm_80"}};
     model.randomRules(random);
@@ -77,7 +83,8 @@ TEST_F(CudaAttend, RandomModelsGiveTheDefinition) {
     int64_t n[] = {400, 600}, seen[] = {0, 0};
     std::vector<std::unique_ptr<Tokens>> tokens;
     for (uint32_t i = 0; i < 2 * model.layers; ++i)
-      tokens.push_back(std::make_unique<Tokens>(session, 1200, random, 8));
+      tokens.push_back(std::make_unique<Tokens>(
+          session, 1200, random, model.dtype == MOA_DTYPE_F32 ? 4 : 8));
     Sequence sequences[2];
     for (int s = 0; s < 2; ++s)
       ASSERT_TRUE(sequences[s].create(session.cache, n[s]));
@@ -99,7 +106,7 @@ TEST_F(CudaAttend, RandomModelsGiveTheDefinition) {
         for (int s = 0; s < 2; ++s)
           ASSERT_LT(tokens[2 * layer + s]->difference(
                         layer, seen[s], seen[s] + chunk[s], n[s], bounds[s]),
-                    kTolerance)
+                    model.dtype == MOA_DTYPE_F32 ? kToleranceF32 : kTolerance)
               << "call " << call << " sequence " << s;
       }
       for (int s = 0; s < 2; ++s)
@@ -299,6 +306,28 @@ TEST_F(CudaAttend, Refusals) {
       entry.out_row_stride = 3;
   ASSERT_TRUE(session.cache.attend(0, {entry}));
   EXPECT_LT(tokens.difference(0, 0, 1, 100, {0, 0}), kTolerance);
+}
+
+TEST_F(CudaAttend, StridesInF32AreMultiplesOfFour) {
+  Model model;
+  model.dtype = MOA_DTYPE_F32;
+  model.decode = false;
+  Session session;
+  ASSERT_TRUE(session.open(model, 1 << 20));
+  for (int64_t padding : {2, 4}) {
+    Tokens tokens(session, 10, random, padding);
+    Sequence sequence;
+    ASSERT_TRUE(sequence.create(session.cache, 10));
+    Status status = session.cache.attend(0, {tokens.entry(sequence, 0, 10)});
+    EXPECT_EQ(status.code(), padding == 4 ? MOA_OK : MOA_INVALID_ARGUMENT);
+    if (padding == 4) {
+      EXPECT_LT(tokens.difference(0, 0, 10, 10, {0, 0}), kToleranceF32);
+      continue;
+    }
+    EXPECT_NE(std::string(status.message()).find("expected multiples of 4"),
+              std::string::npos)
+        << status.message();
+  }
 }
 
 TEST_F(CudaAttend, PhaseThatWasNotCompiled) {

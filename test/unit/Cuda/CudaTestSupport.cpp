@@ -61,12 +61,13 @@ std::vector<uint8_t> Model::artifact() const {
                        kind == MOA_KERNEL_DECODE ? group : 1,
                        uint32_t(list.size()), uint32_t(images.size()), 0});
     for (const ImageSpec &image : images) {
-      bool maps = (image.features & MOA_GPU_ARCH_SPECIFIC) != 0;
-      std::string body =
-          image.chip + " " + names[kind] + " " + std::to_string(maps) + " " +
-          std::to_string(rows) + " " + std::to_string(keys) + " " +
-          std::to_string(dim) + " " + std::to_string(dtype == MOA_DTYPE_F16) +
-          " " + std::to_string(group) + std::string(1, 0);
+      bool maps = (image.features & MOA_GPU_ARCH_SPECIFIC) != 0 &&
+                  dtype != MOA_DTYPE_F32;
+      std::string body = image.chip + " " + names[kind] + " " +
+                         std::to_string(maps) + " " + std::to_string(rows) +
+                         " " + std::to_string(keys) + " " +
+                         std::to_string(dim) + " " + std::to_string(dtype) +
+                         " " + std::to_string(group) + std::string(1, 0);
       code.resize((code.size() + 63) / 64 * 64);
       moa_artifact_image record = {};
       record.target = image.target;
@@ -113,6 +114,11 @@ std::vector<uint8_t> Model::artifact() const {
 }
 
 double loadElement(const void *from, uint32_t dtype) {
+  if (dtype == MOA_DTYPE_F32) {
+    float value;
+    std::memcpy(&value, from, 4);
+    return double(value);
+  }
   uint16_t bits;
   std::memcpy(&bits, from, 2);
   if (dtype == MOA_DTYPE_F16) {
@@ -133,6 +139,10 @@ void storeElement(double value, uint32_t dtype, void *to) {
     return;
   }
   float single = float(value);
+  if (dtype == MOA_DTYPE_F32) {
+    std::memcpy(to, &single, 4);
+    return;
+  }
   uint32_t bits;
   std::memcpy(&bits, &single, 4);
   auto high = uint16_t((bits + (std::isfinite(value) ? 0x8000 : 0)) >> 16);
@@ -162,13 +172,14 @@ Tokens::Tokens(const Session &session, int64_t count, std::mt19937 &random,
       kvRow(int64_t(session.model.kvHeads) * session.model.dim + padding) {
   std::uniform_real_distribution<double> values(-1, 1);
   auto make = [&](void *&tensor, int64_t row) {
-    std::vector<uint16_t> host(count * row);
-    for (uint16_t &element : host)
-      storeElement(values(random), session.model.dtype, &element);
+    const size_t bytes = session.model.elementBytes();
+    std::vector<char> host(count * row * bytes);
+    for (size_t at = 0; at < host.size(); at += bytes)
+      storeElement(values(random), session.model.dtype, host.data() + at);
     moa_context *context = session.context.get();
-    EXPECT_TRUE(Status(moa_device_alloc(context, host.size() * 2, &tensor)));
+    EXPECT_TRUE(Status(moa_device_alloc(context, host.size(), &tensor)));
     EXPECT_TRUE(
-        Status(moa_device_copy(context, tensor, host.data(), host.size() * 2)));
+        Status(moa_device_copy(context, tensor, host.data(), host.size())));
   };
   make(q, qRow);
   make(k, kvRow);
@@ -183,25 +194,27 @@ Tokens::~Tokens() {
 }
 
 void Tokens::clearOut() {
-  std::vector<uint16_t> host(count * qRow, 0xffff);
-  EXPECT_TRUE(Status(moa_device_copy(session.context.get(), out, host.data(),
-                                     host.size() * 2)));
+  std::vector<char> host(count * qRow * session.model.elementBytes(), '\xff');
+  EXPECT_TRUE(Status(
+      moa_device_copy(session.context.get(), out, host.data(), host.size())));
 }
 
 void Tokens::poison(int64_t token, double value) {
-  std::vector<uint16_t> host(kvRow);
-  for (uint16_t &element : host)
-    storeElement(value, session.model.dtype, &element);
-  EXPECT_TRUE(Status(moa_device_copy(session.context.get(),
-                                     static_cast<char *>(v) + token * kvRow * 2,
-                                     host.data(), host.size() * 2)));
+  const size_t bytes = session.model.elementBytes();
+  std::vector<char> host(kvRow * bytes);
+  for (size_t at = 0; at < host.size(); at += bytes)
+    storeElement(value, session.model.dtype, host.data() + at);
+  EXPECT_TRUE(Status(moa_device_copy(
+      session.context.get(), static_cast<char *>(v) + token * host.size(),
+      host.data(), host.size())));
 }
 
 moa_attend_entry Tokens::entry(const Sequence &sequence, int64_t begin,
                                int64_t end) {
   const int64_t dim = session.model.dim;
   auto at = [&](void *tensor, int64_t row) {
-    return static_cast<char *>(tensor) + begin * row * 2;
+    return static_cast<char *>(tensor) +
+           begin * row * session.model.elementBytes();
   };
   return {sequence.get(), end - begin, at(q, qRow), at(k, kvRow), at(v, kvRow),
           at(out, qRow),  qRow,        dim,         kvRow,        dim,
@@ -215,7 +228,7 @@ double Tokens::difference(uint32_t layer, int64_t begin, int64_t end, int64_t n,
   auto at = [&](void *tensor, int64_t row, int64_t token, int64_t head,
                 int64_t d) {
     return loadElement(static_cast<char *>(tensor) +
-                           2 * (token * row + head * m.dim + d),
+                           m.elementBytes() * (token * row + head * m.dim + d),
                        m.dtype);
   };
   double worst = 0;

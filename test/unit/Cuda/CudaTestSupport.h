@@ -47,6 +47,7 @@ struct Model {
   std::vector<ImageSpec> images = {ImageSpec()};
 
   uint32_t qHeads() const { return kvHeads * group; }
+  int64_t elementBytes() const { return dtype == MOA_DTYPE_F32 ? 4 : 2; }
   /// Rules that matter, with one sink.
   void randomRules(std::mt19937 &random);
   std::vector<uint8_t> artifact() const;

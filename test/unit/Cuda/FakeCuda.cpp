@@ -321,7 +321,7 @@ EXPORT CUresult cuModuleGetFunction(CUfunction *function, CUmodule module,
   Kernel &kernel = loaded->functions[name];
   std::string chip;
   std::istringstream(loaded->text) >> chip >> kernel.kind >> kernel.maps >>
-      kernel.rows >> kernel.keys >> kernel.dim >> kernel.f16 >> kernel.group;
+      kernel.rows >> kernel.keys >> kernel.dim >> kernel.dtype >> kernel.group;
   kernel.name = name;
   *function = reinterpret_cast<CUfunction>(&kernel);
   return 0;

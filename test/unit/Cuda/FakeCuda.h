@@ -14,6 +14,8 @@
 #ifndef MOA_TEST_UNIT_CUDA_FAKECUDA_H
 #define MOA_TEST_UNIT_CUDA_FAKECUDA_H
 
+#include "moa/abi/kernel_args.h"
+
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -86,11 +88,13 @@ struct Cuda {
   }
 };
 
-/// What a fake image's text says: "kind maps rows keys dim f16 group".
+/// What a fake image's text says: "kind maps rows keys dim dtype group".
 struct Kernel {
   std::string kind, name;
-  bool maps, f16;
-  int64_t rows, keys, dim, group;
+  bool maps;
+  int64_t rows, keys, dim, dtype, group; ///< A MOA_DTYPE_* among them.
+
+  int64_t bytes() const { return dtype == MOA_DTYPE_F32 ? 4 : 2; }
 };
 
 /// Copies what a launch was given, and returns the work.

@@ -23,9 +23,14 @@ namespace moa::fake {
 namespace {
 
 double load(const Kernel &kernel, const void *from) {
+  if (kernel.dtype == MOA_DTYPE_F32) {
+    float value;
+    std::memcpy(&value, from, 4);
+    return double(value);
+  }
   uint16_t bits;
   std::memcpy(&bits, from, 2);
-  if (kernel.f16) {
+  if (kernel.dtype == MOA_DTYPE_F16) {
     _Float16 half;
     std::memcpy(&half, &bits, 2);
     return double(half);
@@ -37,12 +42,16 @@ double load(const Kernel &kernel, const void *from) {
 }
 
 void store(const Kernel &kernel, double value, void *to) {
-  if (kernel.f16) {
+  if (kernel.dtype == MOA_DTYPE_F16) {
     _Float16 half = _Float16(value);
     std::memcpy(to, &half, 2);
     return;
   }
   float single = float(value);
+  if (kernel.dtype == MOA_DTYPE_F32) {
+    std::memcpy(to, &single, 4);
+    return;
+  }
   uint32_t bits;
   std::memcpy(&bits, &single, 4);
   if (!std::isnan(value))
@@ -75,9 +84,9 @@ Tensor fromMap(const moa_gpu_tensor_map &map) {
           int64_t(tensor.strides[1])};
 }
 
-Tensor poolAt(uint64_t address, int64_t dim) {
-  return {reinterpret_cast<char *>(address), 64, INT64_MAX, dim * 2,
-          64 * dim * 2};
+Tensor poolAt(uint64_t address, const Kernel &kernel) {
+  const int64_t row = kernel.dim * kernel.bytes();
+  return {reinterpret_cast<char *>(address), 64, INT64_MAX, row, 64 * row};
 }
 
 struct Row {
@@ -89,7 +98,8 @@ struct Row {
            double scaleLog2, bool seen) {
     double dot = 0;
     for (int64_t d = 0; d < kernel.dim; ++d)
-      dot += load(kernel, q + 2 * d) * (k ? load(kernel, k + 2 * d) : 0);
+      dot += load(kernel, q + kernel.bytes() * d) *
+             (k ? load(kernel, k + kernel.bytes() * d) : 0);
     scores.push_back(dot * scaleLog2);
     values.push_back(v);
     visible.push_back(seen);
@@ -104,10 +114,11 @@ struct Row {
       double p = visible[j] ? std::exp2(scores[j] - top) : 0;
       sum += p;
       for (int64_t d = 0; d < kernel.dim; ++d)
-        result[d] += p * (values[j] ? load(kernel, values[j] + 2 * d) : 0);
+        result[d] +=
+            p * (values[j] ? load(kernel, values[j] + kernel.bytes() * d) : 0);
     }
     for (int64_t d = 0; d < kernel.dim; ++d)
-      store(kernel, result[d] / sum, out + 2 * d);
+      store(kernel, result[d] / sum, out + kernel.bytes() * d);
   }
 };
 
@@ -223,8 +234,8 @@ struct Decode {
     // Where a kernel may write.
     std::memset(partials, 0xab,
                 moa_gpu_partial_bytes(grid, kernel.group, kernel.dim));
-    const Tensor pool = kernel.maps ? fromMap(args.map)
-                                    : poolAt(uint64_t(args.pool), kernel.dim);
+    const Tensor pool =
+        kernel.maps ? fromMap(args.map) : poolAt(uint64_t(args.pool), kernel);
     if (line->items && line->first[line->items] != line->pages)
       fakeCuda()->fault("a line does not end with its pages");
     for (int32_t i = 0; i < line->items; ++i) {
@@ -301,13 +312,15 @@ struct Append {
   int32_t count;
 
   void operator()() const {
-    const int64_t bytes = kernel.dim * 2;
+    const int64_t bytes = kernel.dim * kernel.bytes();
     for (int32_t i = 0; i < count; ++i) {
       const moa_append_item &item = items[i];
       auto copy = [&](const void *from, void *to, int64_t stride) {
         for (int64_t r = 0; r < item.rows; ++r)
           std::memcpy(static_cast<char *>(to) + r * bytes,
-                      static_cast<const char *>(from) + r * stride * 2, bytes);
+                      static_cast<const char *>(from) +
+                          r * stride * kernel.bytes(),
+                      bytes);
         std::memset(static_cast<char *>(to) + item.rows * bytes, 0,
                     item.zero * bytes);
       };
@@ -321,11 +334,14 @@ template <typename T> T take(void **&parameters) {
   return *static_cast<const T *>(*parameters++);
 }
 
-Tensor byAddress(const void *address, int64_t rows, int64_t row, int64_t head) {
-  if (row % 8 || head % 8)
-    fakeCuda()->fault("a stride is not a multiple of 8");
+Tensor byAddress(const Kernel &kernel, const void *address, int64_t rows,
+                 int64_t row, int64_t head) {
+  row *= kernel.bytes();
+  head *= kernel.bytes();
+  if (row % 16 || head % 16)
+    fakeCuda()->fault("a stride is not a multiple of 16 bytes");
   return {static_cast<char *>(const_cast<void *>(address)), rows, INT64_MAX,
-          2 * row, 2 * head};
+          row, head};
 }
 
 } // namespace
@@ -366,14 +382,15 @@ std::function<void()> bindKernel(const Kernel &kernel, unsigned grid,
                                    fromMap(entry.v), fromMap(entry.out)});
   } else {
     auto list = take<moa_gpu_prefill_entries>(p);
-    prefill.pool = poolAt(take<uint64_t>(p), kernel.dim);
+    prefill.pool = poolAt(take<uint64_t>(p), kernel);
     for (const moa_gpu_entry &e : list.entries)
       if (e.q)
         prefill.entries.push_back(
-            {byAddress(e.q, e.tokens, e.q_row_stride, e.q_head_stride),
-             byAddress(e.k, e.tokens, e.k_row_stride, e.k_head_stride),
-             byAddress(e.v, e.tokens, e.v_row_stride, e.v_head_stride),
-             byAddress(e.out, e.tokens, e.out_row_stride, e.out_head_stride)});
+            {byAddress(kernel, e.q, e.tokens, e.q_row_stride, e.q_head_stride),
+             byAddress(kernel, e.k, e.tokens, e.k_row_stride, e.k_head_stride),
+             byAddress(kernel, e.v, e.tokens, e.v_row_stride, e.v_head_stride),
+             byAddress(kernel, e.out, e.tokens, e.out_row_stride,
+                       e.out_head_stride)});
   }
   prefill.items = take<const moa_gpu_prefill_item *>(p);
   prefill.tables = take<const int32_t *>(p);

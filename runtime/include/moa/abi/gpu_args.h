@@ -13,8 +13,8 @@
 //
 //  prefill, sm_90a: moa_gpu_prefill_maps (by value), items, tables, starts,
 //                   int32 items, int32 sink, float scale_log2
-//  prefill, sm_80:  moa_gpu_prefill_entries (by value), pool, items, tables,
-//                   starts, int32 items, int32 sink, float scale_log2
+//  prefill, sm_80,  moa_gpu_prefill_entries (by value), pool, items, tables,
+//  and f32 on all:  starts, int32 items, int32 sink, float scale_log2
 //  decode:          moa_gpu_decode_args (by value), items, line, tables,
 //                   partials, counters, int32 sink, float scale_log2
 //  append:          moa_append_item *items, int32 items
@@ -73,7 +73,7 @@ typedef struct moa_gpu_prefill_maps {
 } moa_gpu_prefill_maps;
 
 /// Tensors of one sequence for kernels that read by address. Strides count
-/// elements and are multiples of 8; addresses are multiples of 16 bytes.
+/// elements; addresses and strides are multiples of 16 bytes.
 typedef struct moa_gpu_entry {
   const void *q, *k, *v;
   void *out;

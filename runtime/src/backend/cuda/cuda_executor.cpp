@@ -189,7 +189,8 @@ moa_gpu_entry CudaExecutor::describeEntry(const AttendCall &call,
                                           size_t index) {
   const Geometry &g = module.geometry;
   const moa_attend_entry &e = call.entries[index];
-  // A stride that is never taken may be anything; kernels take multiples of 8.
+  // A stride that is never taken may be anything; kernels take multiples of 16
+  // bytes.
   auto row = [&](int64_t stride) { return e.tokens > 1 ? stride : g.headDim; };
   auto head = [&](uint32_t heads, int64_t stride) {
     return heads > 1 ? stride : g.headDim;

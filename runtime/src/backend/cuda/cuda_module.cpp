@@ -101,7 +101,8 @@ Status Loader::describe(const KernelRecord &kernel, const ImageRecord &image,
   loaded.keys = facts.keys;
   loaded.maps = (kernel.facts.kind == MOA_KERNEL_PREFILL ||
                  kernel.facts.kind == MOA_KERNEL_DECODE) &&
-                (facts.features & MOA_GPU_ARCH_SPECIFIC) != 0;
+                (facts.features & MOA_GPU_ARCH_SPECIFIC) != 0 &&
+                kernel.facts.dtype != MOA_DTYPE_F32;
   if (loaded.maps && !driver.cuTensorMapEncodeTiled)
     return error(MOA_NO_DEVICE, origin, ": kernel ", kernel.name,
                  " needs tensor maps, which came with CUDA 12.1; the driver is "
@@ -216,10 +217,7 @@ Status Loader::run(const Artifact &artifact) {
   if (!any)
     return error(MOA_INCOMPATIBLE, origin, ": no kernel for ", nameOf(gpu),
                  " (images: ", have.empty() ? "none" : have,
-                 artifact.header.dtype == MOA_DTYPE_F32
-                     ? "); GPU kernels take f16 and bf16: compile with "
-                       "--dtype bf16 --target sm_"
-                     : "); compile with --target sm_",
+                 "); compile with --target sm_",
                  gpu.capability() == 90 ? "90a" : "80");
   out.code = std::move(code);
   return ok();

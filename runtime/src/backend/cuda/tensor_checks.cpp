@@ -80,14 +80,14 @@ Status TensorChecks::check(size_t entry, const char *name, const void *pointer,
                  " is not aligned to 16 bytes, as copies on the device need; "
                  "make the tensor contiguous");
   // Tensor maps take strides below 2^40 bytes.
-  auto bad = [](int64_t extent, int64_t stride) {
-    return extent > 1 && (stride % 8 || stride >= (int64_t(1) << 38));
+  auto bad = [this](int64_t extent, int64_t stride) {
+    return extent > 1 && (stride % piece || stride >= (int64_t(1) << 38));
   };
   if (bad(rows, rowStride) || bad(heads, headStride))
     return error(MOA_INVALID_ARGUMENT, "entry ", entry, ": ", name,
                  " has row stride ", rowStride, " and head stride ", headStride,
-                 " in elements, expected multiples of 8 below 2^38; make the "
-                 "tensor contiguous");
+                 " in elements, expected multiples of ", piece,
+                 " below 2^38; make the tensor contiguous");
   return checkOnDevice(entry, name, pointer);
 }
 

@@ -24,7 +24,8 @@ Status checkScale(float scale);
 
 class TensorChecks {
 public:
-  TensorChecks(const Gpu &gpu, const Geometry &) : gpu(gpu) {}
+  TensorChecks(const Gpu &gpu, const Geometry &geometry)
+      : gpu(gpu), piece(16 / int64_t(geometry.elementBytes())) {}
 
   /// One tensor of an entry. Strides count elements; one is looked at where its
   /// extent is above 1.
@@ -39,6 +40,7 @@ private:
     uintptr_t begin, end;
   };
   const Gpu &gpu;
+  const int64_t piece;      ///< Elements of 16 bytes.
   std::vector<Range> known; ///< Allocations on the device.
 };
 
