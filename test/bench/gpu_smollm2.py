@@ -1,11 +1,11 @@
 """SmolLM2-135M on a CUDA device under the demo's plan, token by token.
 
-Generates greedily in bf16 with compiled kernels over the elastic cache, and with
-transformers' eager attention under an explicit mask for each head, on the same
-device. Two bf16 computations differ by rounding: they agree up to the first
-place where the best two tokens are nearly tied. Prints that place, the gap of
-the reference's logits there, and tokens/s; exits 1 if a difference is not at a
-near-tie, or the cache does not hold its closed form.
+Generates greedily in bf16 or f32 with compiled kernels over the elastic cache,
+and with transformers' eager attention under an explicit mask for each head, on
+the same device. Two computations differ by rounding: they agree up to the first
+place where the best two tokens are nearly tied; in f32 hardly any are. Prints
+that place, the gap of the reference's logits there, and tokens/s; exits 1 if a
+difference is not at a near-tie, or the cache does not hold its closed form.
 
 MODEL is a folder or a .gguf file of SmolLM2-135M-Instruct.
 """
@@ -26,8 +26,10 @@ import moa.hf
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "examples/04-hf-smollm2"
-#: Logits of bf16 have steps of 1/8 at 16 to 32; weights and sums round too.
-NEAR_TIE = 0.5
+DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
+#: Logits of bf16 have steps of 1/8 at 16 to 32, those of f32 of 2^-19; weights
+#: and sums round too.
+NEAR_TIE = {"bf16": 0.5, "f32": 1e-3}
 
 
 def reference_class():
@@ -61,14 +63,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--plan", type=Path, default=ROOT / "examples/plans/smollm2-135m.json")
-    parser.add_argument("--artifact", type=Path, help="of the plan, in bf16, for this device")
+    parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument("--artifact", type=Path, help="of the plan and type, for this device")
     parser.add_argument("--new", type=int, default=256)
     parser.add_argument("--output", type=Path, default=Path("build/bench"))
     parser.add_argument("--commit", help="of the checkout, for the record")
     args = parser.parse_args()
     need_cuda()
     transformers.logging.set_verbosity_error()
-    options = {"dtype": torch.bfloat16, "device_map": "cuda"}
+    torch.set_float32_matmul_precision("highest")
+    options = {"dtype": DTYPES[args.dtype], "device_map": "cuda"}
     source = args.model
     if source.suffix == ".gguf":
         options["gguf_file"] = source.name
@@ -102,7 +106,7 @@ def main() -> int:
         commit=args.commit, packages=("moa", "torch", "transformers"),
         setting={"model": "SmolLM2-135M-Instruct", "plan": args.plan.name},
     )  # fmt: skip
-    case = {"kind": "generate", "mask": "plan", "method": "wall", "dtype": "bf16",
+    case = {"kind": "generate", "mask": "plan", "method": "wall", "dtype": args.dtype,
             "prompt": prompt, "new": args.new}  # fmt: skip
     equal, gap = args.new, None
     for place, (ours, theirs) in enumerate(zip(tokens, expected, strict=True)):
@@ -119,8 +123,10 @@ def main() -> int:
     print(tokenizer.decode(tokens))
     for found in file["records"]:
         print(found)
-    print(f"written to {record.write(file, args.output / 'smollm2-gpu.json')}")
-    good = (gap is None or gap <= NEAR_TIE) and cache.kv_bytes == cache.closed_form_bytes
+    name = "smollm2-gpu.json" if args.dtype == "bf16" else f"smollm2-gpu-{args.dtype}.json"
+    print(f"written to {record.write(file, args.output / name)}")
+    near = gap is None or gap <= NEAR_TIE[args.dtype]
+    good = near and cache.kv_bytes == cache.closed_form_bytes
     return 0 if good else 1
 
 

@@ -86,11 +86,13 @@ def ConvertMoaTileToGPU : Pass<"convert-moa-tile-to-gpu", "::mlir::ModuleOp"> {
 
     Kernels for Hopper load by bulk tensor copies in a warp of their own and
     multiply in two warpgroups that take turns; the product of the values of one
-    tile overlaps the softmax of the next.
+    tile overlaps the softmax of the next. Prefill for other chips, and in f32
+    for all, fetches by all threads and multiplies warp by warp; a product of
+    f32 is three of tf32.
   }];
   let options = [
     Option<"chip", "chip", "std::string", /*default=*/"\"sm_90a\"",
-           "GPU to arrange for (sm_90a)">
+           "GPU to arrange for (sm_90a, sm_80)">
   ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",

@@ -98,11 +98,6 @@ def _check(model, config) -> None:
             f"the model is on {model.device}; compiled attention runs on cpu and cuda: "
             "model.to('cpu')"
         )
-    if model.device.type == "cuda" and model.dtype == torch.float32:
-        raise CompileError(
-            "the model is float32 on a GPU, whose kernels take float16 and bfloat16: "
-            "load it with dtype=torch.bfloat16, or on the CPU"
-        )
     if model.config.is_encoder_decoder:
         raise CompileError(
             "the model has an encoder and a decoder; plans apply to decoder-only models"

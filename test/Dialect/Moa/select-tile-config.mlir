@@ -54,6 +54,23 @@ func.func @d256(%q: tensor<?x4x256xbf16>, %c: !moa.cache<2x256xbf16>) -> tensor<
   return %o : tensor<?x4x256xbf16>
 }
 
+// Rows of f32 are twice as long; 128 of them leave room for half a block.
+// CPU: moa.attention {{.*}} tile(<lanes = rows, rows = 64, keys = 64>) : tensor<?x4x128xf32>
+// GPU: moa.attention {{.*}} tile(<lanes = rows, rows = 128, keys = 64>) : tensor<?x4x128xf32>
+// SM80: moa.attention {{.*}} tile(<lanes = rows, rows = 128, keys = 64>) : tensor<?x4x128xf32>
+func.func @f32_d128(%q: tensor<?x4x128xf32>, %c: !moa.cache<2x128xf32>) -> tensor<?x4x128xf32> {
+  %o = moa.attention %q, %c window(#window) : tensor<?x4x128xf32>, !moa.cache<2x128xf32>
+  return %o : tensor<?x4x128xf32>
+}
+
+// CPU: moa.attention {{.*}} tile(<lanes = rows, rows = 64, keys = 64>) : tensor<?x4x192xf32>
+// GPU: moa.attention {{.*}} tile(<lanes = rows, rows = 128, keys = 64>) : tensor<?x4x192xf32>
+// SM80: moa.attention {{.*}} tile(<lanes = rows, rows = 64, keys = 64>) : tensor<?x4x192xf32>
+func.func @f32_d192(%q: tensor<?x4x192xf32>, %c: !moa.cache<2x192xf32>) -> tensor<?x4x192xf32> {
+  %o = moa.attention %q, %c window(#window) : tensor<?x4x192xf32>, !moa.cache<2x192xf32>
+  return %o : tensor<?x4x192xf32>
+}
+
 // CPU: moa.decode {{.*}} tile(<lanes = dims, rows = 2, keys = 64>)
 // GPU: moa.decode {{.*}} tile(<lanes = dims, rows = 2, keys = 64>)
 // SM80: moa.decode {{.*}} tile(<lanes = dims, rows = 2, keys = 64>)
