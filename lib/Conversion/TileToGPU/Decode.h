@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 //
 // The builder of the decode kernel. Blocks share the line of all items' pages
-// in equal parts; in a block one warp loads pages through a ring and eight
-// compute, four on a page, with the heads of the group as columns.
+// in equal parts; in a block one warp loads pages through a ring and four or
+// eight compute, four on a page, with the heads of the group as columns.
 //
 //===----------------------------------------------------------------------===//
 
@@ -31,16 +31,11 @@ public:
   mlir::LLVM::LLVMFuncOp build(llvm::StringRef name);
 
 private:
-  static constexpr int64_t kWarps = 8;   ///< That compute.
   static constexpr int64_t kSharers = 4; ///< Warps that share a page.
-  static constexpr int64_t kStreams = kWarps / kSharers; ///< Pages at a time.
-  static constexpr int64_t kThreads = 32 * kWarps;       ///< That compute.
   /// Heads of a column tile: what one product of a warp has.
   static constexpr int64_t kHeads = 8;
   /// Bytes that every block has besides: barriers and what aligns them.
   static constexpr int64_t kSharedLimit = 227 * 1024 - 1024;
-  /// What all threads of a block can have of its 65536.
-  static constexpr int64_t kRegisters = 224;
   static constexpr int64_t kBarrier = 1; ///< Of the warps that compute.
 
   /// The part of an item that lies in this block's part of the line.
@@ -122,7 +117,7 @@ private:
   Value slotPlace(Value slot, Value head);
   void forHeads(int64_t heads, llvm::function_ref<void(Value, Value)> body);
   void meet() {
-    BarrierOp::create(b, BarrierAction::Sync, b.i32(kBarrier), kThreads);
+    BarrierOp::create(b, BarrierAction::Sync, b.i32(kBarrier), threads());
   }
 
   // Shared by them.
@@ -150,6 +145,15 @@ private:
     return std::min(kHeads, form.rows - columnTile * kHeads);
   }
   int64_t headDim() const { return form.headDim; }
+  /// Pages at a time. Of the pages of large heads few fit in shared memory, and
+  /// the outputs of their two column tiles not in the registers that nine warps
+  /// leave a thread.
+  int64_t streams() const { return headDim() <= 128 ? 2 : 1; }
+  /// Most that a thread can have: a quarter of a multiprocessor, with its 16384
+  /// registers, has three of nine warps, and two of five.
+  int64_t registers() const { return streams() == 2 ? 168 : 255; }
+  int64_t warps() const { return kSharers * streams(); } ///< That compute.
+  int64_t threads() const { return 32 * warps(); }       ///< That compute.
   /// Whether all queries of a share fit in registers beside its outputs.
   bool keepsQueries() const { return columnTiles() * headDim() <= 384; }
   /// Bytes of one head in the scratch of a warp: 16 more than its floats, so

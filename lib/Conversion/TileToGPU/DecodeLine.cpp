@@ -31,10 +31,10 @@ Decode::Decode(OpBuilder &builder, Location loc, const KernelForm &form)
     : b(loc, builder), form(form), tile(pageTile(builder, form)) {}
 
 LLVM::LLVMFuncOp Decode::build(StringRef name) {
-  LLVM::LLVMFuncOp function =
-      b.attentionKernel(name, sizeof(moa_gpu_decode_args), 64, 5, 3, 1,
-                        LaunchAttr::get(b.getContext(), kThreads + 32,
-                                        kRegisters, form.rows, MOA_BLOCK_KEYS));
+  LLVM::LLVMFuncOp function = b.attentionKernel(
+      name, sizeof(moa_gpu_decode_args), 64, 5, 3, 1,
+      LaunchAttr::get(b.getContext(), threads() + 32, registers(), form.rows,
+                      MOA_BLOCK_KEYS));
   OpBuilder::InsertionGuard guard(b);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);
@@ -43,13 +43,13 @@ LLVM::LLVMFuncOp Decode::build(StringRef name) {
   for (auto [i, parameter] : llvm::enumerate(parameters))
     *parameter = entry->getArgument(i);
 
-  const int64_t outputBytes = kWarps * kHeads * headBytes(),
-                sumBytes = kWarps * kHeads * 8, ticketBytes = 16;
+  const int64_t outputBytes = warps() * kHeads * headBytes(),
+                sumBytes = warps() * kHeads * 8, ticketBytes = 16;
   // Uses n and n + stages must belong to one stream: else a warp that waits
   // for the later one by parity passes before the earlier has landed.
   int64_t stages =
       (kSharedLimit - outputBytes - sumBytes - ticketBytes) / tile.getBytes();
-  stages = std::min<int64_t>(8, stages / kStreams * kStreams);
+  stages = std::min<int64_t>(8, stages / streams() * streams());
   MLIRContext *ctx = b.getContext();
   ring = RingOp::create(b, RingType::get(ctx, stages, tile, 0), kSharers);
   auto scratch = [&](int64_t bytes) -> Value {
@@ -60,7 +60,7 @@ LLVM::LLVMFuncOp Decode::build(StringRef name) {
   ticket = scratch(ticketBytes);
 
   cutLine();
-  auto roles = WarpRolesOp::create(b, kWarps);
+  auto roles = WarpRolesOp::create(b, warps());
   LLVM::ReturnOp::create(b, ValueRange{});
   b.createBlock(&roles.getProducer());
   produce();

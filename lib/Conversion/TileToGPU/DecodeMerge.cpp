@@ -32,7 +32,7 @@ static constexpr float kNoMaximum = -0x1p+100f;
 /// Threads take a head and four dimensions each, for `heads` heads.
 void Decode::forHeads(int64_t heads,
                       llvm::function_ref<void(Value, Value)> body) {
-  int64_t quads = headDim() / 4, atOnce = kThreads / quads;
+  int64_t quads = headDim() / 4, atOnce = threads() / quads;
   Value thread = opaque(b.threadId());
   Value quad = b.remainder(thread, quads), first = b.divide(thread, quads);
   // Threads that are left over take none.
@@ -121,7 +121,7 @@ void Decode::combineWarps(const Share &share, int64_t columnTile) {
       b.both(b.lessEqual(begin, share.first), b.lessEqual(share.last, end));
   forHeads(headsOf(columnTile), [&](Value head, Value quad) {
     SmallVector<Part> parts;
-    for (int64_t w = 0; w < kWarps; ++w) {
+    for (int64_t w = 0; w < warps(); ++w) {
       Value number = b.add(head, w * kHeads);
       SmallVector<Value> pair = split(LLVM::LoadOp::create(
           b, vector(2), b.offset(sums, b.mul(number, 8)), 8));

@@ -10,8 +10,8 @@
 //
 //   S^T = K Q^T, 16 keys a warp; softmax down the columns; O^T += V^T P^T
 //
-// Four warps take 16 of a page's 64 keys each, two pages are under way at a
-// time, and every warp keeps a state of its own until the share ends.
+// Four warps take 16 of a page's 64 keys each, one or two pages are under way
+// at a time, and every warp keeps a state of its own until the share ends.
 //
 //===----------------------------------------------------------------------===//
 
@@ -41,9 +41,10 @@ void Decode::consume(Value number) {
   warpRow = b.mul(b.remainder(warp, kSharers), MOA_BLOCK_KEYS / kSharers);
   forShares([&](const Share &share) {
     loadQueries(share);
-    // Use n of the ring is stream n % kStreams's.
+    // Use n of the ring is stream n % streams's.
     Value use = b.sub(share.from, begin);
-    Value first = b.add(share.from, b.bitAnd(b.sub(stream, use), kStreams - 1));
+    Value first =
+        b.add(share.from, b.bitAnd(b.sub(stream, use), streams() - 1));
     auto flatten = [](const State &state) {
       SmallVector<Value> values;
       for (const Columns &columns : state) {
@@ -63,7 +64,7 @@ void Decode::consume(Value number) {
       return state;
     };
     SmallVector<Value> result =
-        b.loop(first, share.to, b.i32(kStreams), flatten(emptyState()),
+        b.loop(first, share.to, b.i32(streams()), flatten(emptyState()),
                [&](Value page, ValueRange values) {
                  return flatten(step(share, page, rebuild(values)));
                });
