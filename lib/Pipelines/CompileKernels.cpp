@@ -72,7 +72,7 @@ static bool compileForGpu(KernelJob &job, ModuleOp module,
   }
   if (failed(lowerTilesToNvvm(module, *job.gpu)))
     return false;
-  FailureOr<GpuKernelFacts> facts = readGpuKernelFacts(module);
+  FailureOr<GpuKernelFacts> facts = readGpuKernelFacts(module, *job.gpu);
   if (failed(facts))
     return false;
   job.facts = std::move(*facts);

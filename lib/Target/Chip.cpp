@@ -7,13 +7,15 @@
 //
 // The tables behind Chip.h. The features of x86-64-v3 and v4 are those of the
 // System V ABI's micro-architecture levels. Shared memory is what every chip of
-// a family grants one block: 227 KiB on Hopper, 99 KiB on sm_86 and sm_89.
+// a family grants one block: 227 KiB on Hopper, 99 KiB on sm_86 and sm_89. A
+// multiprocessor has 64 Ki registers from Ampere on, a quarter in each part.
 //
 //===----------------------------------------------------------------------===//
 
 #include "moa/Target/Chip.h"
 
 #include "moa/abi/artifact.h"
+#include <algorithm>
 
 using namespace moa;
 
@@ -37,12 +39,20 @@ const CpuChip *moa::findCpuChip(llvm::StringRef name) {
 }
 
 static const GpuChip kGpuChips[] = {
-    {"sm_90a", 90, /*archSpecific=*/true, "+ptx86", 227 * 1024, 255},
-    {"sm_80", 80, /*archSpecific=*/false, "+ptx80", 99 * 1024, 255},
+    {"sm_90a", 90, /*archSpecific=*/true, "+ptx86", 227 * 1024, 255, 16 * 1024},
+    {"sm_80", 80, /*archSpecific=*/false, "+ptx80", 99 * 1024, 255, 16 * 1024},
 };
 
 static_assert(MOA_GPU_MAX_SHARED_BYTES == 227 * 1024,
               "the largest of the table is what a reader accepts");
+
+int64_t GpuChip::maxRegistersOf(int64_t threads) const {
+  constexpr int64_t kWarp = 32, kParts = 4, kUnit = 8;
+  const int64_t warps = (threads + kWarp - 1) / kWarp;
+  const int64_t inPart = (warps + kParts - 1) / kParts;
+  const int64_t most = partRegisters / (kWarp * inPart) / kUnit * kUnit;
+  return std::min(most, maxRegisters);
+}
 
 uint32_t GpuChip::features() const {
   return capability | (archSpecific ? MOA_GPU_ARCH_SPECIFIC : 0);

@@ -60,6 +60,13 @@ struct GpuChip {
   int64_t maxSharedBytes;
   /// Most registers a thread may have.
   int64_t maxRegisters;
+  /// Registers of each of the four parts of a multiprocessor, over which the
+  /// warps of a block go in turn. A warp takes them in units of 8 a thread.
+  int64_t partRegisters;
+
+  /// Most registers a thread of a block of `threads` may have: with more, the
+  /// part with the most warps has no room for them, and nothing is launched.
+  int64_t maxRegistersOf(int64_t threads) const;
 
   /// What the artifact stores as moa_artifact_image.features.
   uint32_t features() const;

@@ -34,9 +34,11 @@ struct GpuKernelFacts {
   uint32_t registerBudget = 0; ///< `moa.register_budget`: most of a thread.
 };
 
-/// Reads the facts off the one function with `nvvm.kernel` in `module`. Errors
-/// are reported at the function, or at the module that lacks it.
-mlir::FailureOr<GpuKernelFacts> readGpuKernelFacts(mlir::ModuleOp module);
+/// Reads the facts off the one function with `nvvm.kernel` in `module`. Errors,
+/// a register budget among them with which `chip` cannot launch the block, are
+/// reported at the function, or at the module that lacks it.
+mlir::FailureOr<GpuKernelFacts> readGpuKernelFacts(mlir::ModuleOp module,
+                                                   const GpuChip &chip);
 
 /// What else to produce on the way; null pointers are skipped.
 struct PtxEmitOptions {
@@ -86,8 +88,9 @@ struct PtxasReport {
 llvm::Expected<PtxasReport> parsePtxasReport(llvm::StringRef text);
 
 /// Refuses a report with advisories, spills, a stack frame, more registers than
-/// the budget, or more shared memory than the chip has. The error says what was
-/// expected and found, and repeats the lines of ptxas that show it.
+/// the budget or than a block of so many threads can be launched with, or more
+/// shared memory than the chip has. The error says what was expected and found,
+/// and repeats the lines of ptxas that show it.
 llvm::Error checkPtxasReport(const PtxasReport &report,
                              const GpuKernelFacts &facts, const GpuChip &chip);
 

@@ -39,7 +39,8 @@ static FailureOr<LLVM::LLVMFuncOp> findKernel(ModuleOp module) {
   return kernels.front();
 }
 
-FailureOr<GpuKernelFacts> moa::readGpuKernelFacts(ModuleOp module) {
+FailureOr<GpuKernelFacts> moa::readGpuKernelFacts(ModuleOp module,
+                                                  const GpuChip &chip) {
   FailureOr<LLVM::LLVMFuncOp> kernel = findKernel(module);
   if (failed(kernel))
     return failure();
@@ -71,6 +72,12 @@ FailureOr<GpuKernelFacts> moa::readGpuKernelFacts(ModuleOp module) {
     }
     field.value = value;
   }
+  if (int64_t most = chip.maxRegistersOf(facts.threads);
+      facts.registerBudget > most)
+    return kernel->emitError("expected 'moa.register_budget' of at most ")
+           << most << ", with which " << chip.name << " can launch a block of "
+           << facts.threads << " threads, got " << facts.registerBudget
+           << "; lower the budget or the threads";
   return facts;
 }
 

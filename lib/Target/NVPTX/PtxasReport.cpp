@@ -76,6 +76,13 @@ llvm::Error moa::checkPtxasReport(const PtxasReport &report,
   if (report.registers > facts.registerBudget)
     return refuse("expected at most {0} registers a thread, found {1}",
                   facts.registerBudget, report.registers);
+  if (int64_t most = chip.maxRegistersOf(facts.threads);
+      report.registers > most)
+    return refuse("expected at most {0} registers a thread, with which {1} can "
+                  "launch a block of {2} threads, found {3}; lower the budget "
+                  "of {4} registers or the threads",
+                  most, chip.name, facts.threads, report.registers,
+                  facts.registerBudget);
   uint64_t shared = uint64_t(report.sharedBytes) + facts.sharedBytes;
   if (shared > uint64_t(chip.maxSharedBytes))
     return refuse("expected at most {0} bytes of shared memory on {1}, found "

@@ -88,9 +88,20 @@ TEST(GpuChips, Table) {
   EXPECT_EQ(findGpuChip("sm_75"), nullptr);
 }
 
+TEST(GpuChips, RegistersOfABlock) {
+  // Threads of a block, and what the fullest quarter leaves each of them.
+  constexpr int64_t cases[][2] = {{32, 255},  {128, 255}, {160, 255},
+                                  {256, 255}, {288, 168}, {384, 168},
+                                  {416, 128}, {640, 96},  {1024, 64}};
+  for (const GpuChip &chip : gpuChips())
+    for (const auto &[threads, registers] : cases)
+      EXPECT_EQ(chip.maxRegistersOf(threads), registers) << threads;
+}
+
 TEST_F(ModuleToPTX, Facts) {
   OwningOpRef<ModuleOp> module = parse(kernel(""));
-  FailureOr<GpuKernelFacts> facts = readGpuKernelFacts(*module);
+  FailureOr<GpuKernelFacts> facts =
+      readGpuKernelFacts(*module, *findGpuChip("sm_90a"));
   ASSERT_TRUE(succeeded(facts)) << errors;
   EXPECT_EQ(facts->function, "k");
   EXPECT_EQ(facts->threads, 128u);
@@ -114,6 +125,10 @@ TEST_F(ModuleToPTX, FactsThatAreMissingOrImpossible) {
        "'moa.shared_bytes' from 0 to 4294967295, got -4"},
       {"moa.register_budget = 168", "moa.register_budget = 256",
        "'moa.register_budget' from 1 to 255, got 256"},
+      {"moa.threads = 128", "moa.threads = 416",
+       "expected 'moa.register_budget' of at most 128, with which sm_90a can "
+       "launch a block of 416 threads, got 168; lower the budget or the "
+       "threads"},
       {"moa.tile_rows", "moa.x", "'moa.tile_rows'"},
       {"moa.tile_keys", "moa.x", "'moa.tile_keys'"},
   };
@@ -122,7 +137,7 @@ TEST_F(ModuleToPTX, FactsThatAreMissingOrImpossible) {
     auto [before, after] = StringRef(kFacts).split(c.from);
     OwningOpRef<ModuleOp> module =
         parse(kernel("", (llvm::Twine(before) + c.to + after).str()));
-    EXPECT_TRUE(failed(readGpuKernelFacts(*module)));
+    EXPECT_TRUE(failed(readGpuKernelFacts(*module, *findGpuChip("sm_90a"))));
     EXPECT_TRUE(StringRef(errors).contains(c.expected))
         << errors << " does not say: " << c.expected;
   }

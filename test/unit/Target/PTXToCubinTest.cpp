@@ -111,6 +111,22 @@ TEST(PtxasReport, BudgetsAreKept) {
             std::string::npos);
 }
 
+TEST(PtxasReport, BlocksThatCannotBeLaunchedAreRefused) {
+  GpuKernelFacts facts = sampleFacts();
+  facts.registerBudget = 224;
+  facts.threads = 256;
+  PtxasReport report = reportOf("ptxas info    : Used 169 registers\n");
+  EXPECT_EQ(refusalOf(report, facts), "");
+  // A ninth warp is the third of a quarter of the multiprocessor.
+  facts.threads = 288;
+  EXPECT_EQ(refusalOf(report, facts),
+            "expected at most 168 registers a thread, with which sm_90a can "
+            "launch a block of 288 threads, found 169; lower the budget of 224 "
+            "registers or the threads");
+  report.registers = 168;
+  EXPECT_EQ(refusalOf(report, facts), "");
+}
+
 TEST(PtxasReport, NoReportIsRefused) {
   llvm::Expected<PtxasReport> report = parsePtxasReport("hello\n");
   ASSERT_FALSE(bool(report));
