@@ -4,7 +4,8 @@
 
     layers.moa    32 layers that all have the rules of layer 16 of Llama-3-8B's
                   published plan: a step rotates through the pages of all of them
-    d64.moa       one such layer with heads of 64
+    one.moa       one such layer
+    d64.moa       the same with heads of 64
     dense.moa     one layer whose heads see everything (alpha = 0, beta = 1)
     replay.moa    3 small layers of short spans, length rule `request`
     replay_row.moa    the same by the rule `row`, heads of 64 in groups of 3
@@ -58,6 +59,7 @@ def sources():
     all_layers = equal_layers(published, LAYER, LAYERS)
     return {
         "layers": (all_layers, LAYERS, Q_HEADS, KV_HEADS, 128, 1 << 17),
+        "one": (one, 1, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "d64": (one, 1, Q_HEADS, KV_HEADS, 64, 1 << 17),
         "dense": (dense(Q_HEADS), 1, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "replay": (short_spans(3, 8, "request"), 3, 8, 2, 128, 4096),

@@ -27,7 +27,7 @@ from gpu_model import TOLERANCE, Model, need_artifact, need_cuda
 from gpu_timing import Timer
 
 #: Artifact and plan of each part.
-PARTS = {"prefill": ("layers", "moa"), "d64": ("d64", "moa"), "dense": ("dense", "dense"),
+PARTS = {"prefill": ("one", "moa"), "d64": ("d64", "moa"), "dense": ("dense", "dense"),
          "decode": ("layers", "moa")}  # fmt: skip
 CASES = {
     "prefill": "4096,8192,16384,32768,65536", "d64": "8192,16384,32768,65536",

@@ -3,8 +3,13 @@
 A file tells of one run on one device; each of its records is one measurement by
 one method, with the unit in the names of its keys. README.md beside this file
 lists the keys.
+
+    python test/bench/record.py A.json B.json -o ALL.json
+
+joins files of one device, commit and setting; the first names the suite.
 """
 
+import argparse
 import datetime
 import importlib.metadata
 import json
@@ -149,3 +154,36 @@ def write(file, path):
 def read(path):
     """A file of any suite, checked."""
     return check(json.loads(Path(path).read_text()), path)
+
+
+def join(files):
+    """One file of the records and counters of several of one run's circumstances."""
+    first, *others = files
+    joined = {**first, "records": [], "nsight": []}
+    for file in files:
+        joined["records"] += file["records"]
+        joined["nsight"] += file.get("nsight", [])
+    if not joined["nsight"]:
+        del joined["nsight"]
+    for other in others:
+        for key in ("device", "driver", "commit", "setting"):
+            if other[key] != first[key]:
+                raise ValueError(f"{key}: expected {first[key]!r} in all, found {other[key]!r}")
+    return joined
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Joins results of one device.")
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    try:
+        print(f"written to {write(join([read(path) for path in args.files]), args.output)}")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""The benchmarks, without a GPU: records, plans, checks, counters, plots."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import moa
+from conftest import Rule, reference
+
+BENCH = Path(__file__).resolve().parents[1] / "bench"
+sys.path.insert(0, str(BENCH))
+
+import gpu_artifacts
+import gpu_ncu
+import gpu_replay
+import record
+from gpu_decode import Decode
+from gpu_model import TOLERANCE, Model
+from gpu_prefill import Prefill
+
+RESULTS = sorted((BENCH / "results").glob("*.json"))
+DEVICES = {"cpu": ["x86-64-v3"], "cuda": ["sm_90a", "sm_80"]}
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Rows in float64 are many small products, which threads only slow down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory):
+    """Path of a benchmark's artifact for a device."""
+
+    def find(name, device="cpu"):
+        folder = tmp_path_factory.getbasetemp() / f"bench-{device}"
+        path = folder / f"{name}.moa"
+        if not path.exists():
+            list(gpu_artifacts.build(folder, DEVICES[device], [name]))
+        return path
+
+    return find
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_committed_results_have_the_form(path, tmp_path):
+    file = record.read(path)
+    assert file["records"]
+    assert record.read(record.write(file, tmp_path / "again.json")) == file
+
+
+def test_faults_of_records_are_named(tmp_path):
+    good = {"kind": "decode", "who": "ours", "method": "graph", "mask": "plan", "us": 1.0}
+    file = record.new_file("attention-gpu", "a device", setting={})
+    file["records"] = [good]
+    record.write(file, tmp_path / "good.json")
+    wrong = {
+        "kind": {**good, "kind": "encode"}, "method": {**good, "method": "guess"},
+        "mask": {**good, "mask": None}, "unit at its end": {**good, "speed": 2.0},
+        "expected a number": {**good, "us": "1"}, "batch": {**good, "batch": 1.5},
+        "neither": {k: v for k, v in good.items() if k != "us"},
+        "expected a reason": {**good, "skipped": ""},
+    }  # fmt: skip
+    for message, found in wrong.items():
+        file["records"] = [good, found]
+        with pytest.raises(ValueError, match=f"bad.json: record 1: .*{message}"):
+            record.write(file, tmp_path / "bad.json")
+        assert not (tmp_path / "bad.json").exists()
+    file["records"] = [{k: v for k, v in good.items() if k != "us"} | {"skipped": "absent"}]
+    record.write(file | {"nsight": [{"kernel": "a"}]}, tmp_path / "good.json")
+    for key, value in (("schema", 1), ("device", None), ("more", [])):
+        with pytest.raises(ValueError, match=key):
+            record.check({**file, key: value}, "a file")
+
+
+def test_files_of_one_run_are_joined():
+    record_ = {"kind": "decode", "who": "ours", "method": "graph", "mask": "plan", "us": 1.0}
+    files = [
+        record.new_file("attention-gpu", "a device", setting={}) | {"records": [record_]}
+        for _ in range(2)
+    ]
+    files.append(record.new_file("nsight-gpu", "a device", setting={}) | {"nsight": [{}]})
+    joined = record.join(files)
+    assert joined["records"] == [record_] * 2 and joined["nsight"] == [{}]
+    assert joined["suite"] == "attention-gpu"
+    assert "nsight" not in record.join(files[:2])
+    with pytest.raises(ValueError, match="device: expected 'a device' in all, found 'another'"):
+        record.join([*files, {**files[0], "device": "another"}])
+
+
+def test_equal_layers_have_the_rules_of_one(artifact):
+    published = json.loads(gpu_artifacts.PLAN.read_text())
+    plan = gpu_artifacts.equal_layers(published, 16, 3)
+    assert plan == {key: [published[key][16]] * 3 for key in ("alphas", "betas")}
+    with pytest.raises(ValueError, match="layer 32: the plan has layers 0 to 31"):
+        gpu_artifacts.equal_layers(published, 32, 3)
+    model = Model(artifact("layers"), "cpu")
+    assert (model.layers, model.q_heads, model.kv_heads, model.dim) == (32, 32, 8, 128)
+    for layer in (0, 31):
+        for head in range(32):
+            rule = Rule(published["alphas"][16][head], published["betas"][16][head])
+            assert model.rules[layer][head].local(8192) == rule.local(8192)
+    # Of one layer at 8192 tokens, and its density at 4096.
+    assert model.needed_bytes(0, 8192) == 23068672
+    assert model.pairs(0, 4096) / (32 * 4096 * 4097 / 2) == pytest.approx(0.68745, abs=1e-5)
+
+
+def test_rows_in_float64_follow_the_definition(artifact):
+    for name in ("replay", "replay_row"):
+        model = Model(artifact(name), "cpu")
+        plan = gpu_artifacts.sources()[name][0]
+        q, k, v = (
+            model.randn(300, h, model.dim) for h in (model.q_heads, *[model.kv_heads] * 2)
+        )
+        for layer in range(model.layers):
+            pairs = zip(plan["alphas"][layer], plan["betas"][layer])
+            rules = [Rule(a, b, per_row=model.per_row) for a, b in pairs]
+            out = reference(q, k, v, rules, 320)
+            assert model.error(layer, 320, q, k, v, out, range(0, 300, 23)) < 1e-12
+            out[150, 3] += 0.1
+            assert model.error(layer, 320, q, k, v, out, [149, 150]) > 1e-2
+
+
+@pytest.mark.parametrize("name", ["one", "d64", "dense"])
+def test_prefill_case(artifact, name):
+    model = Model(artifact(name), "cpu")
+    case = Prefill(model, 700)
+    assert case.error(case.out) <= TOLERANCE
+    flops = case.flops()
+    assert (flops["plan"] == flops["causal"]) == (name == "dense")
+    case.out[699, 31] *= 1.1
+    assert case.error(case.out) > TOLERANCE
+
+
+def test_decode_case(artifact):
+    case = Decode(Model(artifact("layers"), "cpu"), 2, 500, steps=4)
+    case.capture()
+    for _ in range(3):
+        case.step()
+    assert case.error() > TOLERANCE  # Not yet at the last token.
+    case.begin()
+    case.all()
+    assert case.error() <= TOLERANCE
+    case.out[31, 1, 0, 5] *= 1.1
+    assert case.error() > TOLERANCE
+    case.batch.cancel()
+    with pytest.raises(ValueError, match="expected more than 10 tokens, found 10"):
+        Decode(case.model, 1, 10, steps=10)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
+@pytest.mark.parametrize("name", ["replay", "replay_row"])
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_replay_equals_eager_calls(artifact, device, name, tokens):
+    steps = 200 if device == "cuda" else 40
+    done = gpu_replay.check(artifact(name, device), device, steps, tokens=tokens)
+    assert done.batches[0].replays == (device == "cuda")
+    assert done.compared > 0.9 * steps
+    assert done.checked > 0 and done.worst <= TOLERANCE
+
+
+def test_replay_sees_wrong_rows(artifact):
+    class Wrong(gpu_replay.Replay):
+        def layers(self, side):
+            super().layers(side)
+            change(self, side)
+
+    def run(what):
+        nonlocal change
+        change = what
+        with torch.no_grad():
+            Wrong(model, 3, 1, 0).run(40)
+
+    model = Model(artifact("replay"), "cpu")
+    change = None
+
+    def one_side(replay, side):
+        if side == 0 and replay.compared == 3:
+            replay.outs[0][1, 0] *= 1.01
+
+    def both(replay, side):
+        replay.outs[side][2, 0] *= 1.05
+
+    def behind(replay, side):
+        replay.outs[side].nan_to_num_(0.0)
+
+    for what, message in (
+        (one_side, r"layer 1: replay and eager calls differ in sequences \[0\]"),
+        (both, "layer 2: sequence 0 .* off float64"),
+        (behind, "rows behind the batch were written"),
+    ):
+        with pytest.raises(AssertionError, match=message):
+            run(what)
+
+
+def test_counters_of_ncu():
+    text = (
+        "==PROF== Profiling\n"
+        '"ID","Kernel Name","gpu__time_duration.sum","dram__bytes.sum.per_second",'
+        '"smsp__average_warps_issue_stalled_wait_per_issue_active.ratio",'
+        '"smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio",'
+        '"smsp__average_warps_issue_stalled_wait_not_issued_per_issue_active.ratio",'
+        '"sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active"\n'
+        '"","","ns","byte/s","warp","warp","warp","%"\n'
+        '"0","decode_d128_g4_bf16","91,100","4.05e12","0.5","2.5","9","40.5"\n'
+    )
+    (kernel,) = gpu_ncu.parse(text)
+    assert kernel == {
+        "kernel": "decode_d128_g4_bf16", "duration_us": pytest.approx(91.1),
+        "dram_tb_per_s": pytest.approx(4.05), "tensor_pipe_percent": 40.5,
+        "stalled_warps": {"barrier": 2.5, "wait": 0.5},
+    }  # fmt: skip
+    assert list(kernel["stalled_warps"]) == ["barrier", "wait"]
+    with pytest.raises(ValueError, match="expected a table of ncu"):
+        gpu_ncu.parse("==ERROR== no permission\n")
+
+
+def test_plots_are_the_same_again(tmp_path):
+    pytest.importorskip("matplotlib")
+    import plot
+
+    path = BENCH / "results" / "attention-gpu-h200.json"
+    first = plot.plot(path, tmp_path)
+    assert [made.name for made in first] == [
+        "attention-gpu-h200-prefill.svg", "attention-gpu-h200-decode.svg",
+    ]  # fmt: skip
+    texts = [made.read_text() for made in first]
+    for text in texts:
+        assert "ours" in text and "dense" in text and "<dc:date>" not in text
+    assert [made.read_text() for made in plot.plot(path, tmp_path)] == texts
+
+
+def test_without_a_device_the_programs_say_so(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    from gpu_model import need_artifact, need_cuda
+
+    with pytest.raises(SystemExit, match="expected a CUDA device, torch .* sees none"):
+        need_cuda()
+    with pytest.raises(SystemExit, match="expected the artifact .*one.moa, found none"):
+        need_artifact(tmp_path, "one")
+    with pytest.raises(moa.errors.NoDeviceError):
+        Model("none.moa", "cuda")
