@@ -158,6 +158,7 @@ LogicalResult KernelLowering::run() {
         .Case([&](ReciprocalOp o) { lowerReciprocal(o); })
         .Case([&](PackOp o) { lowerPack(o); })
         .Case([&](WarpRolesOp o) { lowerWarpRoles(o); })
+        .Case([&](WarpOp o) { o.getNumber().replaceAllUsesWith(warpId()); })
         .Case([&](LaneCountOp o) { lowerLaneCount(o); })
         .Case([&](LoadMatrixOp o) { lowerLoadMatrix(o); })
         .Case([&](OpaqueOp o) { lowerOpaque(o); })

@@ -87,9 +87,12 @@ void KernelLowering::lowerStorePiece(StorePieceOp op) {
                         16);
 }
 
-/// Lanes meet first: no write moves behind that.
+/// Lanes meet first: no write moves behind that. Without a ring there is no
+/// copy engine to write later.
 void KernelLowering::lowerSeal(SealOp) {
   NVVM::SyncWarpOp::create(b, i32(-1));
+  if (rings.empty())
+    return;
   MLIRContext *ctx = b.getContext();
   NVVM::FenceProxyOp::create(
       b, NVVM::ProxyKindAttr::get(ctx, NVVM::ProxyKind::async_shared),

@@ -19,6 +19,23 @@ func.func @scores_c5_lane(%q: !t, %r: i32) {
 
 // -----
 
+// A warp's number is no warpgroup's.
+!t = !moa_gpu.shared<64x64xf16>
+!a = !moa_gpu.async<vector<32xf32>>
+func.func @scores_c5_warp(%q: !t, %r: i32) {
+  // expected-note @+1 {{its condition depends on this, which differs by thread}}
+  %warp = moa_gpu.warp
+  %c = arith.cmpi slt, %warp, %r : i32
+  scf.if %c {
+    // expected-error @+1 {{(C5) expected under no branch or loop that may go differently in different threads}}
+    %a = moa_gpu.scores %q[%r], %q keys 64 depth 64 : !t, !t -> !a
+    %s = moa_gpu.wait %a pending 0 : !a
+  }
+  return
+}
+
+// -----
+
 // A bound of a loop around, from what a thread holds of a fragment.
 !t = !moa_gpu.shared<64x64xf16>
 !a = !moa_gpu.async<vector<32xf32>>

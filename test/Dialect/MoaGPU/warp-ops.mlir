@@ -42,6 +42,25 @@ llvm.func @roles(%map: !llvm.ptr, %n: i32) attributes {
   llvm.return
 }
 
+// Without roles every warp computes; what a warp's number decides all its lanes
+// do alike.
+// CHECK-LABEL: llvm.func @no_roles(
+llvm.func @no_roles(%a: vector<4xi32>, %n: i32) attributes {
+    moa_gpu.launch = #moa_gpu.launch<threads = 128, registers = 128, rows = 1, keys = 64>} {
+  %tile = moa_gpu.shared : !moa_gpu.shared<64x64xbf16>
+  // CHECK: moa_gpu.warp
+  %warp = moa_gpu.warp
+  %first = arith.cmpi slt, %warp, %n : i32
+  // CHECK: scf.if
+  scf.if %first {
+    // CHECK: moa_gpu.store_piece
+    moa_gpu.store_piece %a, %tile[%n, %n] : !moa_gpu.shared<64x64xbf16>
+    // CHECK: moa_gpu.seal
+    moa_gpu.seal
+  }
+  llvm.return
+}
+
 // CHECK-LABEL: func.func @fragments(
 func.func @fragments(%a: vector<4xi32>, %b: vector<2xi32>, %s: vector<4xf32>,
                      %pair: vector<2xf32>, %x: i32, %scale: f32, %c: i1,

@@ -3,12 +3,33 @@
 // RUN: moa-opt %s --split-input-file --verify-diagnostics
 
 !tile = !moa_gpu.shared<64x64xbf16>
-llvm.func @nobody(%x: vector<4xi32>, %n: i32) attributes {
+llvm.func @before_roles(%x: vector<4xi32>, %n: i32) attributes {
     moa_gpu.launch = #moa_gpu.launch<threads = 64, registers = 128, rows = 1, keys = 64>} {
   %tile = moa_gpu.shared : !tile
-  // expected-error @+1 {{(C1) expected in the consumer region of moa_gpu.warp_roles: a warp's lanes write together}}
+  // expected-error @+1 {{(C1) expected in the consumer region of moa_gpu.warp_roles, or in a kernel without roles: a warp's lanes write together}}
   moa_gpu.store_piece %x, %tile[%n, %n] : !tile
   moa_gpu.seal
+  moa_gpu.warp_roles consumers = 1 producer {
+    %c = arith.constant 0 : i32
+  } consumer {
+  ^bb0(%warp: i32):
+  }
+  llvm.return
+}
+
+// -----
+
+!tile = !moa_gpu.shared<64x64xbf16>
+llvm.func @groups(%x: vector<4xi32>, %n: i32) attributes {
+    moa_gpu.launch = #moa_gpu.launch<threads = 256, registers = 128, rows = 64, keys = 64>} {
+  %tile = moa_gpu.shared : !tile
+  moa_gpu.roles warpgroups = 1, registers = 24, 240 producer {
+  } consumer {
+  ^bb0(%group: i32):
+    // expected-error @+1 {{(C1) expected in the consumer region of moa_gpu.warp_roles, or in a kernel without roles}}
+    moa_gpu.store_piece %x, %tile[%n, %n] : !tile
+    moa_gpu.seal
+  }
   llvm.return
 }
 

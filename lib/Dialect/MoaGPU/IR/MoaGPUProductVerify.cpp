@@ -24,9 +24,11 @@ static int64_t sizeOf(Value value) {
   return cast<VectorType>(value.getType()).getNumElements();
 }
 
-/// Whether the threads of a warpgroup get different results. The words of a
-/// ring are the same for all.
-static bool differsByThread(Operation *op) {
+/// Whether the threads of a warp, or those of a warpgroup, get different
+/// results. The words of a ring are the same for all.
+static bool differsByThread(Operation *op, Scope scope) {
+  if (isa<WarpOp>(op))
+    return scope == Scope::Warpgroup;
   if (isa<NVVM::ThreadIdXOp, NVVM::LaneIdOp, NVVM::WarpIdOp, NVVM::ElectSyncOp>(
           op))
     return true;
@@ -60,7 +62,8 @@ static void addConditions(Operation *op, SetVector<Value> &sources) {
     sources.insert_range(op->getOperands());
 }
 
-LogicalResult moa::gpu::verifyUniform(Operation *op, StringRef constraint) {
+LogicalResult moa::gpu::verifyUniform(Operation *op, StringRef constraint,
+                                      Scope scope) {
   SetVector<Value> sources;
   for (Operation *parent = op->getParentOp();
        parent && !isa<RolesOp, WarpRolesOp, FunctionOpInterface>(parent);
@@ -77,7 +80,7 @@ LogicalResult moa::gpu::verifyUniform(Operation *op, StringRef constraint) {
       continue;
     }
     Operation *from = source.getDefiningOp();
-    if (differsByThread(from))
+    if (differsByThread(from, scope))
       return op->emitOpError("(")
                  .append(constraint, ") expected under no branch or loop that "
                                      "may go differently in different threads")
@@ -101,7 +104,7 @@ static LogicalResult verifyProduct(Operation *op) {
     return op->emitOpError("(C4) expected one use, a moa_gpu.wait in the same "
                            "block: registers of a product in flight must not "
                            "be touched or moved");
-  return verifyUniform(op, "C5");
+  return verifyUniform(op, "C5", Scope::Warpgroup);
 }
 
 LogicalResult ScoresOp::verify() {

@@ -110,6 +110,15 @@ LogicalResult SplitOp::verify() {
          << sizeOf(getSmall());
 }
 
+/// Whether all lanes of a warp, of one that computes, come to `op`.
+static bool isOfComputingWarp(Operation *op) {
+  if (auto roles = op->getParentOfType<WarpRolesOp>())
+    return roles.getConsumer().isAncestor(op->getParentRegion());
+  auto kernel = op->getParentOfType<FunctionOpInterface>();
+  return kernel && kernel->getRegion(0).getOps<RolesOp>().empty() &&
+         kernel->getRegion(0).getOps<WarpRolesOp>().empty();
+}
+
 /// What ends the writes that `store` is one of, or what stands before that: in
 /// its block, then in those around it.
 static Operation *endOfWrites(Operation *store) {
@@ -122,10 +131,10 @@ static Operation *endOfWrites(Operation *store) {
 }
 
 LogicalResult StorePieceOp::verify() {
-  auto roles = (*this)->getParentOfType<WarpRolesOp>();
-  if (!roles || !roles.getConsumer().isAncestor((*this)->getParentRegion()))
+  if (!isOfComputingWarp(*this))
     return emitOpError("(C1) expected in the consumer region of "
-                       "moa_gpu.warp_roles: a warp's lanes write together");
+                       "moa_gpu.warp_roles, or in a kernel without roles: a "
+                       "warp's lanes write together");
   Operation *end = endOfWrites(*this);
   if (isa_and_nonnull<SealOp>(end))
     return success();
@@ -148,7 +157,9 @@ LogicalResult LaunchNextOp::verify() {
                      "is two launches back may still run");
 }
 
-LogicalResult SealOp::verify() { return verifyUniform(*this, "C1"); }
+LogicalResult SealOp::verify() {
+  return verifyUniform(*this, "C1", Scope::Warp);
+}
 
 LogicalResult MultiplyOp::verify() {
   if (getType().isF16() || getType().isBF16() || getType().isTF32())

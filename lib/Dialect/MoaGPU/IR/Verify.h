@@ -26,10 +26,13 @@ mlir::LogicalResult verifyRoleArguments(mlir::Operation *roles,
 /// (C3) Whether rings used in `roles` have both sides, each in its region.
 mlir::LogicalResult verifyRings(mlir::Operation *roles, mlir::Region &producer);
 
-/// (`constraint`) Whether all threads come to `op`, or none: follows conditions
-/// of the operations around it to their sources.
+/// Threads that do something together.
+enum class Scope { Warp, Warpgroup };
+
+/// (`constraint`) Whether all threads of a scope come to `op`, or none: follows
+/// conditions of the operations around it to their sources.
 mlir::LogicalResult verifyUniform(mlir::Operation *op,
-                                  llvm::StringRef constraint);
+                                  llvm::StringRef constraint, Scope scope);
 
 /// (C1) Whether shared memory is asked for at a kernel's entry.
 mlir::LogicalResult expectEntryBlock(mlir::Operation *op);

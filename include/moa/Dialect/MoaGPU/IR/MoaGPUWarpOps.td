@@ -54,6 +54,15 @@ def MoaGPU_WarpRolesOp : MoaGPU_Op<"warp_roles", [NoTerminator]> {
   let hasRegionVerifier = 1;
 }
 
+def MoaGPU_WarpOp : MoaGPU_Op<"warp", [Pure]> {
+  let summary = "number of this warp in its block";
+  let description = [{
+    The same in all lanes of the warp.
+  }];
+  let results = (outs I32:$number);
+  let assemblyFormat = "attr-dict";
+}
+
 def MoaGPU_ScratchOp : MoaGPU_Op<"scratch", [MemoryEffects<[MemAlloc]>]> {
   let summary = "plain shared memory, aligned to 16 bytes";
   let description = [{
@@ -121,7 +130,8 @@ def MoaGPU_StorePieceOp : MoaGPU_Op<"store_piece"> {
     Eight elements from `column` (i32, a multiple of 8) of row `row`, where a
     copy would have put them. Lanes may write the same piece with equal values.
 
-    - (C1) It stands in the consumer region of `moa_gpu.warp_roles`.
+    - (C1) It stands in the consumer region of `moa_gpu.warp_roles`, or in a
+      kernel without roles.
     - (C2) A `moa_gpu.seal` stands behind it, in its block or one around it, and
       no read or release of a stage in between.
 
@@ -142,10 +152,10 @@ def MoaGPU_SealOp : MoaGPU_Op<"seal"> {
   let summary = "end a warp's writes to a tile";
   let description = [{
     Behind it all lanes read what each of them has written, and the copy engine,
-    once the stage is released, writes later.
+    where a ring has one, writes later, once the stage is released.
 
     - (C1) It stands under no branch and no loop that may go differently in
-      different threads: all lanes of the warp meet here.
+      different threads of a warp: all its lanes meet here.
   }];
   let assemblyFormat = "attr-dict";
   let hasVerifier = 1;
