@@ -5,9 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The builder of the decode kernel. Blocks share the line of all items' pages
-// in equal parts; in a block one warp loads pages through a ring and four or
-// eight compute, four on a page, with the heads of the group as columns.
+// The builder of decode kernels. Blocks share the line of all items' pages in
+// equal parts; in a block four warps compute on a page, with the heads of the
+// group as columns. How pages come, a kernel family says.
 //
 //===----------------------------------------------------------------------===//
 
@@ -27,15 +27,15 @@ public:
   using Value = mlir::Value;
   using ValueRange = mlir::ValueRange;
 
-  Decode(mlir::OpBuilder &builder, mlir::Location loc, const KernelForm &form);
+  Decode(mlir::OpBuilder &builder, mlir::Location loc, const KernelForm &form)
+      : b(loc, builder), form(form) {}
+  virtual ~Decode() = default;
   mlir::LLVM::LLVMFuncOp build(llvm::StringRef name);
 
-private:
+protected:
   static constexpr int64_t kSharers = 4; ///< Warps that share a page.
   /// Heads of a column tile: what one product of a warp has.
   static constexpr int64_t kHeads = 8;
-  /// Bytes that every block has besides: barriers and what aligns them.
-  static constexpr int64_t kSharedLimit = 227 * 1024 - 1024;
   static constexpr int64_t kBarrier = 1; ///< Of the warps that compute.
 
   /// The part of an item that lies in this block's part of the line.
@@ -64,42 +64,66 @@ private:
   };
   using State = llvm::SmallVector<Columns>;
 
+  /// Keys or values of a page: 64 rows of a tile.
+  struct Half {
+    Value tile;
+    int64_t row; ///< The first of them.
+  };
+
+  // What a kernel family says.
+  virtual int64_t streams() const = 0;   ///< Pages at a time.
+  virtual int64_t registers() const = 0; ///< Of a thread.
+  /// Warps that only load.
+  virtual int64_t loaders() const = 0;
+  /// Reserves memory for pages, beside `bytes` of other shared memory.
+  virtual void placePages(int64_t bytes) = 0;
+  /// What is done behind `cutLine`.
+  virtual void run() = 0;
+  int64_t warps() const { return kSharers * streams(); } ///< That compute.
+  int64_t threads() const { return 32 * warps(); }       ///< That compute.
+
   // DecodeLine.cpp
   void cutLine();
   Value cut(Value block);
   Value blockOf(Value page);
   Value findItem(Value page);
   Share loadShare(Value item, Value page);
-  void forShares(llvm::function_ref<void(const Share &)> body);
+  /// `body` gets and returns values that are carried along.
+  using ShareBody =
+      llvm::function_ref<llvm::SmallVector<Value>(const Share &, ValueRange)>;
+  void forShares(ValueRange init, ShareBody body);
   Value blockNumber(const Share &share, Value page);
 
-  // DecodeLoad.cpp
-  void produce();
   Pages loadPages(Value item);
   Value pageId(const Pages &run, Value page);
-  Value broadcast(Value value, Value lane);
-  void putPage(Value id, Value use);
 
   // DecodeStep.cpp
-  void consume(Value warp);
+  void takePlace(Value warp);
   void loadQueries(const Share &share);
   Value loadQuery(size_t columnTile, int64_t k);
-  State step(const Share &share, Value page, const State &state);
-  llvm::SmallVector<Value> scoresOf(Value tile);
-  Value masked(const Share &share, llvm::ArrayRef<Value> scores, Value key,
-               size_t tile);
-  void addValues(Value tile, llvm::ArrayRef<Value> probabilities, State &state);
+  /// A page whose first key is `firstKey`; `keys` and `values` wait for them.
+  using HalfOf = llvm::function_ref<Half()>;
+  State step(Value firstKey, const State &state, HalfOf keys, HalfOf values);
+  llvm::SmallVector<Value> scoresOf(const Half &keys);
+  void addValues(const Half &values, llvm::ArrayRef<Value> probabilities,
+                 State &state);
   State emptyState();
+  static llvm::SmallVector<Value> flatten(const State &state);
+  State rebuild(ValueRange values);
 
   // DecodeFresh.cpp
+  enum class Fresh { Keys, Values, Both };
   struct Piece {
     Value column, row;    ///< In the tile; of the warp's first row.
     Value source, stride; ///< In the call's tensor; elements between tokens.
     Value target;         ///< In the pool, of the warp's first row.
   };
   void findFresh(const Share &share);
-  void addFresh(const Share &share, Value page, Value firstKey, Value held);
-  llvm::SmallVector<Piece> piecesOf(const Share &share, Value page);
+  /// `held` has the halves `which` of the page.
+  void addFresh(const Share &share, Value page, Value firstKey, Value held,
+                Fresh which);
+  llvm::SmallVector<Piece> piecesOf(const Share &share, Value page,
+                                    Fresh which);
 
   // DecodeMerge.cpp
   void mergeWarps(const Share &share, const State &state);
@@ -145,15 +169,6 @@ private:
     return std::min(kHeads, form.rows - columnTile * kHeads);
   }
   int64_t headDim() const { return form.headDim; }
-  /// Pages at a time. Of the pages of large heads few fit in shared memory, and
-  /// the outputs of their two column tiles not in the registers that nine warps
-  /// leave a thread.
-  int64_t streams() const { return headDim() <= 128 ? 2 : 1; }
-  /// Most that a thread can have: a quarter of a multiprocessor, with its 16384
-  /// registers, has three of nine warps, and two of five.
-  int64_t registers() const { return streams() == 2 ? 168 : 255; }
-  int64_t warps() const { return kSharers * streams(); } ///< That compute.
-  int64_t threads() const { return 32 * warps(); }       ///< That compute.
   /// Whether all queries of a share fit in registers beside its outputs.
   bool keepsQueries() const { return columnTiles() * headDim() <= 384; }
   /// Bytes of one head in the scratch of a warp: 16 more than its floats, so
@@ -165,22 +180,20 @@ private:
 
   KernelBuilder b;
   const KernelForm form;
-  const SharedType tile; ///< A page: 64 rows of keys, then 64 of values.
 
   Value args, items, line, tables, partials, counters; ///< Parameters.
   Value sink, scale;
   Value count, starts; ///< Of items; the line page at which each starts.
-  Value ring;
-  Value outputs; ///< [warp][head of a column tile] floats of a head.
-  Value sums;    ///< [warp][head]: maximum and sum.
-  Value ticket;  ///< What the block's arrival found in the counter.
+  Value outputs;       ///< [warp][head of a column tile] floats of a head.
+  Value sums;          ///< [warp][head]: maximum and sum.
+  Value ticket;        ///< What the block's arrival found in the counter.
   Value pages, blocks, block; ///< Of the line; blocks that have a part of it.
   Value begin, end;           ///< Line pages of this block.
   Value firstItem;
-  // In a consumer.
+  // In a warp that computes.
   Value warp, laneRow, laneColumn; ///< lane / 4 and 2 * (lane % 4).
   Value stream, warpRow;           ///< Which pages, and which rows of them.
-  // Of the share at hand, in a consumer; by column tile.
+  // Of the share at hand, in a warp that computes; by column tile.
   Value length, startMax;
   Value freshFrom; ///< Position of the first fresh key, or the largest i32.
   llvm::SmallVector<Value> queryRows;

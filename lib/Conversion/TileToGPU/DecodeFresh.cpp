@@ -33,7 +33,8 @@ void Decode::findFresh(const Share &share) {
 
 /// What a lane moves of each row: 16 bytes of a key or of a value. Lanes that
 /// are left over do what the last one does.
-SmallVector<Decode::Piece> Decode::piecesOf(const Share &share, Value page) {
+SmallVector<Decode::Piece> Decode::piecesOf(const Share &share, Value page,
+                                            Fresh which) {
   const int64_t inRow = headDim() / kPieceColumns, rowBytes = headDim() * 2;
   Value item = opaque(share.item);
   Value place = b.element(items, item, sizeof(moa_gpu_decode_item));
@@ -51,26 +52,41 @@ SmallVector<Decode::Piece> Decode::piecesOf(const Share &share, Value page) {
   };
   constexpr size_t k = offsetof(moa_gpu_decode_args, k),
                    v = offsetof(moa_gpu_decode_args, v);
-  Value keys = source(k, offsetof(moa_gpu_decode_item, k));
-  Value values = source(v, offsetof(moa_gpu_decode_item, v));
+  Value keys, values;
+  if (which != Fresh::Values)
+    keys = source(k, offsetof(moa_gpu_decode_item, k));
+  if (which != Fresh::Keys)
+    values = source(v, offsetof(moa_gpu_decode_item, v));
   Value pool =
       b.loadField(args, offsetof(moa_gpu_decode_args, pool), b.globalPointer());
   Value id = pageId(loadPages(item), page);
   Value target = b.element(pool, id, 2 * MOA_BLOCK_KEYS * rowBytes);
   Value lane = b.bitAnd(opaque(b.threadId()), 31);
+  const bool both = which == Fresh::Both;
+  const int64_t numbers = both ? 2 * inRow : inRow;
   SmallVector<Piece> pieces;
-  for (int64_t from = 0; from < 2 * inRow; from += 32) {
-    Value number = b.min(b.add(lane, from), b.i32(2 * inRow - 1));
-    Value half = b.divide(number, inRow), inHalf = b.remainder(number, inRow);
-    Value isKey = b.equal(half, 0);
+  for (int64_t from = 0; from < numbers; from += 32) {
+    Value number = b.min(b.add(lane, from), b.i32(numbers - 1));
+    // Of the page; what is held has both, or this one alone.
+    Value half =
+        both ? b.divide(number, inRow) : b.i32(which == Fresh::Values ? 1 : 0);
+    Value inHalf = both ? b.remainder(number, inRow) : number;
     Piece piece;
     piece.column = b.mul(inHalf, kPieceColumns);
-    piece.row = b.add(b.mul(half, MOA_BLOCK_KEYS), warpRow);
-    piece.source =
-        b.offset(b.select(isKey, keys, values), b.mul(inHalf, kPiece));
-    piece.stride = b.select(isKey, stride(k), stride(v));
-    piece.target = b.offset(
-        target, b.add(b.mul(piece.row, rowBytes), b.mul(inHalf, kPiece)));
+    Value inPage = b.add(b.mul(half, MOA_BLOCK_KEYS), warpRow);
+    piece.row = both ? inPage : warpRow;
+    Value base;
+    if (both) {
+      Value isKey = b.equal(half, 0);
+      base = b.select(isKey, keys, values);
+      piece.stride = b.select(isKey, stride(k), stride(v));
+    } else {
+      base = keys ? keys : values;
+      piece.stride = stride(keys ? k : v);
+    }
+    piece.source = b.offset(base, b.mul(inHalf, kPiece));
+    piece.target =
+        b.offset(target, b.add(b.mul(inPage, rowBytes), b.mul(inHalf, kPiece)));
     pieces.push_back(piece);
   }
   return pieces;
@@ -79,10 +95,10 @@ SmallVector<Decode::Piece> Decode::piecesOf(const Share &share, Value page) {
 /// Rows of the warp from the first fresh key on; all its lanes take part, or
 /// none.
 void Decode::addFresh(const Share &share, Value page, Value firstKey,
-                      Value held) {
+                      Value held, Fresh which) {
   Value key = b.add(firstKey, warpRow);
   b.ifThen(b.less(freshFrom, b.add(key, kRows)), [&] {
-    SmallVector<Piece> pieces = piecesOf(share, page);
+    SmallVector<Piece> pieces = piecesOf(share, page, which);
     auto inPage = [&](const Piece &piece, Value row) {
       return b.offset(piece.target, b.mul(row, headDim() * 2));
     };

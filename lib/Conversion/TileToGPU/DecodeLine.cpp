@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 //
 // Which pages are a block's: block c of C has pages [c T / C, (c + 1) T / C) of
-// the T of all items, laid end to end. The loading warp and those that compute
-// walk the same shares of items, so both count the ring's uses alike.
+// the T of all items, laid end to end. Whoever loads and whoever computes walks
+// the same shares of items, so both count pages alike.
 //
 //===----------------------------------------------------------------------===//
 
@@ -20,21 +20,11 @@ using namespace mlir;
 using namespace moa;
 using namespace moa::gpu;
 
-static SharedType pageTile(OpBuilder &builder, const KernelForm &form) {
-  int64_t columns =
-      (form.headDim + MOA_GPU_PANEL - 1) / MOA_GPU_PANEL * MOA_GPU_PANEL;
-  return SharedType::get(builder.getContext(), 2 * MOA_BLOCK_KEYS, columns,
-                         form.element);
-}
-
-Decode::Decode(OpBuilder &builder, Location loc, const KernelForm &form)
-    : b(loc, builder), form(form), tile(pageTile(builder, form)) {}
-
 LLVM::LLVMFuncOp Decode::build(StringRef name) {
   LLVM::LLVMFuncOp function = b.attentionKernel(
       name, sizeof(moa_gpu_decode_args), 64, 5, 3, 1,
-      LaunchAttr::get(b.getContext(), threads() + 32, registers(), form.rows,
-                      MOA_BLOCK_KEYS));
+      LaunchAttr::get(b.getContext(), threads() + 32 * loaders(), registers(),
+                      form.rows, MOA_BLOCK_KEYS));
   OpBuilder::InsertionGuard guard(b);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);
@@ -45,28 +35,18 @@ LLVM::LLVMFuncOp Decode::build(StringRef name) {
 
   const int64_t outputBytes = warps() * kHeads * headBytes(),
                 sumBytes = warps() * kHeads * 8, ticketBytes = 16;
-  // Uses n and n + stages must belong to one stream: else a warp that waits
-  // for the later one by parity passes before the earlier has landed.
-  int64_t stages =
-      (kSharedLimit - outputBytes - sumBytes - ticketBytes) / tile.getBytes();
-  stages = std::min<int64_t>(8, stages / streams() * streams());
-  MLIRContext *ctx = b.getContext();
-  ring = RingOp::create(b, RingType::get(ctx, stages, tile, 0), kSharers);
+  placePages(outputBytes + sumBytes + ticketBytes);
   auto scratch = [&](int64_t bytes) -> Value {
-    return ScratchOp::create(b, LLVM::LLVMPointerType::get(ctx, 3), bytes);
+    return ScratchOp::create(b, LLVM::LLVMPointerType::get(b.getContext(), 3),
+                             bytes);
   };
   outputs = scratch(outputBytes);
   sums = scratch(sumBytes);
   ticket = scratch(ticketBytes);
 
   cutLine();
-  auto roles = WarpRolesOp::create(b, warps());
+  run();
   LLVM::ReturnOp::create(b, ValueRange{});
-  b.createBlock(&roles.getProducer());
-  produce();
-  Block *consumer =
-      b.createBlock(&roles.getConsumer(), {}, b.getI32Type(), b.getLoc());
-  consume(consumer->getArgument(0));
   return function;
 }
 
@@ -152,13 +132,17 @@ Decode::Share Decode::loadShare(Value item, Value page) {
   return share;
 }
 
-void Decode::forShares(llvm::function_ref<void(const Share &)> body) {
+void Decode::forShares(ValueRange init, ShareBody body) {
+  SmallVector<Value> values{firstItem, begin};
+  values.append(init.begin(), init.end());
   b.whileLoop(
-      {firstItem, begin}, [&](ValueRange v) { return b.less(v[1], end); },
+      values, [&](ValueRange v) { return b.less(v[1], end); },
       [&](ValueRange v) -> SmallVector<Value> {
         Share share = loadShare(v[0], v[1]);
-        body(share);
-        return {b.add(share.item, 1), share.to};
+        SmallVector<Value> carried = body(share, v.drop_front(2));
+        SmallVector<Value> next{b.add(share.item, 1), share.to};
+        next.append(carried);
+        return next;
       });
 }
 
@@ -172,6 +156,28 @@ Value Decode::queryRow(const Share &share, size_t tensor, size_t place,
   return rowOf(tensor, field(place, b.getI64Type()),
                b.add(b.mul(kvHead, form.rows), head),
                field(offsetof(moa_gpu_decode_item, token), i32));
+}
+
+Decode::Pages Decode::loadPages(Value item) {
+  Value place = b.element(items, item, sizeof(moa_gpu_decode_item));
+  auto field = [&](size_t offset) {
+    return b.loadField(place, offset, b.getI32Type());
+  };
+  Value first = b.loadI32(starts, item);
+  Pages run;
+  run.item = item;
+  run.to = b.min(b.loadI32(starts, b.add(item, 1)), end);
+  run.sinkEnd = b.add(first, field(offsetof(moa_gpu_decode_item, sink_pages)));
+  run.sinkTable = b.sub(field(offsetof(moa_gpu_decode_item, table)), first);
+  run.windowTable =
+      b.sub(field(offsetof(moa_gpu_decode_item, window_table)), first);
+  return run;
+}
+
+Value Decode::pageId(const Pages &run, Value page) {
+  Value table =
+      b.select(b.less(page, run.sinkEnd), run.sinkTable, run.windowTable);
+  return b.loadI32(tables, b.add(table, page));
 }
 
 /// Block of 64 keys of a line page.
@@ -227,9 +233,4 @@ Value Decode::join(ValueRange elements) {
   auto type = VectorType::get({static_cast<int64_t>(elements.size())},
                               elements.front().getType());
   return vector::FromElementsOp::create(b, type, elements);
-}
-
-LLVM::LLVMFuncOp moa::gpu::buildDecode(OpBuilder &builder, Location loc,
-                                       StringRef name, const KernelForm &form) {
-  return Decode(builder, loc, form).build(name);
 }

@@ -10,8 +10,8 @@
 //
 //   S^T = K Q^T, 16 keys a warp; softmax down the columns; O^T += V^T P^T
 //
-// Four warps take 16 of a page's 64 keys each, one or two pages are under way
-// at a time, and every warp keeps a state of its own until the share ends.
+// Four warps take 16 of a page's 64 keys each, and every warp keeps a state of
+// its own until the share ends.
 //
 //===----------------------------------------------------------------------===//
 
@@ -28,48 +28,14 @@ using namespace moa::gpu;
 /// its product with the scale is exact and it differs from itself by zero.
 static constexpr float kNoMaximum = -0x1p+100f;
 
-/// The line and its items lie ready; what else there is to read, and all
-/// memory that is written, may be in use by the launch before.
-void Decode::consume(Value number) {
-  WaitLaunchesOp::create(b);
-  b.ifThen(b.equal(b.threadId(), 0), [&] { LaunchNextOp::create(b); });
+/// Which rows and columns are the warp's, and which the lane's.
+void Decode::takePlace(Value number) {
   warp = number;
   Value lane = b.bitAnd(b.threadId(), 31);
   laneRow = b.shift(lane, 2);
   laneColumn = b.mul(b.bitAnd(lane, 3), 2);
   stream = b.divide(warp, kSharers);
   warpRow = b.mul(b.remainder(warp, kSharers), MOA_BLOCK_KEYS / kSharers);
-  forShares([&](const Share &share) {
-    loadQueries(share);
-    // Use n of the ring is stream n % streams's.
-    Value use = b.sub(share.from, begin);
-    Value first =
-        b.add(share.from, b.bitAnd(b.sub(stream, use), streams() - 1));
-    auto flatten = [](const State &state) {
-      SmallVector<Value> values;
-      for (const Columns &columns : state) {
-        values.append(columns.outputs);
-        values.append({columns.maximum, columns.sum});
-      }
-      return values;
-    };
-    auto rebuild = [&](ValueRange values) {
-      State state;
-      for (int64_t i = 0; i < columnTiles(); ++i) {
-        size_t size = headDim() / 16;
-        ValueRange own = values.slice(i * (size + 2), size + 2);
-        state.push_back({SmallVector<Value>(own.take_front(size)), own[size],
-                         own[size + 1]});
-      }
-      return state;
-    };
-    SmallVector<Value> result =
-        b.loop(first, share.to, b.i32(streams()), flatten(emptyState()),
-               [&](Value page, ValueRange values) {
-                 return flatten(step(share, page, rebuild(values)));
-               });
-    mergeWarps(share, rebuild(result));
-  });
 }
 
 /// Where the thread's dimensions of its head start, for each column tile; heads
@@ -120,40 +86,58 @@ Decode::State Decode::emptyState() {
   return State(columnTiles(), columns);
 }
 
+SmallVector<Value> Decode::flatten(const State &state) {
+  SmallVector<Value> values;
+  for (const Columns &columns : state) {
+    values.append(columns.outputs);
+    values.append({columns.maximum, columns.sum});
+  }
+  return values;
+}
+
+Decode::State Decode::rebuild(ValueRange values) {
+  State state;
+  const size_t size = headDim() / 16;
+  for (int64_t i = 0; i < columnTiles(); ++i) {
+    ValueRange own = values.slice(i * (size + 2), size + 2);
+    state.push_back(
+        {SmallVector<Value>(own.take_front(size)), own[size], own[size + 1]});
+  }
+  return state;
+}
+
 /// Scores of the warp's 16 keys, for each column tile.
-SmallVector<Value> Decode::scoresOf(Value page) {
+SmallVector<Value> Decode::scoresOf(const Half &keys) {
+  Value row = b.add(warpRow, keys.row);
   SmallVector<Value> scores(columnTiles(), constant(4, 0));
   for (int64_t k = 0; k < headDim() / 16; ++k) {
-    Value keys =
-        LoadMatrixOp::create(b, packed(4), page, warpRow, 16 * k, false);
+    Value block =
+        LoadMatrixOp::create(b, packed(4), keys.tile, row, 16 * k, false);
     for (auto [i, sums] : llvm::enumerate(scores))
       sums = MultiplyOp::create(
-          b, vector(4), keys, keepsQueries() ? queries[i][k] : loadQuery(i, k),
+          b, vector(4), block, keepsQueries() ? queries[i][k] : loadQuery(i, k),
           sums, TypeAttr::get(form.element));
   }
   return scores;
 }
 
 /// O^T += V^T P^T: 16 dimensions a product, over the warp's 16 keys.
-void Decode::addValues(Value page, ArrayRef<Value> probabilities,
+void Decode::addValues(const Half &values, ArrayRef<Value> probabilities,
                        State &state) {
-  Value row = b.add(warpRow, MOA_BLOCK_KEYS);
+  Value row = b.add(warpRow, values.row);
   for (int64_t d = 0; d < headDim() / 16; ++d) {
-    Value values = LoadMatrixOp::create(b, packed(4), page, row, 16 * d, true);
+    Value block =
+        LoadMatrixOp::create(b, packed(4), values.tile, row, 16 * d, true);
     for (auto [i, columns] : llvm::enumerate(state))
       columns.outputs[d] =
-          MultiplyOp::create(b, vector(4), values, probabilities[i],
+          MultiplyOp::create(b, vector(4), block, probabilities[i],
                              columns.outputs[d], TypeAttr::get(form.element));
   }
 }
 
-Decode::State Decode::step(const Share &share, Value page,
-                           const State &before) {
-  Value use = b.sub(page, begin);
-  Value held = GetOp::create(b, tile, TypeRange{}, ring, use).getTile();
-  Value firstKey = b.mul(blockNumber(share, page), MOA_BLOCK_KEYS);
-  addFresh(share, page, firstKey, held);
-  SmallVector<Value> scores = scoresOf(held);
+Decode::State Decode::step(Value firstKey, const State &before, HalfOf keys,
+                           HalfOf values) {
+  SmallVector<Value> scores = scoresOf(keys());
   // Masks only where some head does not see all of the page.
   Value behind = b.add(firstKey, MOA_BLOCK_KEYS);
   Value whole = b.both(
@@ -194,7 +178,6 @@ Decode::State Decode::step(const Share &share, Value page,
         PackOp::create(b, packed(2), exponents, TypeAttr::get(form.element));
     probabilities.push_back(TransposeOp::create(b, packed(2), rounded));
   }
-  addValues(held, probabilities, state);
-  ReleaseOp::create(b, ring, use);
+  addValues(values(), probabilities, state);
   return state;
 }

@@ -26,9 +26,10 @@ mlir::LLVM::LLVMFuncOp buildAppend(mlir::OpBuilder &builder, mlir::Location loc,
 
 /// Attention of one row of each head of a group on Hopper: persistent over the
 /// pages of all items.
-mlir::LLVM::LLVMFuncOp buildDecode(mlir::OpBuilder &builder, mlir::Location loc,
-                                   llvm::StringRef name,
-                                   const KernelForm &form);
+mlir::LLVM::LLVMFuncOp buildDecodeHopper(mlir::OpBuilder &builder,
+                                         mlir::Location loc,
+                                         llvm::StringRef name,
+                                         const KernelForm &form);
 
 /// What prefill from sm_80 on keeps in shared memory beside the queries.
 struct AmpereShape {

@@ -124,7 +124,7 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
   if (form->kind == ItemKind::Append)
     buildAppend(builder, loc, name, *form);
   else if (form->kind == ItemKind::Decode)
-    buildDecode(builder, loc, name, *form);
+    buildDecodeHopper(builder, loc, name, *form);
   else if (!hopper)
     buildPrefillAmpere(builder, loc, name, *form,
                        prefillAmpereShape(*form, chip.maxSharedBytes));
