@@ -19,6 +19,7 @@
 #include "moa/Dialect/Moa/IR/Moa.h"
 #include "moa/Pipelines/Pipelines.h"
 #include "moa/Target/Artifact.h"
+#include "moa/Target/Chip.h"
 #include "moa/abi/kernel_args.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -202,7 +203,7 @@ llvm::Error Compilation::addGpuJobs(ModuleOp module,
     SmallVector<size_t> indices;
     for (auto [index, kernel] : llvm::enumerate(contents.kernels)) {
       std::optional<std::string> why =
-          whyUnsupportedOnGpu(kernel.kind, kernel.headDim, kernel.dtype, *chip);
+          whyUnsupportedOnGpu(kernel.kind, kernel.headDim, kernel.dtype);
       if (!why) {
         indices.push_back(index);
         continue;

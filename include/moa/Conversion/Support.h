@@ -14,7 +14,6 @@
 #define MOA_CONVERSION_SUPPORT_H
 
 #include "mlir/IR/Operation.h"
-#include "moa/Target/Chip.h"
 #include <optional>
 #include <string>
 
@@ -24,11 +23,10 @@ namespace moa {
 /// not with the cure.
 std::optional<std::string> whyUnsupported(mlir::Operation *op);
 
-/// Whether a kernel of kind MOA_KERNEL_* for elements of MOA_DTYPE_* can be
-/// lowered for a GPU chip: nothing, or the reason why not with the cure.
+/// Whether a kernel of MOA_KERNEL_* for elements of MOA_DTYPE_* can be lowered
+/// for GPUs: nothing, or the reason why not with the cure.
 std::optional<std::string> whyUnsupportedOnGpu(uint32_t kind, int64_t headDim,
-                                               uint32_t dtype,
-                                               const GpuChip &chip);
+                                               uint32_t dtype);
 
 } // namespace moa
 

@@ -24,8 +24,16 @@ mlir::LLVM::LLVMFuncOp buildAppend(mlir::OpBuilder &builder, mlir::Location loc,
                                    llvm::StringRef name,
                                    const KernelForm &form);
 
-/// Attention of one row of each head of a group on Hopper: persistent over the
-/// pages of all items.
+/// Attention of one row of each head of a group from sm_80 on: persistent over
+/// the pages of all items. As many are fetched ahead as `sharedBytes` have room
+/// for.
+mlir::LLVM::LLVMFuncOp buildDecodeAmpere(mlir::OpBuilder &builder,
+                                         mlir::Location loc,
+                                         llvm::StringRef name,
+                                         const KernelForm &form,
+                                         int64_t sharedBytes);
+
+/// The same on Hopper, where a warp loads and others compute.
 mlir::LLVM::LLVMFuncOp buildDecodeHopper(mlir::OpBuilder &builder,
                                          mlir::Location loc,
                                          llvm::StringRef name,

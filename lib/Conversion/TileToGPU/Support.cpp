@@ -16,10 +16,8 @@
 
 using namespace moa;
 
-std::optional<std::string> moa::whyUnsupportedOnGpu(uint32_t kind,
-                                                    int64_t headDim,
-                                                    uint32_t dtype,
-                                                    const GpuChip &chip) {
+std::optional<std::string>
+moa::whyUnsupportedOnGpu(uint32_t kind, int64_t headDim, uint32_t dtype) {
   if (headDim % 16 || headDim > 256)
     return llvm::formatv("head size {0} has no kernel; expected a multiple of "
                          "16 up to 256",
@@ -28,10 +26,5 @@ std::optional<std::string> moa::whyUnsupportedOnGpu(uint32_t kind,
   if (kind == MOA_KERNEL_DECODE && dtype == MOA_DTYPE_F32)
     return "decode has no f32 kernel; prefill takes single tokens, or compile "
            "with --dtype bf16 or f16";
-  if (kind == MOA_KERNEL_DECODE &&
-      (!chip.archSpecific || chip.capability != 90))
-    return llvm::formatv("decode has no kernel for {0} yet; expected sm_90a",
-                         chip.name)
-        .str();
   return std::nullopt;
 }

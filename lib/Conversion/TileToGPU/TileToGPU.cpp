@@ -104,7 +104,7 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
     return failure();
   if (std::optional<std::string> reason =
           whyUnsupportedOnGpu(static_cast<uint32_t>(form->kind), form->headDim,
-                              dtypeOf(form->element), chip))
+                              dtypeOf(form->element)))
     return tileKernel.emitOpError("has no kernel for ")
            << chip.name << ": " << *reason;
   // f32 has no warpgroup products: one kernel serves all chips.
@@ -123,8 +123,10 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
   StringRef name = tileKernel.getName();
   if (form->kind == ItemKind::Append)
     buildAppend(builder, loc, name, *form);
-  else if (form->kind == ItemKind::Decode)
+  else if (form->kind == ItemKind::Decode && hopper)
     buildDecodeHopper(builder, loc, name, *form);
+  else if (form->kind == ItemKind::Decode)
+    buildDecodeAmpere(builder, loc, name, *form, chip.maxSharedBytes);
   else if (!hopper)
     buildPrefillAmpere(builder, loc, name, *form,
                        prefillAmpereShape(*form, chip.maxSharedBytes));
