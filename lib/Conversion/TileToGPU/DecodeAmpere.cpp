@@ -47,7 +47,9 @@ private:
   };
 
   int64_t streams() const override { return 1; }
-  int64_t registers() const override { return 255; }
+  /// Most that a thread of two blocks can have, or of three where shared memory
+  /// has room for them.
+  int64_t registers() const override { return headDim() <= 64 ? 168 : 255; }
   int64_t loaders() const override { return 0; }
   void placePages(int64_t bytes) override;
   void run() override;

@@ -6,11 +6,10 @@
 //===----------------------------------------------------------------------===//
 //
 // One warp loads pages through a ring, four or eight compute, on one or two
-// pages at a time.
-// The loading warp reads the ids of up to 32 pages at a time, a lane each, and
-// hands them out one by one. What the pages behind those need, ids and the next
-// item's tables, is on its way meanwhile: with memory saturated a read takes as
-// long as a page.
+// pages at a time. The loading warp reads the ids of up to 32 pages at a time,
+// a lane each, and hands them out one by one. What the pages behind those need,
+// ids and the next item's tables, is on its way meanwhile: with memory
+// saturated a read takes as long as a page.
 //
 //===----------------------------------------------------------------------===//
 

@@ -24,6 +24,7 @@ llvm.func @groups(%x: vector<4xi32>, %n: i32) attributes {
     moa_gpu.launch = #moa_gpu.launch<threads = 256, registers = 128, rows = 64, keys = 64>} {
   %tile = moa_gpu.shared : !tile
   moa_gpu.roles warpgroups = 1, registers = 24, 240 producer {
+    %c = arith.constant 0 : i32
   } consumer {
   ^bb0(%group: i32):
     // expected-error @+1 {{(C1) expected in the consumer region of moa_gpu.warp_roles, or in a kernel without roles}}
