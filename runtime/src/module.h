@@ -35,6 +35,7 @@ struct Kernel {
   uint32_t keys = 0;    ///< Prefill: keys of a tile.
   uint32_t grid = 0;    ///< Blocks that run at a time on the whole device.
   bool maps = false;    ///< Reads through tensor maps (sm_90a, not f32).
+  bool waits = false;   ///< For the launch before it by itself (sm_90a decode).
 };
 
 /// Keeps loaded kernels callable while it lives.

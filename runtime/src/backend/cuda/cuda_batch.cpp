@@ -197,10 +197,10 @@ Status CudaBatch::attend(const StepCall &call, size_t sequences,
     return reinterpret_cast<CUdeviceptr>(base) +
            static_cast<CUdeviceptr>(bytes);
   };
-  // The kernel reads what prepare wrote before it waits for the kernel ahead,
-  // so it must not overtake prepare.
+  // A kernel that waits for the one ahead reads what prepare wrote before it
+  // does, so it must not overtake prepare.
   Launch what = {"decode",   kernel,      kernel.grid,
-                 call.layer, call.stream, !prepared};
+                 call.layer, call.stream, kernel.waits && !prepared};
   MOA_RT_TRY(launchDecodeKernel(
       driver, what, decoding,
       place(args.items, int64_t(call.layer) * args.item_stride *

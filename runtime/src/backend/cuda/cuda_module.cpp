@@ -99,10 +99,11 @@ Status Loader::describe(const KernelRecord &kernel, const ImageRecord &image,
   loaded.threads = facts.threads;
   loaded.rows = facts.rows;
   loaded.keys = facts.keys;
-  loaded.maps = (kernel.facts.kind == MOA_KERNEL_PREFILL ||
-                 kernel.facts.kind == MOA_KERNEL_DECODE) &&
-                (facts.features & MOA_GPU_ARCH_SPECIFIC) != 0 &&
-                kernel.facts.dtype != MOA_DTYPE_F32;
+  const bool decodes = kernel.facts.kind == MOA_KERNEL_DECODE;
+  const bool hopper = (facts.features & MOA_GPU_ARCH_SPECIFIC) != 0 &&
+                      kernel.facts.dtype != MOA_DTYPE_F32;
+  loaded.maps = hopper && (decodes || kernel.facts.kind == MOA_KERNEL_PREFILL);
+  loaded.waits = hopper && decodes;
   if (loaded.maps && !driver.cuTensorMapEncodeTiled)
     return error(MOA_NO_DEVICE, origin, ": kernel ", kernel.name,
                  " needs tensor maps, which came with CUDA 12.1; the driver is "
