@@ -50,9 +50,9 @@ class Decode:
 
     @staticmethod
     def bytes(model, batch, length):
-        """Of pages: closed form, and what a prompt needs in one layer while it comes."""
+        """Of pages: a block beside the closed form, and a prompt in one layer as it comes."""
         held, dense = model.module.kv_bytes(length, length)
-        return batch * held + dense // model.layers + (64 << 20)
+        return int(1.04 * batch * held) + dense + (64 << 20)
 
     def prompt(self, layer, sequence):
         """Keys and values of a sequence's prompt, the same again when asked again."""
