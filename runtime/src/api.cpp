@@ -23,13 +23,6 @@ using namespace moa::rt;
 
 namespace {
 
-Status checkLayer(const Module &module, uint32_t layer) {
-  if (layer < module.geometry.layers)
-    return ok();
-  return error(MOA_INVALID_ARGUMENT, "layer ", layer, ", expected below ",
-               module.geometry.layers);
-}
-
 Status checkLength(const Module &module, int64_t length) {
   if (module.geometry.lengthRule == MOA_LENGTH_ROW)
     return ok();
@@ -209,7 +202,7 @@ moa_status *moa_module_get_rule(const moa_module *module, uint32_t layer,
   return guard([&]() -> Status {
     if (!module || !rule)
       return missing(!module ? "module" : "rule");
-    MOA_RT_TRY(checkLayer(*module->module, layer));
+    MOA_RT_TRY(module->module->checkLayer(layer));
     if (q_head >= module->module->geometry.qHeads)
       return error(MOA_INVALID_ARGUMENT, "query head ", q_head,
                    ", expected below ", module->module->geometry.qHeads);
@@ -327,7 +320,7 @@ moa_status *moa_sequence_get_length(const moa_sequence *sequence,
   return guard([&]() -> Status {
     if (!sequence)
       return missing("sequence");
-    MOA_RT_TRY(checkLayer(unwrap(sequence)->module, layer));
+    MOA_RT_TRY(unwrap(sequence)->module.checkLayer(layer));
     if (length)
       *length = unwrap(sequence)->length;
     if (seen)
@@ -343,7 +336,7 @@ moa_status *moa_sequence_get_first_resident(const moa_sequence *sequence,
     if (!sequence || !position)
       return missing(!sequence ? "sequence" : "position");
     const Sequence &s = *unwrap(sequence);
-    MOA_RT_TRY(checkLayer(s.module, layer));
+    MOA_RT_TRY(s.module.checkLayer(layer));
     if (kv_head >= s.module.geometry.kvHeads)
       return error(MOA_INVALID_ARGUMENT, "KV head ", kv_head,
                    ", expected below ", s.module.geometry.kvHeads);

@@ -29,8 +29,18 @@ int64_t Module::groupStart(uint32_t layer, uint32_t kvHead, int64_t i,
 }
 
 moa_resident Module::resident(uint32_t layer, uint32_t kvHead, int64_t seen,
-                              int64_t n) const {
-  return moa_resident_pages(seen, groupStart(layer, kvHead, seen, n), sink());
+                              int64_t n, int64_t *start) const {
+  const int64_t low = groupStart(layer, kvHead, seen, n);
+  if (start)
+    *start = low;
+  return moa_resident_pages(seen, low, sink());
+}
+
+Status Module::checkLayer(uint32_t layer) const {
+  if (layer < geometry.layers)
+    return ok();
+  return error(MOA_INVALID_ARGUMENT, "layer ", layer, ", expected below ",
+               geometry.layers);
 }
 
 Status Module::load(const uint8_t *bytes, size_t size,

@@ -91,9 +91,12 @@ public:
   /// Smallest window start over a KV head's group, for row `i`.
   int64_t groupStart(uint32_t layer, uint32_t kvHead, int64_t i,
                      int64_t n) const;
-  /// Pages of one KV head after `seen` tokens.
+  /// Pages of one KV head after `seen` tokens. `start`, if wanted, becomes the
+  /// smallest window start of the next row.
   moa_resident resident(uint32_t layer, uint32_t kvHead, int64_t seen,
-                        int64_t n) const;
+                        int64_t n, int64_t *start = nullptr) const;
+  /// Refuses a layer that the model has not.
+  Status checkLayer(uint32_t layer) const;
 
   Geometry geometry;
   std::vector<moa_span_rule> rules;

@@ -45,9 +45,7 @@ Status Cache::check(const AttendCall &call, bool ofStep) {
   const uint32_t layer = call.layer;
   const moa_attend_entry *entries = call.entries;
   const size_t count = call.count;
-  if (layer >= g.layers)
-    return error(MOA_INVALID_ARGUMENT, "layer ", layer, ", expected below ",
-                 g.layers);
+  MOA_RT_TRY(module.checkLayer(layer));
   if (count == 0 || !entries)
     return error(MOA_INVALID_ARGUMENT,
                  "no entries; pass at least one sequence");
@@ -108,18 +106,7 @@ Status Cache::create(Device &device, const Module &module, uint64_t maxBytes,
 
 Status Cache::checkStep(const StepCall &call, int64_t tokens) const {
   const Geometry &g = module.geometry;
-  if (call.layer >= g.layers)
-    return error(MOA_INVALID_ARGUMENT, "layer ", call.layer,
-                 ", expected below ", g.layers);
-  const struct {
-    const char *name;
-    const StepTensor &tensor;
-    uint32_t heads;
-  } tensors[] = {{"q", call.q, g.qHeads},
-                 {"k", call.k, g.kvHeads},
-                 {"v", call.v, g.kvHeads},
-                 {"out", call.out, g.qHeads}};
-  for (const auto &[name, tensor, heads] : tensors)
+  for (const auto &[name, tensor, heads] : call.tensors(g.qHeads, g.kvHeads))
     MOA_RT_TRY(checkTensor(0, name, tensor.data, tokens, heads,
                            tensor.tokenStride, tensor.headStride, g));
   return ok();

@@ -20,10 +20,6 @@ namespace moa::rt {
 
 constexpr int64_t kBlock = MOA_BLOCK_KEYS;
 
-static int64_t blocksOf(int64_t tokens) {
-  return (tokens + kBlock - 1) / kBlock;
-}
-
 Batch::Batch(Cache &cache, const BatchShape &shape)
     : cache(cache), shape(shape), slots(shape.sequences),
       known(shape.sequences) {
@@ -35,10 +31,15 @@ Batch::Batch(Cache &cache, const BatchShape &shape)
   places.blocks = shape.blocks;
   // Nothing on the way of end() allocates.
   members.reserve(shape.sequences);
-  late.reserve(slots.size() * g.layers * g.kvHeads);
 }
 
-Status Batch::open() { return cache.makeBatchDevice(shape, device); }
+Status Batch::open() {
+  MOA_RT_TRY(cache.makeBatchDevice(shape, device));
+  const Geometry &g = cache.module.geometry;
+  if (device)
+    late.reserve(slots.size() * g.layers * g.kvHeads);
+  return ok();
+}
 
 Status Batch::check(Sequence *const *sequences, size_t count,
                     int64_t tokens) const {
@@ -196,13 +197,6 @@ Status Batch::begin(Sequence *const *sequences, size_t count, int64_t rows,
                     void *stream) {
   MOA_RT_TRY(check(sequences, count, rows));
   assignSlots(sequences, count);
-  auto giveUp = [&] {
-    // What was found out holds for a step that does not happen.
-    for (size_t slot : slotOf)
-      slots[slot].quiet = 0;
-    dropMembers();
-    changes.clear();
-  };
   try {
     members.assign(sequences, sequences + count);
     tokens = rows;
@@ -306,13 +300,18 @@ void Batch::cancel() noexcept {
   for (PageId page : newPages)
     cache.pool.release(page);
   newPages.clear();
-  changes.clear();
   // What the device was told of the step is told again.
-  for (size_t slot : slotOf) {
+  for (size_t slot : slotOf)
     slots[slot].revision = UINT64_MAX;
+  giveUp();
+}
+
+/// What was found out holds for a step that does not happen.
+void Batch::giveUp() noexcept {
+  for (size_t slot : slotOf)
     slots[slot].quiet = 0;
-  }
   dropMembers();
+  changes.clear();
 }
 
 void Batch::dropMembers() noexcept {
@@ -334,6 +333,7 @@ Status Batch::attend(const StepCall &call) {
   if (!isOpen())
     return error(MOA_INVALID_ARGUMENT,
                  "the batch has no step under way; call moa_batch_begin first");
+  MOA_RT_TRY(cache.module.checkLayer(call.layer));
   if (!device)
     return attendByList(call);
   MOA_RT_TRY(cache.checkStep(call, tokens));
@@ -357,9 +357,6 @@ Status Batch::attendByList(const StepCall &call) {
                        call.q.headStride, call.k.tokenStride, call.k.headStride,
                        call.v.tokenStride, call.v.headStride,
                        call.out.tokenStride, call.out.headStride});
-  if (call.layer >= cache.module.geometry.layers)
-    return error(MOA_INVALID_ARGUMENT, "layer ", call.layer,
-                 ", expected below ", cache.module.geometry.layers);
   std::vector<PageId> pages;
   // By member and head, as a plan counts them.
   for (size_t c = firstChange[call.layer]; c < firstChange[call.layer + 1]; ++c)

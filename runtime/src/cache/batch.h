@@ -79,6 +79,7 @@ private:
   void addWord(int64_t to, int32_t value);
   void addTables(uint32_t layer, size_t slot);
   void listChanges();
+  void giveUp() noexcept;
   void dropMembers() noexcept;
   Status attendByList(const StepCall &call);
 

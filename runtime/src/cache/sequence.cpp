@@ -35,11 +35,8 @@ moa_resident Sequence::after(uint32_t layer, uint32_t kvHead, int64_t tokens,
                              int64_t *start) const {
   const LayerState &state = layers[layer];
   const HeadPages &head = state.heads[kvHead];
-  const int64_t seen = state.seen + tokens;
-  const int64_t low = module.groupStart(layer, kvHead, seen, length);
-  moa_resident next = moa_resident_pages(seen, low, module.sink());
-  if (start)
-    *start = low;
+  moa_resident next =
+      module.resident(layer, kvHead, state.seen + tokens, length, start);
   if (head.firstResident() > 0)
     next.window_begin = std::max(next.window_begin, head.resident.window_begin);
   return next;

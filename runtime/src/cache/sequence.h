@@ -19,6 +19,11 @@
 
 namespace moa::rt {
 
+/// Blocks that `tokens` tokens have begun.
+inline int64_t blocksOf(int64_t tokens) {
+  return (tokens + MOA_BLOCK_KEYS - 1) / MOA_BLOCK_KEYS;
+}
+
 /// Pages of one KV head of one layer.
 struct HeadPages {
   /// By absolute block; kNoPage where nothing is held.

@@ -17,11 +17,6 @@ namespace moa::rt {
 
 constexpr int64_t kBlock = MOA_BLOCK_KEYS;
 
-/// Blocks that `tokens` tokens have begun.
-static int64_t blocksOf(int64_t tokens) {
-  return (tokens + kBlock - 1) / kBlock;
-}
-
 void Plan::clear() {
   newPageCount = 0;
   newPages.clear();

@@ -15,6 +15,7 @@
 
 #include "moa/abi/gpu_step.h"
 
+#include <array>
 #include <vector>
 
 namespace moa::rt {
@@ -48,6 +49,17 @@ struct StepCall {
   void *stream = nullptr;
   StepTensor q, k, v, out;
 
+  struct Named {
+    const char *name; ///< For messages.
+    const StepTensor &tensor;
+    uint32_t heads;
+  };
+  std::array<Named, 4> tensors(uint32_t qHeads, uint32_t kvHeads) const {
+    return {{{"q", q, qHeads},
+             {"k", k, kvHeads},
+             {"v", v, kvHeads},
+             {"out", out, qHeads}}};
+  }
   float scaleLog2() const { return scale * 1.4426950408889634f; }
 };
 

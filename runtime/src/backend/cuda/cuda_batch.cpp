@@ -16,8 +16,6 @@
 #include "backend/cuda/cuda_staging.h"
 #include "backend/cuda/tensor_checks.h"
 
-#include <cstring>
-
 namespace moa::rt::cuda {
 namespace {
 
@@ -113,20 +111,12 @@ Status CudaBatch::open(const BatchShape &shape) {
 }
 
 size_t CudaBatch::fill(const StepLists &lists, const Staging::Lease &lease) {
-  size_t bytes = 0;
-  auto add = [&](const auto &list) {
-    const CUdeviceptr place = lease.device + bytes;
-    const size_t size = list.size() * sizeof(list[0]);
-    if (lease.host && size)
-      std::memcpy(lease.host + bytes, list.data(), size);
-    bytes += (size + 255) / 256 * 256;
-    return place;
-  };
-  args.sequences = at<const moa_gpu_step_sequence>(add(lists.sequences));
-  args.runs = at<const moa_gpu_run>(add(lists.runs));
-  args.first_run = at<const int32_t>(add(lists.firstRun));
-  args.values = at<const int32_t>(add(lists.values));
-  return bytes;
+  Staging::Layout layout{lease};
+  args.sequences = at<const moa_gpu_step_sequence>(layout.add(lists.sequences));
+  args.runs = at<const moa_gpu_run>(layout.add(lists.runs));
+  args.first_run = at<const int32_t>(layout.add(lists.firstRun));
+  args.values = at<const int32_t>(layout.add(lists.values));
+  return layout.bytes;
 }
 
 Status CudaBatch::begin(const StepLists &lists, void *stream) {
@@ -161,15 +151,7 @@ Status CudaBatch::checkTensors(const StepCall &call, size_t sequences,
                                int32_t tokens) {
   const Geometry &g = module.geometry;
   MOA_RT_TRY(checkScale(call.scale));
-  const struct {
-    const char *name;
-    const StepTensor &tensor;
-    uint32_t heads;
-  } tensors[] = {{"q", call.q, g.qHeads},
-                 {"k", call.k, g.kvHeads},
-                 {"v", call.v, g.kvHeads},
-                 {"out", call.out, g.qHeads}};
-  for (const auto &[name, tensor, heads] : tensors) {
+  for (const auto &[name, tensor, heads] : call.tensors(g.qHeads, g.kvHeads)) {
     MOA_RT_TRY(checks.check(0, name, tensor.data, tokens, heads,
                             tensor.tokenStride, tensor.headStride));
     MOA_RT_TRY(checks.check(0, name, tensor.data,

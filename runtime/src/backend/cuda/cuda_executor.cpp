@@ -17,7 +17,6 @@
 #include "sched/gpu_work.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace moa::rt::cuda {
 namespace {
@@ -142,23 +141,17 @@ Status CudaExecutor::check(const AttendCall &call) {
 CudaExecutor::Tables CudaExecutor::fill(const Plan &plan,
                                         Staging::Lease lease) {
   Tables tables = {};
-  auto add = [&](const auto &list) {
-    CUdeviceptr place = lease.device + tables.bytes;
-    size_t bytes = list.size() * sizeof(list[0]);
-    if (lease.host && bytes)
-      std::memcpy(lease.host + tables.bytes, list.data(), bytes);
-    tables.bytes += (bytes + 255) / 256 * 256;
-    return place;
-  };
-  tables.appends = add(plan.appends);
-  tables.prefill = add(work.prefill);
-  tables.decode = add(work.decode);
-  tables.lines = add(work.lines);
-  tables.pages = add(work.pages);
+  Staging::Layout layout{lease};
+  tables.appends = layout.add(plan.appends);
+  tables.prefill = layout.add(work.prefill);
+  tables.decode = layout.add(work.decode);
+  tables.lines = layout.add(work.lines);
+  tables.pages = layout.add(work.pages);
   // Single rows have their pages in the line above.
-  tables.places =
-      add(work.launches.empty() ? std::vector<int32_t>() : plan.places);
-  tables.starts = add(work.starts);
+  if (!work.launches.empty())
+    tables.places = layout.add(plan.places);
+  tables.starts = layout.add(work.starts);
+  tables.bytes = layout.bytes;
   return tables;
 }
 

@@ -17,6 +17,8 @@
 
 #include "backend/cuda/cuda_device.h"
 
+#include <cstring>
+
 namespace moa::rt::cuda {
 
 /// Calls whose tables may wait for the device at a time.
@@ -35,6 +37,23 @@ public:
     char *host = nullptr;
     CUdeviceptr device = 0;
     CUevent copied = nullptr; ///< Null for a captured call.
+  };
+
+  /// Lists laid out one behind the other for a lease; without its host memory
+  /// they are only measured.
+  struct Layout {
+    Lease lease;
+    size_t bytes = 0;
+
+    /// Where the list lies on the device.
+    template <typename List> CUdeviceptr add(const List &list) {
+      const CUdeviceptr place = lease.device + bytes;
+      const size_t size = list.size() * sizeof(list[0]);
+      if (lease.host && size)
+        std::memcpy(lease.host + bytes, list.data(), size);
+      bytes += (size + 255) / 256 * 256;
+      return place;
+    }
   };
 
   /// Makes room for `bytes`. Waits for the copy of the call kStagingSlots
