@@ -47,6 +47,16 @@ void check(moa_status *status) {
   throw nb::python_error();
 }
 
+/// Calls the C ABI with the GIL released, and checks what it returns.
+template <typename Call> void checkReleased(Call call) {
+  moa_status *status;
+  {
+    nb::gil_scoped_release release;
+    status = call();
+  }
+  check(status);
+}
+
 struct Context {
   moa_context *handle = nullptr;
   moa_device_info info = {};
@@ -111,12 +121,9 @@ struct Module {
   moa_module_info info = {};
   Module(std::shared_ptr<Context> owner, const std::string &path)
       : context(std::move(owner)) {
-    moa_status *status;
-    {
-      nb::gil_scoped_release release;
-      status = moa_module_load_file(context->handle, path.c_str(), &handle);
-    }
-    check(status);
+    checkReleased([&] {
+      return moa_module_load_file(context->handle, path.c_str(), &handle);
+    });
     info.struct_size = sizeof(info);
     check(moa_module_get_info(handle, &info));
   }
@@ -291,12 +298,9 @@ void attend(Cache &cache, uint32_t layer, std::vector<Entry> entries,
   options.has_scale = scale.has_value();
   options.scale = scale.value_or(0);
   options.stream = reinterpret_cast<void *>(stream);
-  moa_status *status;
-  {
-    nb::gil_scoped_release release;
-    status = moa_attend(cache.handle, &options, raw.data(), raw.size());
-  }
-  check(status);
+  checkReleased([&] {
+    return moa_attend(cache.handle, &options, raw.data(), raw.size());
+  });
 }
 
 void begin(Batch &batch, std::vector<Sequence *> sequences, int64_t tokens,
@@ -309,12 +313,7 @@ void begin(Batch &batch, std::vector<Sequence *> sequences, int64_t tokens,
   }
   moa_batch_step step = {sizeof(step), raw.data(), raw.size(), tokens,
                          reinterpret_cast<void *>(stream)};
-  moa_status *status;
-  {
-    nb::gil_scoped_release release;
-    status = moa_batch_begin(batch.handle, &step);
-  }
-  check(status);
+  checkReleased([&] { return moa_batch_begin(batch.handle, &step); });
   batch.count = raw.size();
   batch.tokens = tokens;
 }
@@ -342,12 +341,7 @@ void attendBatch(Batch &batch, uint32_t layer, RowTensor q, RowTensor k,
   options.has_scale = scale.has_value();
   options.scale = scale.value_or(0);
   options.stream = reinterpret_cast<void *>(stream);
-  moa_status *status;
-  {
-    nb::gil_scoped_release release;
-    status = moa_batch_attend(batch.handle, &options);
-  }
-  check(status);
+  checkReleased([&] { return moa_batch_attend(batch.handle, &options); });
 }
 
 } // namespace
