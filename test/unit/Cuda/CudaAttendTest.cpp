@@ -28,15 +28,8 @@ constexpr double kTolerance = 5e-3;
 /// The same in f32.
 constexpr double kToleranceF32 = 1e-6;
 
-class CudaAttend : public testing::Test {
+class CudaAttend : public FakeCudaTest {
 protected:
-  void SetUp() override { fakeCuda()->reset(); }
-  void TearDown() override {
-    EXPECT_TRUE(fakeCuda()->clean());
-    for (const std::string &fault : fakeCuda()->faults)
-      ADD_FAILURE() << fault;
-  }
-
   std::mt19937 random{1};
 };
 

@@ -24,14 +24,8 @@ namespace {
 
 constexpr double kTolerance = 5e-3;
 
-class CudaBatch : public testing::Test {
+class CudaBatch : public FakeCudaTest {
 protected:
-  void SetUp() override { fakeCuda()->reset(); }
-  void TearDown() override {
-    EXPECT_TRUE(fakeCuda()->clean());
-    for (const std::string &fault : fakeCuda()->faults)
-      ADD_FAILURE() << fault;
-  }
   std::mt19937 random{1};
 };
 

@@ -19,15 +19,8 @@ using namespace moa::test;
 
 namespace {
 
-class CudaDevice : public testing::Test {
+class CudaDevice : public FakeCudaTest {
 protected:
-  void SetUp() override { fakeCuda()->reset(); }
-  void TearDown() override {
-    EXPECT_TRUE(fakeCuda()->clean());
-    for (const std::string &fault : fakeCuda()->faults)
-      ADD_FAILURE() << fault;
-  }
-
   static Status open(Context &context, const char *path, int32_t ordinal = 0) {
     moa_context_options options = {};
     options.device = MOA_DEVICE_CUDA;

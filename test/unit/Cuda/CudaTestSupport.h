@@ -15,6 +15,7 @@
 #define MOA_TEST_UNIT_CUDA_CUDATESTSUPPORT_H
 
 #include "FakeCuda.h"
+#include "gtest/gtest.h"
 
 #include "moa/abi/artifact.h"
 #include "moa/abi/kernel_args.h"
@@ -26,6 +27,17 @@
 #include <vector>
 
 namespace moa::test {
+
+/// A test on a fresh fake driver, which is clean behind it.
+class FakeCudaTest : public testing::Test {
+protected:
+  void SetUp() override { fakeCuda()->reset(); }
+  void TearDown() override {
+    EXPECT_TRUE(fakeCuda()->clean());
+    for (const std::string &fault : fakeCuda()->faults)
+      ADD_FAILURE() << fault;
+  }
+};
 
 /// An image of every kernel.
 struct ImageSpec {
