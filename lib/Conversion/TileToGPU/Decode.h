@@ -18,6 +18,7 @@
 #include "Kernels.h"
 #include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
 
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "moa/abi/gpu_args.h"
 
 namespace moa::gpu {
@@ -154,16 +155,9 @@ protected:
   /// The same of a head of the share's group; the place lies `place` bytes into
   /// the item.
   Value queryRow(const Share &share, size_t tensor, size_t place, Value head);
-  mlir::VectorType vector(int64_t size) {
-    return mlir::VectorType::get({size}, b.getF32Type());
+  Value splat(int64_t size, Value value) {
+    return mlir::vector::BroadcastOp::create(b, b.f32s(size), value);
   }
-  mlir::VectorType packed(int64_t size) {
-    return mlir::VectorType::get({size}, b.getI32Type());
-  }
-  Value splat(int64_t size, Value value);
-  Value constant(int64_t size, float value);
-  llvm::SmallVector<Value> split(Value vector);
-  Value join(ValueRange elements);
   int64_t columnTiles() const { return (form.rows + kHeads - 1) / kHeads; }
   int64_t headsOf(int64_t columnTile) const {
     return std::min(kHeads, form.rows - columnTile * kHeads);

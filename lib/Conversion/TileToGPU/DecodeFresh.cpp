@@ -116,7 +116,7 @@ void Decode::addFresh(const Share &share, Value page, Value firstKey,
                    b, arith::MulIOp::create(b, token, piece.stride),
                    arith::ConstantOp::create(b, b.getI64IntegerAttr(2)));
                loaded.push_back(LLVM::LoadOp::create(
-                   b, packed(4), b.offset(piece.source, bytes), kPiece));
+                   b, b.i32s(4), b.offset(piece.source, bytes), kPiece));
              }
              for (auto [piece, value] : llvm::zip_equal(pieces, loaded)) {
                put(piece, row, value);
@@ -127,7 +127,7 @@ void Decode::addFresh(const Share &share, Value page, Value firstKey,
     // Values behind the last key meet weights of zero, which a NaN survives.
     // The page in the pool has zeros there already unless it is new, or gets
     // them, or keys, from another item.
-    Value zeros = arith::ConstantOp::create(b, b.getZeroAttr(packed(4)));
+    Value zeros = arith::ConstantOp::create(b, b.getZeroAttr(b.i32s(4)));
     Value zero = b.loadField(share.place, offsetof(moa_gpu_decode_item, zero),
                              b.getI32Type());
     Value clears =

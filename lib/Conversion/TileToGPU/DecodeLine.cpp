@@ -210,27 +210,3 @@ Value Decode::rowOf(size_t tensor, Value place, Value head, Value token) {
   return b.offset(field(offsetof(moa_gpu_rows, base), b.globalPointer()),
                   arith::MulIOp::create(b, elements, two).getResult());
 }
-
-//===----------------------------------------------------------------------===//
-// Vectors
-//===----------------------------------------------------------------------===//
-
-Value Decode::splat(int64_t size, Value value) {
-  return vector::BroadcastOp::create(b, vector(size), value);
-}
-
-Value Decode::constant(int64_t size, float value) {
-  return arith::ConstantOp::create(b,
-                                   DenseElementsAttr::get(vector(size), value));
-}
-
-SmallVector<Value> Decode::split(Value vector) {
-  auto elements = vector::ToElementsOp::create(b, vector);
-  return SmallVector<Value>(elements.getResults());
-}
-
-Value Decode::join(ValueRange elements) {
-  auto type = VectorType::get({static_cast<int64_t>(elements.size())},
-                              elements.front().getType());
-  return vector::FromElementsOp::create(b, type, elements);
-}

@@ -55,8 +55,8 @@ Decode::Part Decode::combine(ArrayRef<Part> parts) {
   for (Value maximum : ArrayRef(maxima).drop_front())
     whole.maximum = arith::MaxNumFOp::create(b, whole.maximum, maximum);
   Value bound = splat(2, arith::MulFOp::create(b, whole.maximum, scale));
-  SmallVector<Value> weights = split(
-      Exp2Op::create(b, vector(parts.size()), join(maxima), scale, bound));
+  SmallVector<Value> weights = b.split(
+      Exp2Op::create(b, b.f32s(parts.size()), b.join(maxima), scale, bound));
   for (auto [part, weight] : llvm::zip_equal(parts, weights)) {
     Value sum = arith::MulFOp::create(b, part.sum, weight);
     Value output = arith::MulFOp::create(b, part.output, splat(4, weight));
@@ -99,19 +99,19 @@ void Decode::writeColumns(const Columns &columns) {
   Value place = b.offset(
       outputs, b.add(b.mul(firstHead, headBytes()), b.mul(laneRow, 4)));
   for (auto [d, block] : llvm::enumerate(columns.outputs))
-    for (auto [e, element] : llvm::enumerate(split(block))) {
+    for (auto [e, element] : llvm::enumerate(b.split(block))) {
       int64_t dimension = 16 * d + 8 * (e / 2);
       LLVM::StoreOp::create(
           b, element,
           b.offset(place, int64_t(e % 2) * headBytes() + 4 * dimension), 4);
     }
   Value sum =
-      LaneReduceOp::create(b, vector(2), Reduction::Add, columns.sum, true);
-  SmallVector<Value> high = split(columns.maximum), total = split(sum);
+      LaneReduceOp::create(b, b.f32s(2), Reduction::Add, columns.sum, true);
+  SmallVector<Value> high = b.split(columns.maximum), total = b.split(sum);
   b.ifThen(b.equal(laneRow, 0), [&] {
     for (int64_t e : {0, 1})
       LLVM::StoreOp::create(
-          b, join({high[e], total[e]}),
+          b, b.join({high[e], total[e]}),
           b.offset(b.offset(sums, b.mul(firstHead, 8)), 8 * e), 8);
   });
 }
@@ -123,10 +123,10 @@ void Decode::combineWarps(const Share &share, int64_t columnTile) {
     SmallVector<Part> parts;
     for (int64_t w = 0; w < warps(); ++w) {
       Value number = b.add(head, w * kHeads);
-      SmallVector<Value> pair = split(LLVM::LoadOp::create(
-          b, vector(2), b.offset(sums, b.mul(number, 8)), 8));
+      SmallVector<Value> pair = b.split(LLVM::LoadOp::create(
+          b, b.f32s(2), b.offset(sums, b.mul(number, 8)), 8));
       Value output = LLVM::LoadOp::create(
-          b, vector(4),
+          b, b.f32s(4),
           b.offset(outputs, b.add(b.mul(number, headBytes()), b.mul(quad, 16))),
           16);
       parts.push_back({pair[0], pair[1], output});
@@ -151,7 +151,7 @@ void Decode::combineWarps(const Share &share, int64_t columnTile) {
           b.ifThen(b.less(quad, b.i32(4)), [&] {
             Value pair =
                 b.offset(b.offset(place, 4 * headDim()), b.mul(quad, 8));
-            LLVM::StoreOp::create(b, join({sum.maximum, sum.sum}), pair, 8);
+            LLVM::StoreOp::create(b, b.join({sum.maximum, sum.sum}), pair, 8);
           });
           return SmallVector<Value>();
         });
@@ -167,10 +167,10 @@ Value Decode::slotPlace(Value slot, Value head) {
 void Decode::store(const Share &share, Value head, Value quad, Value sum,
                    Value output) {
   Value inverse =
-      split(ReciprocalOp::create(b, vector(2), splat(2, sum))).front();
+      b.split(ReciprocalOp::create(b, b.f32s(2), splat(2, sum))).front();
   Value scaled = arith::MulFOp::create(b, output, splat(4, inverse));
   Value rounded =
-      PackOp::create(b, packed(2), scaled, TypeAttr::get(form.element));
+      PackOp::create(b, b.i32s(2), scaled, TypeAttr::get(form.element));
   Value row = queryRow(share, offsetof(moa_gpu_decode_args, out),
                        offsetof(moa_gpu_decode_item, out), head);
   LLVM::StoreOp::create(b, rounded, b.offset(row, b.mul(quad, 8)), 8);
@@ -207,7 +207,7 @@ void Decode::mergeParts(const Share &share) {
 void Decode::mergePartsOf(const Share &share, Value head, Value quad,
                           Value parts) {
   Value firstBlock = blockOf(share.first);
-  SmallVector<Value> none = {b.f32(kNoMaximum), b.f32(0), constant(4, 0)};
+  SmallVector<Value> none = {b.f32(kNoMaximum), b.f32(0), b.splat(4, 0)};
   SmallVector<Value> sum = b.loop(
       b.i32(0), parts, b.i32(kPartsAtOnce), none,
       [&](Value number, ValueRange carried) -> SmallVector<Value> {
@@ -218,10 +218,10 @@ void Decode::mergePartsOf(const Share &share, Value head, Value quad,
           Value slot = b.add(b.mul(b.add(firstBlock, part), 2),
                              b.select(b.equal(part, 0), b.i32(1), b.i32(0)));
           Value place = slotPlace(slot, head);
-          SmallVector<Value> pair = split(LLVM::LoadOp::create(
-              b, vector(2), b.offset(place, 4 * headDim()), 8));
+          SmallVector<Value> pair = b.split(LLVM::LoadOp::create(
+              b, b.f32s(2), b.offset(place, 4 * headDim()), 8));
           Value output = LLVM::LoadOp::create(
-              b, vector(4), b.offset(place, b.mul(quad, 16)), 16);
+              b, b.f32s(4), b.offset(place, b.mul(quad, 16)), 16);
           Value maximum = b.select(b.less(own, parts), pair[0], b.f32(kNoPart));
           read.push_back({maximum, pair[1], output});
         }

@@ -75,14 +75,14 @@ Value Decode::loadQuery(size_t columnTile, int64_t k) {
     pairs.push_back(LLVM::LoadOp::create(
         b, b.getI32Type(), b.offset(queryRows[columnTile], 32 * k + 16 * half),
         4));
-  return join(pairs);
+  return b.join(pairs);
 }
 
 Decode::State Decode::emptyState() {
   Columns columns;
-  columns.outputs.assign(headDim() / 16, constant(4, 0));
-  columns.maximum = constant(2, kNoMaximum);
-  columns.sum = constant(2, 0);
+  columns.outputs.assign(headDim() / 16, b.splat(4, 0));
+  columns.maximum = b.splat(2, kNoMaximum);
+  columns.sum = b.splat(2, 0);
   return State(columnTiles(), columns);
 }
 
@@ -109,13 +109,13 @@ Decode::State Decode::rebuild(ValueRange values) {
 /// Scores of the warp's 16 keys, for each column tile.
 SmallVector<Value> Decode::scoresOf(const Half &keys) {
   Value row = b.add(warpRow, keys.row);
-  SmallVector<Value> scores(columnTiles(), constant(4, 0));
+  SmallVector<Value> scores(columnTiles(), b.splat(4, 0));
   for (int64_t k = 0; k < headDim() / 16; ++k) {
     Value block =
-        LoadMatrixOp::create(b, packed(4), keys.tile, row, 16 * k, false);
+        LoadMatrixOp::create(b, b.i32s(4), keys.tile, row, 16 * k, false);
     for (auto [i, sums] : llvm::enumerate(scores))
       sums = MultiplyOp::create(
-          b, vector(4), block, keepsQueries() ? queries[i][k] : loadQuery(i, k),
+          b, b.f32s(4), block, keepsQueries() ? queries[i][k] : loadQuery(i, k),
           sums, TypeAttr::get(form.element));
   }
   return scores;
@@ -127,10 +127,10 @@ void Decode::addValues(const Half &values, ArrayRef<Value> probabilities,
   Value row = b.add(warpRow, values.row);
   for (int64_t d = 0; d < headDim() / 16; ++d) {
     Value block =
-        LoadMatrixOp::create(b, packed(4), values.tile, row, 16 * d, true);
+        LoadMatrixOp::create(b, b.i32s(4), values.tile, row, 16 * d, true);
     for (auto [i, columns] : llvm::enumerate(state))
       columns.outputs[d] =
-          MultiplyOp::create(b, vector(4), block, probabilities[i],
+          MultiplyOp::create(b, b.f32s(4), block, probabilities[i],
                              columns.outputs[d], TypeAttr::get(form.element));
   }
 }
@@ -143,7 +143,7 @@ Decode::State Decode::step(Value firstKey, const State &before, HalfOf keys,
   Value whole = b.both(
       b.lessEqual(behind, length),
       b.either(b.lessEqual(startMax, firstKey), b.lessEqual(behind, sink)));
-  SmallVector<Type> types(scores.size(), vector(4));
+  SmallVector<Type> types(scores.size(), b.f32s(4));
   scores = b.branch(
       whole, types, [&] { return scores; },
       [&] {
@@ -151,12 +151,12 @@ Decode::State Decode::step(Value firstKey, const State &before, HalfOf keys,
         Value key = b.add(firstKey, warpRow);
         for (auto [i, score] : llvm::enumerate(scores))
           masked.push_back(MaskColumnsOp::create(
-              b, vector(4), score, key, windowStarts[i].first,
+              b, b.f32s(4), score, key, windowStarts[i].first,
               windowStarts[i].second, sink, length));
         return masked;
       });
 
-  auto pair = vector(2);
+  auto pair = b.f32s(2);
   Value scales = splat(2, scale);
   State state = before;
   SmallVector<Value> probabilities;
@@ -175,8 +175,8 @@ Decode::State Decode::step(Value firstKey, const State &before, HalfOf keys,
     for (Value &output : columns.outputs)
       output = RowScaleOp::create(b, output.getType(), output, rescale, true);
     Value rounded =
-        PackOp::create(b, packed(2), exponents, TypeAttr::get(form.element));
-    probabilities.push_back(TransposeOp::create(b, packed(2), rounded));
+        PackOp::create(b, b.i32s(2), exponents, TypeAttr::get(form.element));
+    probabilities.push_back(TransposeOp::create(b, b.i32s(2), rounded));
   }
   addValues(values(), probabilities, state);
   return state;
