@@ -11,11 +11,12 @@
 
 #include "PrintPTX.h"
 
+#include "../Optimize.h"
+
 #include "llvm/IR/InstIterator.h"
 #include "llvm/IR/Instructions.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/MC/TargetRegistry.h"
-#include "llvm/Passes/PassBuilder.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/raw_ostream.h"
 #include "llvm/Target/TargetMachine.h"
@@ -62,21 +63,6 @@ static void prepareFunctions(llvm::Module &module, StringRef kernel) {
   }
 }
 
-static void optimize(llvm::Module &module, llvm::TargetMachine &machine) {
-  llvm::PassBuilder builder(&machine);
-  llvm::LoopAnalysisManager lam;
-  llvm::FunctionAnalysisManager fam;
-  llvm::CGSCCAnalysisManager cam;
-  llvm::ModuleAnalysisManager mam;
-  builder.registerModuleAnalyses(mam);
-  builder.registerCGSCCAnalyses(cam);
-  builder.registerFunctionAnalyses(fam);
-  builder.registerLoopAnalyses(lam);
-  builder.crossRegisterProxies(lam, fam, cam, mam);
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O3)
-      .run(module, mam);
-}
-
 /// What the optimiser had to remove and did not: calls and stack variables.
 static llvm::Error checkOptimized(const llvm::Module &module) {
   for (const llvm::Function &function : module)
@@ -112,7 +98,7 @@ llvm::Expected<std::string> moa::printPTX(llvm::Module &module,
   module.setTargetTriple(machine->getTargetTriple());
   module.setDataLayout(machine->createDataLayout());
   prepareFunctions(module, kernel);
-  optimize(module, *machine);
+  optimizeModule(module, *machine);
   if (options.llvmIR) {
     llvm::raw_string_ostream stream(*options.llvmIR);
     module.print(stream, nullptr);
