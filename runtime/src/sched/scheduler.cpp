@@ -1,0 +1,397 @@
+//===- scheduler.cpp - Continuous batching --------------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Implementation of scheduler.h. A step costs time in the number of running
+// requests; pages are counted head by head only where a prompt or a block
+// begins.
+//
+//===----------------------------------------------------------------------===//
+
+#include "sched/scheduler.h"
+
+#include "cache/cache.h"
+
+namespace moa::rt {
+
+constexpr int64_t kBlock = MOA_BLOCK_KEYS;
+
+static Status noStep() {
+  return error(MOA_INVALID_ARGUMENT,
+               "the scheduler has no step under way; call moa_scheduler_next "
+               "first");
+}
+
+Scheduler::Scheduler(Cache &cache, const SchedulerShape &shape)
+    : cache(cache), module(cache.module), shape(shape),
+      admission(module, shape.reserved, shape.limit) {
+  step.reserve(shape.sequences);
+  members.reserve(shape.sequences);
+  made.reserve(shape.sequences);
+}
+
+Scheduler::~Scheduler() {
+  for (Request &request : running)
+    dropSequence(request);
+}
+
+Status Scheduler::submit(int64_t promptTokens, int64_t maxNewTokens,
+                         uint64_t user, uint64_t &id) {
+  const int64_t longest = module.geometry.maxLength;
+  if (promptTokens < 1 || maxNewTokens < 1)
+    return error(MOA_INVALID_ARGUMENT, "the request has prompt_tokens ",
+                 promptTokens, " and max_new_tokens ", maxNewTokens,
+                 ", expected at least 1 of each");
+  if (promptTokens > longest || maxNewTokens > longest - promptTokens)
+    return error(MOA_OUT_OF_RANGE, "the request's ", promptTokens,
+                 " prompt tokens and ", maxNewTokens,
+                 " new ones exceed the artifact's max length ", longest,
+                 "; ask for fewer or compile with a larger --max-length");
+  Request request;
+  request.prompt = promptTokens;
+  request.mostNew = maxNewTokens;
+  request.user = user;
+  // The last token sampled is not fed.
+  request.most = mostPages(module, request.length(), request.length() - 1);
+  request.now = mostPages(module, request.length(), promptTokens);
+  if (!admission.fits(0, request.most)) {
+    const uint64_t bytes = cache.pool.pageBytes();
+    return error(MOA_OUT_OF_PAGES, "the request's ", promptTokens,
+                 " prompt tokens and ", maxNewTokens, " new ones hold up to ",
+                 request.most * bytes, " bytes (", request.most,
+                 " pages) at once, the limit is ", shape.limit * bytes, " (",
+                 shape.limit, " pages); ask for fewer or raise max_bytes");
+  }
+  request.id = lastId + 1;
+  RequestList one;
+  one.push_back(request);
+  byId.emplace(request.id, one.begin());
+  waiting.splice(waiting.end(), one);
+  id = ++lastId;
+  ++counts.submitted;
+  return ok();
+}
+
+Status Scheduler::cancel(uint64_t id) {
+  auto found = byId.find(id);
+  if (found == byId.end() || found->second->cancelled)
+    return error(MOA_INVALID_ARGUMENT, "there is no request ", id,
+                 "; it has ended, was cancelled or never submitted");
+  ++counts.cancelled;
+  if (found->second->inStep)
+    found->second->cancelled = true;
+  else
+    remove(found->second);
+  return ok();
+}
+
+/// Notes what each running request must have to go on: a block for a row that
+/// begins one. Prompts beyond the step's rows go on in a later one.
+void Scheduler::claimPages() {
+  int64_t rows = shape.tokens;
+  for (const Request &request : running)
+    rows -= !request.prefills();
+  for (Request &request : running) {
+    request.claim = request.beginsBlock() ? admission.pagesOfBlock() : 0;
+    if (!request.prefills())
+      continue;
+    const int64_t least = std::min(request.rows(), kBlock);
+    if (rows < least)
+      request.claim = 0;
+    rows -= least;
+  }
+}
+
+/// How many of the oldest running requests go on together.
+Status Scheduler::countSurvivors(uint64_t used, size_t &survivors) {
+  claimPages();
+  uint64_t claims = 0;
+  for (const Request &request : running)
+    claims += request.claim;
+  survivors = running.size();
+  for (auto place = running.end(); survivors && !admission.fits(used, claims);
+       --survivors) {
+    --place;
+    claims -= place->claim;
+    used -= place->sequence ? place->sequence->pagesHeld() : 0;
+  }
+  if (survivors || running.empty())
+    return ok();
+  const Request &oldest = running.front();
+  return error(MOA_OUT_OF_PAGES, "request ", oldest.id, ", the oldest, needs ",
+               oldest.claim, " pages of ", cache.pool.pageBytes(),
+               " bytes beside its ", oldest.held, "; ", used, " of ",
+               shape.limit,
+               " are held by sequences outside of the scheduler; free these or "
+               "raise max_bytes");
+}
+
+Status Scheduler::next() {
+  if (!members.empty())
+    return error(MOA_INVALID_ARGUMENT,
+                 "the scheduler has a step under way; call "
+                 "moa_scheduler_commit, or moa_scheduler_abort_step to give it "
+                 "up, first");
+  const uint64_t used = cache.pool.used();
+  size_t survivors = 0;
+  MOA_RT_TRY(countSurvivors(used, survivors));
+  const size_t started = running.size();
+  try {
+    build(survivors, used);
+  } catch (...) {
+    undo(started);
+    throw;
+  }
+  if (!members.empty() || waiting.empty())
+    return ok();
+  const Request &oldest = waiting.front();
+  return error(MOA_OUT_OF_PAGES, "request ", oldest.id, ", the oldest, needs ",
+               shape.reserved ? oldest.most : oldest.now, " pages of ",
+               cache.pool.pageBytes(), " bytes; ", used, " of ", shape.limit,
+               " are held by sequences outside of the scheduler; free these or "
+               "raise max_bytes");
+}
+
+/// Fills the step. All that can throw comes before a request is sent back, or
+/// where none is.
+void Scheduler::build(size_t survivors, uint64_t used) {
+  auto end = running.begin();
+  std::advance(end, survivors);
+  for (auto place = running.begin(); place != end; ++place)
+    if (!place->sequence) // Lost in a step that was aborted.
+      makeSequence(place);
+  const bool scarce = survivors < running.size();
+  while (survivors < running.size()) {
+    running.back().preempted = true;
+    ++counts.preemptions;
+    sendBack();
+  }
+  for (auto place = running.begin(); place != running.end(); ++place)
+    if (!place->prefills()) {
+      addEntry(place, 1);
+      used += place->claim;
+    }
+  singles = step.size();
+  uint64_t promised = used;
+  for (auto place = running.begin();
+       singles < running.size() && place != running.end(); ++place)
+    if (place->prefills()) {
+      promised += place->now - std::min(place->now, place->held);
+      const Chunk chunk = chunkOf(*place, used);
+      used += chunk.pages;
+      if (chunk.tokens)
+        addEntry(place, chunk.tokens);
+    }
+  if (!scarce)
+    admit(used, promised);
+}
+
+/// Lets requests in by arrival, as long as rows and pages are left.
+void Scheduler::admit(uint64_t used, uint64_t promised) {
+  while (!waiting.empty() && running.size() < shape.sequences) {
+    Place place = waiting.begin();
+    if (!admission.admits(*place, running, promised, mostSum))
+      return;
+    const Chunk chunk = chunkOf(*place, used);
+    if (!chunk.tokens)
+      return;
+    makeSequence(place);
+    running.splice(running.end(), waiting, place);
+    place->runs = true;
+    mostSum += place->most;
+    used += chunk.pages;
+    promised += place->now;
+    addEntry(place, chunk.tokens);
+  }
+}
+
+/// Chunks that do not end a prompt end with a block, so every one begins with
+/// one.
+Scheduler::Chunk Scheduler::chunkOf(const Request &request,
+                                    uint64_t used) const {
+  int64_t tokens =
+      std::min({request.rows(), shape.chunk, shape.tokens - stepTokens});
+  if (tokens < request.rows())
+    tokens -= tokens % kBlock;
+  if (tokens == 0 || !shape.limit)
+    return {tokens, 0};
+  auto pages = [&](int64_t rows) {
+    return newPages(module, request.length(), request.seen, rows);
+  };
+  const uint64_t room = admission.room(used);
+  const uint64_t all = pages(tokens);
+  if (all <= room)
+    return {tokens, all};
+  int64_t fitting = 0, beyond = blocksOf(tokens);
+  while (fitting + 1 < beyond) {
+    const int64_t middle = (fitting + beyond) / 2;
+    (pages(middle * kBlock) <= room ? fitting : beyond) = middle;
+  }
+  return {fitting * kBlock, pages(fitting * kBlock)};
+}
+
+void Scheduler::addEntry(Place place, int64_t tokens) noexcept {
+  Request &request = *place;
+  request.inStep = true;
+  moa_scheduler_entry entry = {};
+  entry.request = request.id;
+  entry.user = request.user;
+  entry.sequence = reinterpret_cast<moa_sequence *>(request.sequence);
+  entry.first_row = request.seen;
+  entry.tokens = tokens;
+  entry.generated = request.generated;
+  entry.samples = tokens == request.rows();
+  entry.last = entry.samples && request.generated + 1 == request.mostNew;
+  step.push_back(entry);
+  members.push_back(place);
+  stepTokens += tokens;
+}
+
+void Scheduler::makeSequence(Place place) {
+  cache.sequences.push_back(
+      std::make_unique<Sequence>(cache, module, cache.pool, place->length()));
+  place->sequence = cache.sequences.back().get();
+  made.push_back(place);
+}
+
+/// All rows of the request are to be fed again.
+void Scheduler::dropSequence(Request &request) noexcept {
+  if (request.sequence)
+    cache.destroy(*request.sequence);
+  request.sequence = nullptr;
+  request.seen = 0;
+  request.held = 0;
+  request.now =
+      mostPages(module, request.length(), request.prompt + request.generated);
+}
+
+/// Makes the youngest running request the first that waits.
+void Scheduler::sendBack() noexcept {
+  const Place place = std::prev(running.end());
+  dropSequence(*place);
+  mostSum -= place->most;
+  place->runs = false;
+  waiting.splice(waiting.begin(), running, place);
+}
+
+/// Makes everything as before a step that could not be made: `started` requests
+/// were running.
+void Scheduler::undo(size_t started) noexcept {
+  for (Place place : members)
+    place->inStep = false;
+  while (running.size() > started)
+    sendBack();
+  for (Place place : made)
+    dropSequence(*place);
+  closeStep();
+}
+
+void Scheduler::remove(Place place) noexcept {
+  dropSequence(*place);
+  mostSum -= place->runs ? place->most : 0;
+  byId.erase(place->id);
+  (place->runs ? running : waiting).erase(place);
+}
+
+void Scheduler::closeStep() noexcept {
+  step.clear();
+  members.clear();
+  made.clear();
+  singles = 0;
+  stepTokens = 0;
+}
+
+/// Whether the rows of an entry were fed in every layer.
+Status Scheduler::checkFed(size_t entry) const {
+  const Sequence &sequence = *members[entry]->sequence;
+  if (sequence.step)
+    return error(MOA_INVALID_ARGUMENT, "entry ", entry,
+                 ": its sequence is part of a batch's step under way; call "
+                 "moa_batch_end first");
+  const int64_t total = step[entry].first_row + step[entry].tokens;
+  for (size_t layer = 0; layer < sequence.layers.size(); ++layer)
+    if (sequence.layers[layer].seen != total)
+      return error(MOA_INVALID_ARGUMENT, "entry ", entry, ": layer ", layer,
+                   " has seen ", sequence.layers[layer].seen,
+                   " rows, expected ", total,
+                   "; attend to every layer, or call moa_scheduler_abort_step");
+  return ok();
+}
+
+Status Scheduler::commit(const uint8_t *stops, size_t count) {
+  if (members.empty())
+    return noStep();
+  if (stops && count != members.size())
+    return error(MOA_INVALID_ARGUMENT, "stops has ", count,
+                 " values, expected one for each of the step's ",
+                 members.size(), " entries");
+  for (size_t i = 0; i < members.size(); ++i) {
+    if (members[i]->cancelled)
+      continue;
+    MOA_RT_TRY(checkFed(i));
+    if (stops && stops[i] && !step[i].samples)
+      return error(MOA_INVALID_ARGUMENT, "entry ", i,
+                   " stops, but samples no token: rows of its prompt are left; "
+                   "call moa_scheduler_cancel to give request ",
+                   step[i].request, " up");
+  }
+  ++counts.steps;
+  counts.rows += stepTokens;
+  for (size_t i = 0; i < members.size(); ++i) {
+    const Place place = members[i];
+    Request &request = *place;
+    request.inStep = false;
+    request.seen += step[i].tokens;
+    counts.rows_again += std::max<int64_t>(
+        0, std::min(request.fed, request.seen) - step[i].first_row);
+    request.fed = std::max(request.fed, request.seen);
+    request.generated += step[i].samples;
+    const bool ends = step[i].last || (stops && stops[i]);
+    counts.finished += ends && !request.cancelled;
+    if (ends || request.cancelled)
+      remove(place);
+    else if (step[i].tokens > 1 || step[i].first_row % kBlock == 0)
+      request.held = request.sequence->pagesHeld();
+  }
+  closeStep();
+  return ok();
+}
+
+Status Scheduler::abortStep() {
+  if (members.empty())
+    return noStep();
+  for (size_t i = 0; i < members.size(); ++i)
+    if (members[i]->sequence->step)
+      return error(MOA_INVALID_ARGUMENT, "entry ", i,
+                   ": its sequence is part of a batch's step under way; call "
+                   "moa_batch_cancel first");
+  ++counts.aborted_steps;
+  for (Place place : members) {
+    Request &request = *place;
+    request.inStep = false;
+    auto untouched = [&](const LayerState &layer) {
+      return layer.seen == request.seen;
+    };
+    const std::vector<LayerState> &layers = request.sequence->layers;
+    if (request.cancelled)
+      remove(place);
+    else if (!std::all_of(layers.begin(), layers.end(), untouched))
+      dropSequence(request);
+  }
+  closeStep();
+  return ok();
+}
+
+void Scheduler::fill(moa_scheduler_stats &stats) const {
+  const uint64_t bytes = cache.pool.pageBytes();
+  stats = counts;
+  stats.waiting = waiting.size();
+  stats.running = running.size();
+  stats.limit_bytes = shape.limit * bytes;
+  stats.most_bytes = mostSum * bytes;
+}
+
+} // namespace moa::rt
