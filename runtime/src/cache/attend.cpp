@@ -54,6 +54,7 @@ Status Cache::check(const AttendCall &call, bool ofStep) {
     return error(MOA_UNSUPPORTED, "layer ", layer,
                  " has no append kernel; compile with --phase "
                  "prefill,decode,append");
+  const uint64_t thisCall = newCall();
   for (size_t i = 0; i < count; ++i) {
     const moa_attend_entry &entry = entries[i];
     auto *sequence = reinterpret_cast<Sequence *>(entry.sequence);
@@ -64,10 +65,11 @@ Status Cache::check(const AttendCall &call, bool ofStep) {
       return error(MOA_INVALID_ARGUMENT, "entry ", i,
                    ": the sequence is part of a step under way; call "
                    "moa_batch_end first");
-    for (size_t j = 0; j < i; ++j)
-      if (entries[j].sequence == entry.sequence)
-        return error(MOA_INVALID_ARGUMENT, "entries ", j, " and ", i,
-                     " name the same sequence; a sequence may appear once");
+    if (sequence->namedBy == thisCall)
+      return error(MOA_INVALID_ARGUMENT, "entries ", sequence->namedAt, " and ",
+                   i, " name the same sequence; a sequence may appear once");
+    sequence->namedBy = thisCall;
+    sequence->namedAt = i;
     if (entry.tokens < 1)
       return error(MOA_INVALID_ARGUMENT, "entry ", i, " has ", entry.tokens,
                    " tokens, expected at least 1");

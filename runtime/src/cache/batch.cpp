@@ -56,18 +56,20 @@ Status Batch::check(Sequence *const *sequences, size_t count,
     return error(MOA_INVALID_ARGUMENT, "the step has ", tokens,
                  " tokens a sequence, expected 1 to the batch's max_tokens ",
                  shape.tokens);
+  const uint64_t thisStep = cache.newCall();
   for (size_t i = 0; i < count; ++i) {
-    const Sequence *sequence = sequences[i];
+    Sequence *sequence = sequences[i];
     if (!sequence || &sequence->cache != &cache)
       return error(MOA_INVALID_ARGUMENT, "sequence ", i,
                    " is NULL or of another cache");
     if (sequence->step)
       return error(MOA_INVALID_ARGUMENT, "sequence ", i,
                    " is part of another batch's step; end that first");
-    for (size_t j = 0; j < i; ++j)
-      if (sequences[j] == sequence)
-        return error(MOA_INVALID_ARGUMENT, "sequences ", j, " and ", i,
-                     " are the same; a sequence may appear once");
+    if (sequence->namedBy == thisStep)
+      return error(MOA_INVALID_ARGUMENT, "sequences ", sequence->namedAt,
+                   " and ", i, " are the same; a sequence may appear once");
+    sequence->namedBy = thisStep;
+    sequence->namedAt = i;
     const int64_t seen = sequence->layers[0].seen;
     for (uint32_t layer = 1; layer < g.layers; ++layer)
       if (sequence->layers[layer].seen != seen)
@@ -86,17 +88,17 @@ Status Batch::check(Sequence *const *sequences, size_t count,
 }
 
 /// Members keep the slots they have; others get free ones, then those whose
-/// sequences do not take part.
+/// sequences do not take part. check() has named the sequences.
 void Batch::assignSlots(Sequence *const *sequences, size_t count) {
   for (Slot &slot : slots)
     slot.member = false;
   slotOf.assign(count, slots.size());
+  const uint64_t thisStep = sequences[0]->namedBy;
   for (size_t s = 0; s < slots.size(); ++s)
-    for (size_t i = 0; slots[s].sequence && i < count; ++i)
-      if (slots[s].sequence == sequences[i]) {
-        slotOf[i] = s;
-        slots[s].member = true;
-      }
+    if (slots[s].sequence && slots[s].sequence->namedBy == thisStep) {
+      slotOf[slots[s].sequence->namedAt] = s;
+      slots[s].member = true;
+    }
   for (bool used : {false, true})
     for (size_t i = 0, s = 0; i < count; ++i) {
       if (slotOf[i] != slots.size())

@@ -48,6 +48,8 @@ public:
   /// Whether rows behind the last one of a page may not be zero.
   bool hasDirtyTails() const { return dirtyTails; }
   void markDirtyTails() noexcept { dirtyTails = true; }
+  /// A number for a call or step, by which it knows the sequences it named.
+  uint64_t newCall() noexcept { return ++lastCall; }
   /// Takes a sequence out of every batch and destroys it.
   void destroy(Sequence &sequence) noexcept;
   /// Gives the batch's step up, if one is under way, and destroys it.
@@ -68,6 +70,7 @@ public:
 private:
   std::unique_ptr<Executor> executor; ///< Gone before the pool it works on.
   Plan plan;                          ///< Reused by every call.
+  uint64_t lastCall = 0;
   bool dirtyTails = false; ///< A call failed after it may have written.
 };
 

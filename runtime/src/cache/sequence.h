@@ -76,6 +76,10 @@ public:
   Batch *step = nullptr; ///< Whose step it is part of.
   /// Counts changes, so that copies of the tables elsewhere know their age.
   uint64_t revision = 0;
+  /// The last call or step that named it (see Cache::newCall), and its place
+  /// there.
+  uint64_t namedBy = 0;
+  size_t namedAt = 0;
 };
 
 } // namespace moa::rt
