@@ -15,6 +15,7 @@
 #define MOA_RUNTIME_HPP
 
 #include "moa/runtime.h"
+#include "moa/scheduler.h"
 
 #include <memory>
 #include <string>
@@ -205,6 +206,42 @@ public:
   }
   void end() { moa_batch_end(get()); }
   void cancel() { moa_batch_cancel(get()); }
+};
+
+/// Decides which rows of which requests a step feeds: see moa/scheduler.h. Its
+/// cache outlives it.
+class Scheduler : public Handle<moa_scheduler, moa_scheduler_destroy> {
+public:
+  /// As the options say; their struct_size is set here.
+  Status create(const Cache &cache, moa_scheduler_options options = {}) {
+    options.struct_size = sizeof(options);
+    moa_scheduler *value = nullptr;
+    Status status(moa_scheduler_create(cache.get(), &options, &value));
+    reset(value);
+    return status;
+  }
+  Status submit(int64_t promptTokens, int64_t maxNewTokens, uint64_t &id,
+                uint64_t user = 0) {
+    moa_scheduler_request request = {sizeof(request), promptTokens,
+                                     maxNewTokens, user};
+    return Status(moa_scheduler_submit(get(), &request, &id));
+  }
+  Status cancel(uint64_t id) { return Status(moa_scheduler_cancel(get(), id)); }
+  Status next(moa_scheduler_step &step) {
+    step = {};
+    step.struct_size = sizeof(step);
+    step.entry_size = sizeof(moa_scheduler_entry);
+    return Status(moa_scheduler_next(get(), &step));
+  }
+  /// A value an entry, other than 0 where its request ends.
+  Status commit(const std::vector<uint8_t> &stops) {
+    return Status(moa_scheduler_commit(get(), stops.data(), stops.size()));
+  }
+  Status abortStep() { return Status(moa_scheduler_abort_step(get())); }
+  Status stats(moa_scheduler_stats &stats) const {
+    stats.struct_size = sizeof(stats);
+    return Status(moa_scheduler_get_stats(get(), &stats));
+  }
 };
 
 } // namespace moa

@@ -99,6 +99,52 @@ TEST(RuntimeCpp, AverageOfValuesAtScaleZero) {
   ASSERT_TRUE(sequence.setLength(200));
 }
 
+TEST(RuntimeCpp, SchedulerFeedsARequest) {
+  moa::Context context;
+  ASSERT_TRUE(context.create(2));
+  moa::Module module;
+  ASSERT_TRUE(module.load(context, compileSmallPlan()));
+  moa::Cache cache;
+  ASSERT_TRUE(cache.create(module));
+  moa::Scheduler scheduler;
+  ASSERT_TRUE(scheduler.create(cache));
+  uint64_t id = 0, other = 0;
+  ASSERT_TRUE(scheduler.submit(3, 5, id, 42));
+  ASSERT_TRUE(scheduler.submit(3, 5, other));
+  ASSERT_TRUE(scheduler.cancel(other));
+  EXPECT_EQ(scheduler.submit(1024, 1, other).code(), MOA_OUT_OF_RANGE);
+  moa_scheduler_step step;
+  ASSERT_TRUE(scheduler.next(step));
+  ASSERT_EQ(step.count, 1u);
+  EXPECT_EQ(step.entries[0].request, id);
+  EXPECT_EQ(step.entries[0].user, 42u);
+  EXPECT_EQ(step.entries[0].tokens, 3);
+  EXPECT_FALSE(scheduler.commit({1})); // No layer was attended to.
+  ASSERT_TRUE(scheduler.abortStep());
+  ASSERT_TRUE(scheduler.next(step));
+  std::vector<float> rows(3 * 2 * 64, 1.0f), out(rows.size());
+  moa_attend_entry entry = {step.entries[0].sequence,
+                            3,
+                            rows.data(),
+                            rows.data(),
+                            rows.data(),
+                            out.data(),
+                            128,
+                            64,
+                            64,
+                            64,
+                            64,
+                            64,
+                            128,
+                            64};
+  ASSERT_TRUE(cache.attend(0, {entry}));
+  ASSERT_TRUE(scheduler.commit({1}));
+  moa_scheduler_stats stats = {};
+  ASSERT_TRUE(scheduler.stats(stats));
+  EXPECT_EQ(stats.finished, 1u);
+  EXPECT_EQ(stats.rows, 3u);
+}
+
 TEST(RuntimeCpp, LoadingFailsWithAReason) {
   moa::Context context;
   ASSERT_TRUE(context.create(1));

@@ -17,6 +17,7 @@
 #include "moa/abi/span.h"
 #include "moa/abi/version.h"
 #include "moa/runtime.h"
+#include "moa/scheduler.h"
 
 int64_t abi_c11_window_start(const moa_span_rule *rule, int64_t i, int64_t n);
 uint64_t abi_c11_layout(void);
@@ -51,6 +52,8 @@ uint64_t abi_c11_layout(void) {
                             sizeof(moa_cache_stats),
                             sizeof(moa_attend_entry),
                             sizeof(moa_attend_options),
+                            sizeof(moa_scheduler_entry),
+                            sizeof(moa_scheduler_step),
                             offsetof(moa_work_item, ranges),
                             offsetof(moa_attend_entry, out)};
   return moa_artifact_checksum((const uint8_t *)sizes, sizeof sizes);

@@ -16,6 +16,7 @@
 #include "moa/abi/gpu_step.h"
 #include "moa/abi/kernel_args.h"
 #include "moa/runtime.h"
+#include "moa/scheduler.h"
 
 #include "gtest/gtest.h"
 #include <algorithm>
@@ -231,6 +232,8 @@ TEST(Abi, CAndCppAgreeOnLayouts) {
                             sizeof(moa_cache_stats),
                             sizeof(moa_attend_entry),
                             sizeof(moa_attend_options),
+                            sizeof(moa_scheduler_entry),
+                            sizeof(moa_scheduler_step),
                             offsetof(moa_work_item, ranges),
                             offsetof(moa_attend_entry, out)};
   EXPECT_EQ(abi_c11_layout(),
