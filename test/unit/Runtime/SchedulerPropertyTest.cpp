@@ -92,7 +92,7 @@ void run(uint32_t seed, bool failures, Counts &counts) {
 
 TEST(Scheduler, RandomArrivals) {
   Counts counts;
-  for (uint32_t seed = 0; seed < 150; ++seed) {
+  for (uint32_t seed = 0; seed < 100; ++seed) {
     SCOPED_TRACE(seed);
     run(seed, false, counts);
     if (HasFailure())
@@ -106,7 +106,7 @@ TEST(Scheduler, RandomArrivals) {
 
 TEST(Scheduler, RandomArrivalsAndFailures) {
   Counts counts;
-  for (uint32_t seed = 1000; seed < 1150; ++seed) {
+  for (uint32_t seed = 1000; seed < 1100; ++seed) {
     SCOPED_TRACE(seed);
     run(seed, true, counts);
     if (HasFailure())

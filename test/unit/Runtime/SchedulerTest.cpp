@@ -66,24 +66,20 @@ struct DenseServer : Server {
   /// Attends to the step at hand.
   void attend() {
     static float nowhere[kDim];
+    moa_attend_entry entry = {};
+    entry.q = entry.k = entry.v = entry.out = nowhere;
+    entry.q_row_stride = entry.k_row_stride = entry.v_row_stride =
+        entry.out_row_stride = kDim;
+    entry.q_head_stride = entry.k_head_stride = entry.v_head_stride =
+        entry.out_head_stride = kDim;
+    std::vector<moa_attend_entry> entries(step.count, entry);
     for (size_t i = 0; i < step.count; ++i) {
-      moa_attend_entry entry = {step.entries[i].sequence,
-                                step.entries[i].tokens,
-                                nowhere,
-                                nowhere,
-                                nowhere,
-                                nowhere,
-                                kDim,
-                                kDim,
-                                kDim,
-                                kDim,
-                                kDim,
-                                kDim,
-                                kDim,
-                                kDim};
-      Status failed = cache.cache->attend({0, 1, nullptr, &entry, 1});
-      ASSERT_FALSE(failed) << failed->message;
+      entries[i].sequence = step.entries[i].sequence;
+      entries[i].tokens = step.entries[i].tokens;
     }
+    Status failed =
+        cache.cache->attend({0, 1, nullptr, entries.data(), entries.size()});
+    ASSERT_FALSE(failed) << failed->message;
   }
   moa_status *commit() { return moa_scheduler_commit(scheduler, nullptr, 0); }
   /// Steps of which nothing is looked at.

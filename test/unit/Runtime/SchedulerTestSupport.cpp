@@ -22,7 +22,8 @@ void idleAppend(const moa_append_item *, void *) {}
 } // namespace
 
 Server::Server(const Shape &shape, std::mt19937 &random, uint64_t maxPages,
-               bool computes) {
+               bool computes)
+    : threads(computes ? 2 : 1) {
   fill(module, shape, random);
   if (!computes)
     for (LayerKernels &layer : module.layers) {

@@ -55,7 +55,7 @@ struct Server {
   const PagePool &pool() const { return cache.cache->pool; }
 
   Module module;
-  ThreadPool threads{2};
+  ThreadPool threads;
   moa_cache cache;
   moa_scheduler *scheduler = nullptr;
 };
