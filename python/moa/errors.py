@@ -26,11 +26,11 @@ class IncompatibleError(Error):
 
 
 class CorruptError(Error, ValueError):
-    """The artifact is damaged."""
+    """The artifact or snapshot is damaged."""
 
 
 class ArtifactIOError(Error, OSError):
-    """A file cannot be read."""
+    """A file cannot be read or written."""
 
 
 class OutOfRangeError(Error, ValueError):
@@ -49,6 +49,10 @@ class DeviceError(Error):
     """The driver of a device refused a call."""
 
 
+class NotResidentError(Error, ValueError):
+    """Keys that are needed were given up."""
+
+
 _BY_CODE = {
     1: InvalidArgumentError,
     2: OutOfPagesError,
@@ -60,6 +64,7 @@ _BY_CODE = {
     8: UnsupportedError,
     9: NoDeviceError,
     10: DeviceError,
+    11: NotResidentError,
 }
 
 

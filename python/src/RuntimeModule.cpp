@@ -156,9 +156,9 @@ struct Module {
 struct Cache {
   std::shared_ptr<Module> module;
   moa_cache *handle = nullptr;
-  Cache(std::shared_ptr<Module> owner, uint64_t maxBytes)
+  Cache(std::shared_ptr<Module> owner, uint64_t maxBytes, int64_t rollback)
       : module(std::move(owner)) {
-    moa_cache_options options = {sizeof(options), maxBytes};
+    moa_cache_options options = {sizeof(options), maxBytes, rollback};
     check(moa_cache_create(module->handle, &options, &handle));
   }
   ~Cache() { moa_cache_destroy(handle); }
@@ -171,8 +171,56 @@ struct Sequence {
       : cache(std::move(owner)) {
     check(moa_sequence_create(cache->handle, length, &handle));
   }
+  /// Takes what the C ABI made.
+  Sequence(std::shared_ptr<Cache> owner, moa_sequence *handle)
+      : cache(std::move(owner)), handle(handle) {}
+  Sequence(const Sequence &) = delete;
+  Sequence &operator=(const Sequence &) = delete;
   ~Sequence() { moa_sequence_destroy(handle); }
 };
+
+std::shared_ptr<Sequence> forkSequence(const Sequence &from) {
+  moa_sequence *handle = nullptr;
+  check(moa_sequence_fork(from.handle, &handle));
+  return std::make_shared<Sequence>(from.cache, handle);
+}
+
+nb::object snapshot(const Sequence &sequence,
+                    const std::optional<std::string> &path) {
+  if (path) {
+    checkReleased([&] {
+      return moa_sequence_snapshot_file(sequence.handle, path->c_str());
+    });
+    return nb::none();
+  }
+  size_t size = 0;
+  check(moa_sequence_snapshot_memory(sequence.handle, nullptr, 0, &size));
+  std::string bytes(size, 0);
+  checkReleased([&] {
+    return moa_sequence_snapshot_memory(sequence.handle, bytes.data(), size,
+                                        nullptr);
+  });
+  return nb::bytes(bytes.data(), size);
+}
+
+std::shared_ptr<Sequence> restore(std::shared_ptr<Cache> cache,
+                                  const nb::object &from) {
+  moa_sequence *handle = nullptr;
+  if (nb::isinstance<nb::bytes>(from)) {
+    auto bytes = nb::cast<nb::bytes>(from);
+    const char *data = bytes.c_str();
+    const size_t size = bytes.size();
+    checkReleased([&] {
+      return moa_sequence_restore_memory(cache->handle, data, size, &handle);
+    });
+  } else {
+    const auto path = nb::cast<std::string>(nb::str(from));
+    checkReleased([&] {
+      return moa_sequence_restore_file(cache->handle, path.c_str(), &handle);
+    });
+  }
+  return std::make_shared<Sequence>(std::move(cache), handle);
+}
 
 struct Batch {
   std::shared_ptr<Cache> cache;
@@ -376,16 +424,27 @@ NB_MODULE(_runtime, m) {
           nb::arg("layer"), nb::arg("q_head"))
       .def(
           "kv_bytes",
-          [](const Module &module, int64_t n, int64_t seen) {
+          [](const Module &module, int64_t n, int64_t seen, int64_t rollback) {
             uint64_t bytes = 0, dense = 0;
-            check(moa_module_kv_bytes(module.handle, n, seen, &bytes, &dense));
+            check(moa_module_kv_bytes_rollback(module.handle, n, seen, rollback,
+                                               &bytes, &dense));
             return std::make_tuple(bytes, dense);
           },
-          nb::arg("n"), nb::arg("seen"),
+          nb::arg("n"), nb::arg("seen"), nb::arg("rollback_tokens") = 0,
           "(closed form, dense) bytes of one sequence over all layers.");
   nb::class_<Cache>(m, "Cache", "A page pool and its sequences.")
-      .def(nb::init<std::shared_ptr<Module>, uint64_t>(), nb::arg("module"),
-           nb::arg("max_bytes") = 0)
+      .def(nb::init<std::shared_ptr<Module>, uint64_t, int64_t>(),
+           nb::arg("module"), nb::arg("max_bytes") = 0,
+           nb::arg("rollback_tokens") = 0,
+           "rollback_tokens: so many of the newest tokens can always be taken "
+           "back by Sequence.truncate.")
+      .def(
+          "set_limit",
+          [](Cache &cache, uint64_t maxBytes) {
+            check(moa_cache_set_limit(cache.handle, maxBytes));
+          },
+          nb::arg("max_bytes"),
+          "Changes the most bytes of pages; less than is in use is refused.")
       .def_prop_ro("stats", [](const Cache &cache) {
         moa_cache_stats stats = {};
         stats.struct_size = sizeof(stats);
@@ -397,6 +456,9 @@ NB_MODULE(_runtime, m) {
         d["pages_limit"] = stats.pages_limit;
         d["reserved_bytes"] = stats.reserved_bytes;
         d["sequences"] = stats.sequences;
+        d["pages_shared"] = stats.pages_shared;
+        d["pages_referenced"] = stats.pages_referenced;
+        d["unused_bytes"] = stats.unused_bytes;
         return d;
       });
   nb::class_<Sequence>(m, "Sequence", "One sequence of a cache.")
@@ -408,6 +470,29 @@ NB_MODULE(_runtime, m) {
             check(moa_sequence_set_length(s.handle, length));
           },
           nb::arg("length"), "Raises N; a smaller value is refused.")
+      .def("fork", &forkSequence,
+           "A sequence that has seen the same and shares all pages; a page is "
+           "copied when one of its holders writes to it.")
+      .def(
+          "truncate",
+          [](Sequence &s, int64_t tokens) {
+            check(moa_sequence_truncate(s.handle, tokens));
+          },
+          nb::arg("tokens"),
+          "Drops the newest rows; raises NotResidentError, and changes "
+          "nothing, where what rows to come see was given up.")
+      .def_prop_ro(
+          "min_length",
+          [](const Sequence &s) {
+            int64_t tokens = 0;
+            check(moa_sequence_get_min_length(s.handle, &tokens));
+            return tokens;
+          },
+          "The least length from which on truncate takes all.")
+      .def("snapshot", &snapshot, nb::arg("path") = nb::none(),
+           "Stores the sequence in a file, or returns it as bytes.")
+      .def_static("restore", &restore, nb::arg("cache"), nb::arg("source"),
+                  "A sequence from a snapshot: bytes, or the path of a file.")
       .def_prop_ro(
           "length",
           [](const Sequence &s) {

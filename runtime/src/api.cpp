@@ -23,20 +23,6 @@ using namespace moa::rt;
 
 namespace {
 
-Status checkLength(const Module &module, int64_t length) {
-  if (module.geometry.lengthRule == MOA_LENGTH_ROW)
-    return ok();
-  if (length < 1)
-    return error(MOA_INVALID_ARGUMENT, "length ", length,
-                 ", expected prompt tokens plus generation budget, at least 1");
-  if (length > module.geometry.maxLength)
-    return error(MOA_OUT_OF_RANGE, "length ", length,
-                 " exceeds the artifact's max length ",
-                 module.geometry.maxLength,
-                 "; compile with a larger --max-length");
-  return ok();
-}
-
 Status loadModule(moa_context *context, const uint8_t *bytes, size_t size,
                   const std::string &origin, moa_module **out) {
   auto module = std::make_unique<moa_module>();
@@ -214,22 +200,25 @@ moa_status *moa_module_get_rule(const moa_module *module, uint32_t layer,
 moa_status *moa_module_kv_bytes(const moa_module *module, int64_t n,
                                 int64_t seen, uint64_t *bytes,
                                 uint64_t *dense_bytes) {
+  return moa_module_kv_bytes_rollback(module, n, seen, 0, bytes, dense_bytes);
+}
+
+moa_status *moa_module_kv_bytes_rollback(const moa_module *module, int64_t n,
+                                         int64_t seen, int64_t rollback_tokens,
+                                         uint64_t *bytes,
+                                         uint64_t *dense_bytes) {
   return guard([&]() -> Status {
     if (!module)
       return missing("module");
     const Module &m = *module->module;
     MOA_RT_TRY(checkLength(m, n));
+    MOA_RT_TRY(checkRollback(m, rollback_tokens));
     if (seen < 0 || seen > m.geometry.maxLength)
       return error(MOA_OUT_OF_RANGE, "seen is ", seen, ", expected 0 to ",
                    m.geometry.maxLength);
-    uint64_t pages = 0;
-    for (uint32_t layer = 0; layer < m.geometry.layers; ++layer)
-      for (uint32_t head = 0; head < m.geometry.kvHeads; ++head) {
-        moa_resident resident = m.resident(layer, head, seen, n);
-        pages += moa_resident_count(&resident);
-      }
     if (bytes)
-      *bytes = pages * m.geometry.pageBytes();
+      *bytes =
+          m.residentPages(seen, n, rollback_tokens) * m.geometry.pageBytes();
     if (dense_bytes)
       *dense_bytes = uint64_t((seen + MOA_BLOCK_KEYS - 1) / MOA_BLOCK_KEYS) *
                      m.geometry.layers * m.geometry.kvHeads *
@@ -251,8 +240,9 @@ moa_status *moa_cache_create(moa_module *module,
       return error(MOA_INVALID_ARGUMENT, "max_bytes is ", o.max_bytes,
                    ", less than one page of ", page, " bytes");
     auto cache = std::make_unique<moa_cache>();
+    MOA_RT_TRY(checkRollback(*module->module, o.rollback_tokens));
     MOA_RT_TRY(Cache::create(*module->context->device, *module->module,
-                             o.max_bytes, cache->cache));
+                             o.max_bytes, o.rollback_tokens, cache->cache));
     *out = cache.release();
     return ok();
   });
@@ -272,87 +262,22 @@ moa_status *moa_cache_get_stats(const moa_cache *cache,
     full.pages_limit = c.pool.limit();
     full.reserved_bytes = c.pool.reservedBytes();
     full.sequences = c.sequences.size();
+    full.pages_shared = c.pool.shared();
+    full.pages_referenced = c.pool.referenced();
+    full.unused_bytes = full.reserved_bytes - full.pages_used * full.page_bytes;
     return writeInfo(full, stats, "moa_cache_stats");
   });
 }
 
-moa_status *moa_sequence_create(moa_cache *cache, int64_t length,
-                                moa_sequence **out) {
+moa_status *moa_cache_set_limit(moa_cache *cache, uint64_t max_bytes) {
   return guard([&]() -> Status {
-    if (!cache || !out)
-      return missing(!cache ? "cache" : "out");
-    Cache &c = *cache->cache;
-    MOA_RT_TRY(checkLength(c.module, length));
-    c.sequences.push_back(
-        std::make_unique<Sequence>(c, c.module, c.pool, length));
-    *out = reinterpret_cast<moa_sequence *>(c.sequences.back().get());
-    return ok();
-  });
-}
-
-void moa_sequence_destroy(moa_sequence *sequence) {
-  if (!sequence)
-    return;
-  unwrap(sequence)->cache.destroy(*unwrap(sequence));
-}
-
-moa_status *moa_sequence_set_length(moa_sequence *sequence, int64_t length) {
-  return guard([&]() -> Status {
-    if (!sequence)
-      return missing("sequence");
-    Sequence &s = *unwrap(sequence);
-    MOA_RT_TRY(checkLength(s.module, length));
-    if (s.module.geometry.lengthRule == MOA_LENGTH_ROW)
-      return ok();
-    if (length < s.length)
-      return error(MOA_INVALID_ARGUMENT, "length ", length,
-                   " is below the sequence's ", s.length,
-                   "; a length may only rise");
-    s.length = length;
-    ++s.revision;
-    return ok();
-  });
-}
-
-moa_status *moa_sequence_get_length(const moa_sequence *sequence,
-                                    uint32_t layer, int64_t *length,
-                                    int64_t *seen) {
-  return guard([&]() -> Status {
-    if (!sequence)
-      return missing("sequence");
-    MOA_RT_TRY(unwrap(sequence)->module.checkLayer(layer));
-    if (length)
-      *length = unwrap(sequence)->length;
-    if (seen)
-      *seen = unwrap(sequence)->layers[layer].seen;
-    return ok();
-  });
-}
-
-moa_status *moa_sequence_get_first_resident(const moa_sequence *sequence,
-                                            uint32_t layer, uint32_t kv_head,
-                                            int64_t *position) {
-  return guard([&]() -> Status {
-    if (!sequence || !position)
-      return missing(!sequence ? "sequence" : "position");
-    const Sequence &s = *unwrap(sequence);
-    MOA_RT_TRY(s.module.checkLayer(layer));
-    if (kv_head >= s.module.geometry.kvHeads)
-      return error(MOA_INVALID_ARGUMENT, "KV head ", kv_head,
-                   ", expected below ", s.module.geometry.kvHeads);
-    *position = s.layers[layer].heads[kv_head].firstResident();
-    return ok();
-  });
-}
-
-moa_status *moa_sequence_get_bytes(const moa_sequence *sequence,
-                                   uint64_t *bytes) {
-  return guard([&]() -> Status {
-    if (!sequence || !bytes)
-      return missing(!sequence ? "sequence" : "bytes");
-    const Sequence &s = *unwrap(sequence);
-    *bytes = s.pagesHeld() * s.pool.pageBytes();
-    return ok();
+    if (!cache)
+      return missing("cache");
+    PagePool &pool = cache->cache->pool;
+    if (max_bytes && max_bytes < pool.pageBytes())
+      return error(MOA_INVALID_ARGUMENT, "max_bytes is ", max_bytes,
+                   ", less than one page of ", pool.pageBytes(), " bytes");
+    return pool.setLimit(max_bytes / pool.pageBytes());
   });
 }
 

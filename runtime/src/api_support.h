@@ -96,6 +96,12 @@ inline const Batch *unwrap(const moa_batch *batch) {
   return reinterpret_cast<const Batch *>(batch);
 }
 
+/// Refuses an N that the length rule cannot take.
+Status checkLength(const Module &module, int64_t length);
+
+/// Refuses a rollback margin that no sequence can have.
+Status checkRollback(const Module &module, int64_t tokens);
+
 /// The factor of scores that options ask for.
 Status scaleOf(const Module &module, bool given, float scale, float &out);
 

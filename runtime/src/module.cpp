@@ -29,11 +29,22 @@ int64_t Module::groupStart(uint32_t layer, uint32_t kvHead, int64_t i,
 }
 
 moa_resident Module::resident(uint32_t layer, uint32_t kvHead, int64_t seen,
-                              int64_t n, int64_t *start) const {
-  const int64_t low = groupStart(layer, kvHead, seen, n);
+                              int64_t n, int64_t margin, int64_t *start) const {
+  const int64_t low =
+      groupStart(layer, kvHead, moa_deciding_row(seen, margin), n);
   if (start)
     *start = low;
   return moa_resident_pages(seen, low, sink());
+}
+
+uint64_t Module::residentPages(int64_t seen, int64_t n, int64_t margin) const {
+  uint64_t pages = 0;
+  for (uint32_t layer = 0; layer < geometry.layers; ++layer)
+    for (uint32_t head = 0; head < geometry.kvHeads; ++head) {
+      const moa_resident own = resident(layer, head, seen, n, margin);
+      pages += moa_resident_count(&own);
+    }
+  return pages;
 }
 
 Status Module::checkLayer(uint32_t layer) const {

@@ -91,10 +91,14 @@ public:
   /// Smallest window start over a KV head's group, for row `i`.
   int64_t groupStart(uint32_t layer, uint32_t kvHead, int64_t i,
                      int64_t n) const;
-  /// Pages of one KV head after `seen` tokens. `start`, if wanted, becomes the
-  /// smallest window start of the next row.
+  /// Pages of one KV head after `seen` tokens, of which `margin` can be taken
+  /// back. `start`, if wanted, becomes the smallest window start of the row
+  /// that decides.
   moa_resident resident(uint32_t layer, uint32_t kvHead, int64_t seen,
-                        int64_t n, int64_t *start = nullptr) const;
+                        int64_t n, int64_t margin = 0,
+                        int64_t *start = nullptr) const;
+  /// Pages of a sequence over all layers, in closed form.
+  uint64_t residentPages(int64_t seen, int64_t n, int64_t margin) const;
   /// Refuses a layer that the model has not.
   Status checkLayer(uint32_t layer) const;
 

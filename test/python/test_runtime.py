@@ -232,3 +232,70 @@ def test_stream_means_nothing_on_the_cpu():
     q, k, v = tensors(70)
     outs = [run(module, q, k, v, [70], 70, Cache(module), stream=s)[0] for s in (0, 1234)]
     assert torch.equal(*outs)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("length", ["request", "row"])
+def test_forked_truncated_restored_equal_from_scratch_bit_for_bit(dtype, length, tmp_path):
+    module = load(dtype, length=length)
+    cache = Cache(module, rollback_tokens=8)
+    q, k, v = tensors(400, dtype)
+    other = tensors(400, dtype, seed=1)
+    want, _ = run(module, q, k, v, [300] + [1] * 40 + [60], 500, cache)
+
+    def feed(sequence, chunks, source=(q, k, v)):
+        for tokens in chunks:
+            first = sequence.seen()
+            rows = slice(first, first + tokens)
+            out = torch.empty_like(q[rows])
+            attend(cache, 0, [(sequence, *(t[rows] for t in source), out)])
+            if source[0] is q:
+                assert torch.equal(out, want[rows])
+
+    sequence = Sequence(cache, 500)
+    feed(sequence, [300])
+    assert sequence.bytes == module.kv_bytes(500, 300, rollback_tokens=8)[0]
+    used = cache.stats["pages_used"]
+    fork = sequence.fork()
+    assert cache.stats["pages_used"] == used
+    assert cache.stats["pages_referenced"] == used + sequence.bytes // cache.stats["page_bytes"]
+    feed(fork, [1] * 3, other)
+    feed(sequence, [1] * 20)
+    fork.truncate(300)
+    assert fork.min_length <= 300
+    feed(fork, [1] * 40)
+    for draft in (8, 5):  # Speculation: rejected drafts leave nothing.
+        feed(sequence, [draft], other)
+        sequence.truncate(sequence.seen() - draft)
+        feed(sequence, [1] * 10)
+    fork.snapshot(str(tmp_path / "fork.mos"))
+    stored = fork.snapshot()
+    del fork
+    assert (tmp_path / "fork.mos").read_bytes() == stored
+    for source in (stored, tmp_path / "fork.mos"):
+        again = Sequence.restore(cache, source)
+        assert again.length == 500 and again.seen() == 340
+        feed(again, [60])
+    feed(sequence, [60])
+
+
+def test_what_was_given_up_cannot_be_truncated():
+    module = load()
+    cache = Cache(module, max_bytes=1 << 24)
+    q, k, v = tensors(700)
+    _, sequence = run(module, q, k, v, [700], 800, cache)
+    with pytest.raises(
+        moa.errors.NotResidentError, match="layer 0, KV head 1: rows to come see"
+    ):
+        sequence.truncate(100)
+    assert sequence.seen() == 700
+    assert 100 < sequence.min_length <= 700
+    sequence.truncate(sequence.min_length)
+    sequence.truncate(64)  # The sink's page is there.
+    used = cache.stats["pages_used"] * cache.stats["page_bytes"]
+    with pytest.raises(moa.errors.InvalidArgumentError, match="are in use"):
+        cache.set_limit(used // 2)
+    with pytest.raises(moa.errors.CorruptError, match="not a snapshot"):
+        Sequence.restore(cache, b"x" * 200)
+    with pytest.raises(moa.errors.ArtifactIOError, match="cannot be opened"):
+        Sequence.restore(cache, "/no/such/file")

@@ -59,12 +59,13 @@ typedef enum moa_status_code {
   MOA_OUT_OF_PAGES = 2,     ///< Pool too small; message has wanted and free.
   MOA_OUT_OF_MEMORY = 3,    ///< The system or the device refused memory.
   MOA_INCOMPATIBLE = 4,     ///< Artifact of another version or machine.
-  MOA_CORRUPT = 5,          ///< Artifact damaged.
-  MOA_IO = 6,               ///< File cannot be read.
+  MOA_CORRUPT = 5,          ///< Artifact or snapshot damaged.
+  MOA_IO = 6,               ///< File cannot be read or written.
   MOA_OUT_OF_RANGE = 7,     ///< Longer than the artifact serves.
   MOA_UNSUPPORTED = 8,      ///< Valid, but not provided by this artifact.
   MOA_NO_DEVICE = 9,        ///< No driver, or no such device. Since: 1.1
-  MOA_DEVICE_ERROR = 10     ///< The driver refused a call. Since: 1.1
+  MOA_DEVICE_ERROR = 10,    ///< The driver refused a call. Since: 1.1
+  MOA_NOT_RESIDENT = 11     ///< Keys that are needed were given up. Since: 1.3
 } moa_status_code;
 
 /// Code of a status; MOA_OK for NULL. Borrows. Since: 1.0
@@ -181,6 +182,14 @@ MOA_API moa_status *moa_module_get_rule(const moa_module *module,
 MOA_API moa_status *moa_module_kv_bytes(const moa_module *module, int64_t n,
                                         int64_t seen, uint64_t *bytes,
                                         uint64_t *dense_bytes);
+/// The same in a cache with rollback_tokens (see moa_cache_options): exact for
+/// a sequence that was not truncated, and never less than it holds after that.
+/// Since: 1.3
+MOA_API moa_status *moa_module_kv_bytes_rollback(const moa_module *module,
+                                                 int64_t n, int64_t seen,
+                                                 int64_t rollback_tokens,
+                                                 uint64_t *bytes,
+                                                 uint64_t *dense_bytes);
 
 //===----------------------------------------------------------------------===//
 // Cache: a page pool and the sequences in it
@@ -196,6 +205,10 @@ typedef struct moa_cache_options {
   /// once and memory is taken as pages are first needed (or all at once, where
   /// the device cannot map memory).
   uint64_t max_bytes;
+  /// Pages are kept for so many tokens longer than rows to come need them, so
+  /// that moa_sequence_truncate can always take back the newest so many rows of
+  /// the longest that a sequence has been: for speculation. Since: 1.3
+  int64_t rollback_tokens;
 } moa_cache_options;
 
 typedef struct moa_cache_stats {
@@ -206,6 +219,13 @@ typedef struct moa_cache_stats {
   uint64_t pages_limit;      ///< 0 = no limit.
   uint64_t reserved_bytes;   ///< Taken from the operating system for pages.
   uint64_t sequences;
+  uint64_t pages_shared; ///< Of pages_used: held by several sequences.
+                         ///< Since: 1.3
+  /// Pages in use, each counted once for every sequence that holds it: without
+  /// sharing there would be so many. Since: 1.3
+  uint64_t pages_referenced;
+  /// Fragmentation: of reserved_bytes, what is in no page in use. Since: 1.3
+  uint64_t unused_bytes;
 } moa_cache_stats;
 
 /// Creates an empty cache; `options` may be NULL. Caller owns `*out`.
@@ -220,17 +240,50 @@ MOA_API void moa_cache_destroy(moa_cache *cache);
 MOA_API moa_status *moa_cache_get_stats(const moa_cache *cache,
                                         moa_cache_stats *stats);
 
+/// Changes the most bytes of pages, rounded down; 0 = no limit on the CPU, what
+/// the cache was made for on a CUDA device, where it cannot be more. Refused
+/// with the numbers where more pages are in use. What was taken for pages stays
+/// taken. Since: 1.3
+MOA_API moa_status *moa_cache_set_limit(moa_cache *cache, uint64_t max_bytes);
+
 /// Creates an empty sequence whose spans are taken at `length` (prompt tokens +
 /// generation budget; ignored by plans with length rule `row`). The cache owns
 /// it until moa_sequence_destroy. Since: 1.0
 MOA_API moa_status *moa_sequence_create(moa_cache *cache, int64_t length,
                                         moa_sequence **out);
-/// Returns all pages of the sequence. Since: 1.0
+/// Creates a sequence that has seen the same tokens and shares all pages, for
+/// beams, parallel sampling and prefixes. Nothing is copied: of the pages, only
+/// the newest of each KV head is written again, and only while it is not full;
+/// whichever of its holders writes to it first gets a copy in the same call, on
+/// the call's stream. A call wants as many pages more as it copies, and fails
+/// with MOA_OUT_OF_PAGES and without a trace if they are not there. Refused
+/// while the sequence is part of a step. The cache owns the new sequence until
+/// moa_sequence_destroy; either may go first. Since: 1.3
+MOA_API moa_status *moa_sequence_fork(moa_sequence *sequence,
+                                      moa_sequence **out);
+/// Gives the sequence's pages back; those that it shares stay with the other
+/// sequences. Since: 1.0
 MOA_API void moa_sequence_destroy(moa_sequence *sequence);
 /// Raises the length; a smaller value is refused. Spans grow from the next row
 /// on; keys already gone stay gone (see first_resident). Since: 1.0
 MOA_API moa_status *moa_sequence_set_length(moa_sequence *sequence,
                                             int64_t length);
+/// Drops the newest rows of all layers, so that the sequence has seen `tokens`
+/// tokens: rejected drafts, another turn from an earlier point. The rows that
+/// follow give what they would have given had the dropped ones never been. That
+/// needs the keys they see: where some were given up since, the call fails with
+/// MOA_NOT_RESIDENT, names the first missing and the least length, and changes
+/// nothing. Every length from moa_sequence_get_min_length on is possible, and
+/// every one within the pages of the sink. N stays as it is. Copies nothing;
+/// pages go back at once (on a CUDA device what is enqueued still reads them).
+/// Refused while the sequence is part of a step. Since: 1.3
+MOA_API moa_status *moa_sequence_truncate(moa_sequence *sequence,
+                                          int64_t tokens);
+/// Least length from which on moa_sequence_truncate takes every length up to
+/// what all layers have seen; above that where it takes none of them.
+/// Since: 1.3
+MOA_API moa_status *moa_sequence_get_min_length(const moa_sequence *sequence,
+                                                int64_t *tokens);
 /// Length rule's N, and tokens seen by `layer`. Either out may be NULL.
 /// Since: 1.0
 MOA_API moa_status *moa_sequence_get_length(const moa_sequence *sequence,
@@ -242,7 +295,34 @@ MOA_API moa_status *moa_sequence_get_length(const moa_sequence *sequence,
 MOA_API moa_status *
 moa_sequence_get_first_resident(const moa_sequence *sequence, uint32_t layer,
                                 uint32_t kv_head, int64_t *position);
-/// Bytes of pages that the sequence holds now, over all layers. Since: 1.0
+/// Stores a sequence in a file (see abi/snapshot.h); `path` has its old bytes
+/// or the new ones, whatever happens meanwhile. Pages that it shares are stored
+/// in full. Waits for the device. Refused while the sequence is part of a step.
+/// Since: 1.3
+MOA_API moa_status *moa_sequence_snapshot_file(const moa_sequence *sequence,
+                                               const char *path);
+/// The same to memory of the caller: `*size` becomes the snapshot's bytes.
+/// With `buffer` NULL nothing is written; with less `capacity` than that the
+/// call fails. `size` may be NULL. Since: 1.3
+MOA_API moa_status *moa_sequence_snapshot_memory(const moa_sequence *sequence,
+                                                 void *buffer, size_t capacity,
+                                                 size_t *size);
+/// Makes a sequence from a snapshot, on whatever device: the cache's module has
+/// to have the same plan, geometry and dtype. Bytes that are damaged or made up
+/// are refused (MOA_CORRUPT, MOA_INCOMPATIBLE, MOA_OUT_OF_RANGE), and so are
+/// more pages than are free; nothing is changed then. N, truncation and
+/// first_resident go on as if it were the sequence that was stored. Waits for
+/// the device. The cache owns the sequence until moa_sequence_destroy.
+/// Since: 1.3
+MOA_API moa_status *moa_sequence_restore_file(moa_cache *cache,
+                                              const char *path,
+                                              moa_sequence **out);
+/// The same from memory. Since: 1.3
+MOA_API moa_status *moa_sequence_restore_memory(moa_cache *cache,
+                                                const void *bytes, size_t size,
+                                                moa_sequence **out);
+/// Bytes of pages that the sequence holds now, over all layers. Pages that it
+/// shares with others count in full for each. Since: 1.0
 MOA_API moa_status *moa_sequence_get_bytes(const moa_sequence *sequence,
                                            uint64_t *bytes);
 

@@ -119,8 +119,10 @@ public:
 class Cache : public Handle<moa_cache, moa_cache_destroy> {
 public:
   /// `maxBytes` of pages; 0 as in moa_cache_options.
-  Status create(const Module &module, uint64_t maxBytes = 0) {
-    moa_cache_options options = {sizeof(options), maxBytes};
+  /// `rollback`: tokens that can always be taken back.
+  Status create(const Module &module, uint64_t maxBytes = 0,
+                int64_t rollback = 0) {
+    moa_cache_options options = {sizeof(options), maxBytes, rollback};
     moa_cache *value = nullptr;
     Status status(moa_cache_create(module.get(), &options, &value));
     reset(value);
@@ -129,6 +131,9 @@ public:
   Status stats(moa_cache_stats &stats) const {
     stats.struct_size = sizeof(stats);
     return Status(moa_cache_get_stats(get(), &stats));
+  }
+  Status setLimit(uint64_t maxBytes) {
+    return Status(moa_cache_set_limit(get(), maxBytes));
   }
   /// Appends, attends and evicts for one layer, at scale 1 / sqrt(head size).
   Status attend(uint32_t layer, const std::vector<moa_attend_entry> &entries,
@@ -166,6 +171,47 @@ public:
     Status status(moa_sequence_create(cache.get(), length, &value));
     reset(value);
     return status;
+  }
+  /// Becomes a sequence that shares all pages of another.
+  Status fork(const Sequence &from) {
+    moa_sequence *value = nullptr;
+    Status status(moa_sequence_fork(from.get(), &value));
+    reset(value);
+    return status;
+  }
+  /// Becomes what was stored in a file.
+  Status restore(const Cache &cache, const std::string &path) {
+    moa_sequence *value = nullptr;
+    Status status(moa_sequence_restore_file(cache.get(), path.c_str(), &value));
+    reset(value);
+    return status;
+  }
+  /// Becomes what was stored in memory.
+  Status restore(const Cache &cache, const std::vector<char> &bytes) {
+    moa_sequence *value = nullptr;
+    Status status(moa_sequence_restore_memory(cache.get(), bytes.data(),
+                                              bytes.size(), &value));
+    reset(value);
+    return status;
+  }
+  Status snapshot(const std::string &path) const {
+    return Status(moa_sequence_snapshot_file(get(), path.c_str()));
+  }
+  Status snapshot(std::vector<char> &bytes) const {
+    size_t size = 0;
+    if (Status status(moa_sequence_snapshot_memory(get(), nullptr, 0, &size));
+        !status)
+      return status;
+    bytes.resize(size);
+    return Status(
+        moa_sequence_snapshot_memory(get(), bytes.data(), size, nullptr));
+  }
+  /// Drops the newest rows.
+  Status truncate(int64_t tokens) {
+    return Status(moa_sequence_truncate(get(), tokens));
+  }
+  Status minLength(int64_t &tokens) const {
+    return Status(moa_sequence_get_min_length(get(), &tokens));
   }
   Status setLength(int64_t length) {
     return Status(moa_sequence_set_length(get(), length));

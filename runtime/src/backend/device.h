@@ -47,6 +47,10 @@ public:
   /// Runs a placed plan, or enqueues it on the stream of the call. A call that
   /// fails may have written rows behind the end of sequences, nothing else.
   virtual Status run(const AttendCall &call, const Plan &plan) = 0;
+  /// Copies rows to pages by an append kernel, on `stream`.
+  virtual Status copyPages(const Kernel &append,
+                           const std::vector<moa_append_item> &copies,
+                           void *stream) = 0;
   /// Leaves `out` null where steps run as calls do.
   virtual Status makeBatch(const BatchShape &, std::unique_ptr<BatchDevice> &) {
     return ok();

@@ -97,12 +97,13 @@ Status Cache::check(const AttendCall &call, bool ofStep) {
 }
 
 Status Cache::create(Device &device, const Module &module, uint64_t maxBytes,
-                     std::unique_ptr<Cache> &out) {
+                     int64_t rollback, std::unique_ptr<Cache> &out) {
   std::unique_ptr<PagePool> pool;
   std::unique_ptr<Executor> executor;
   MOA_RT_TRY(device.makePool(module.geometry, maxBytes, pool));
   MOA_RT_TRY(device.makeExecutor(module, *pool, executor));
-  out = std::make_unique<Cache>(module, std::move(pool), std::move(executor));
+  out = std::make_unique<Cache>(module, std::move(pool), std::move(executor),
+                                rollback);
   return ok();
 }
 

@@ -108,7 +108,7 @@ void Batch::assignSlots(Sequence *const *sequences, size_t count) {
         ++s;
       if (s == slots.size())
         break;
-      slots[s] = {sequences[i], UINT64_MAX, 0, true};
+      slots[s] = {sequences[i], UINT64_MAX, 0, 0, true};
       slotOf[i] = s;
     }
 }
@@ -126,6 +126,8 @@ void Batch::planHeads(uint32_t layer, size_t member) {
     // A window's start moves by a row a row at most.
     slot.quiet = std::min({slot.quiet, next.window_end * kBlock + 1,
                            total + (next.window_begin + 1) * kBlock - start});
+    if (sequence.sharesNewest(layer, h))
+      copies.push_back({member, layer, h, kNoPage});
     const int64_t fresh = blocksOf(total) - begun;
     if (fresh == 0 && next.window_begin == head.resident.window_begin)
       continue;
@@ -134,6 +136,26 @@ void Batch::planHeads(uint32_t layer, size_t member) {
     newPages.resize(newPages.size() + fresh); // Counted now, named later.
     if (head.pages.size() < static_cast<size_t>(begun + fresh))
       head.pages.resize(begun + fresh, kNoPage);
+  }
+}
+
+/// Where the page lies that a copy stands for.
+PageId &Batch::placeOf(const Copy &copy) const {
+  LayerState &layer = members[copy.member]->layers[copy.layer];
+  return layer.heads[copy.head].pages[layer.seen / kBlock];
+}
+
+/// Puts the copies, the last of the new pages, in place of what they copy.
+/// There is room for their list.
+void Batch::useCopies() noexcept {
+  size_t next = newPages.size() - copies.size();
+  for (Copy &copy : copies) {
+    PageId &page = placeOf(copy);
+    copy.old = page;
+    page = newPages[next++];
+    const int64_t rows = members[copy.member]->layers[copy.layer].seen % kBlock;
+    rowsToCopy.push_back(copyOfPage(cache.module.geometry, cache.pool, copy.old,
+                                    page, rows, kBlock - rows));
   }
 }
 
@@ -171,7 +193,7 @@ void Batch::listChanges() {
     lists.sequences.push_back(
         {members[i]->length, static_cast<int32_t>(slotOf[i]),
          static_cast<int32_t>(members[i]->layers[0].seen + tokens)});
-  size_t next = 0;
+  size_t next = 0, copied = 0;
   for (uint32_t layer = 0; layer < cache.module.geometry.layers; ++layer) {
     lists.firstRun.push_back(static_cast<int32_t>(lists.runs.size()));
     for (; next < late.size() && late[next].layer == layer; ++next)
@@ -181,6 +203,14 @@ void Batch::listChanges() {
     for (size_t i = 0; i < members.size(); ++i)
       if (!known[slotOf[i]])
         addTables(layer, slotOf[i]);
+    for (; copied < copies.size() && copies[copied].layer == layer; ++copied) {
+      const Copy &copy = copies[copied];
+      const size_t slot = slotOf[copy.member];
+      if (known[slot])
+        addWord(moa_gpu_step_table(&places, slot, layer, copy.head) +
+                    members[copy.member]->layers[layer].seen / kBlock,
+                static_cast<int32_t>(placeOf(copy)));
+    }
     for (size_t c = firstChange[layer]; c < firstChange[layer + 1]; ++c) {
       const Change &change = changes[c];
       for (size_t p = 0; p < change.pages; ++p)
@@ -193,6 +223,9 @@ void Batch::listChanges() {
   lists.firstRun.push_back(static_cast<int32_t>(lists.runs.size()));
   lists.tokens = static_cast<int32_t>(tokens);
   lists.zeroTails = cache.hasDirtyTails();
+  for (size_t i = 0; i < members.size(); ++i)
+    for (const LayerState &layer : members[i]->layers)
+      lists.zeroTails |= !quiet[i] && layer.dirtyTail;
 }
 
 Status Batch::begin(Sequence *const *sequences, size_t count, int64_t rows,
@@ -203,6 +236,7 @@ Status Batch::begin(Sequence *const *sequences, size_t count, int64_t rows,
     members.assign(sequences, sequences + count);
     tokens = rows;
     changes.clear();
+    copies.clear();
     newPages.clear();
     firstChange.clear();
     for (size_t s = 0; s < slots.size(); ++s)
@@ -210,10 +244,12 @@ Status Batch::begin(Sequence *const *sequences, size_t count, int64_t rows,
     quiet.assign(count, false);
     for (size_t i = 0; i < count; ++i) {
       Slot &slot = slots[slotOf[i]];
-      quiet[i] =
-          known[slotOf[i]] && members[i]->layers[0].seen + tokens < slot.quiet;
-      if (!quiet[i])
+      quiet[i] = known[slotOf[i]] && slot.disturbed == members[i]->disturbed &&
+                 members[i]->layers[0].seen + tokens < slot.quiet;
+      if (!quiet[i]) {
         slot.quiet = INT64_MAX;
+        slot.disturbed = members[i]->disturbed;
+      }
     }
     for (uint32_t layer = 0; layer < cache.module.geometry.layers; ++layer) {
       firstChange.push_back(changes.size());
@@ -222,12 +258,15 @@ Status Batch::begin(Sequence *const *sequences, size_t count, int64_t rows,
           planHeads(layer, i);
     }
     firstChange.push_back(changes.size());
-    const size_t wanted = newPages.size();
+    rowsToCopy.clear();
+    rowsToCopy.reserve(copies.size());
+    const size_t wanted = newPages.size() + copies.size();
     newPages.clear();
     if (Status failed = cache.pool.allocate(wanted, newPages)) {
       giveUp();
       return failed;
     }
+    useCopies();
   } catch (...) {
     giveUp();
     throw;
@@ -238,6 +277,8 @@ Status Batch::begin(Sequence *const *sequences, size_t count, int64_t rows,
       listChanges();
       failed = device->begin(lists, stream);
     }
+    if (!failed)
+      failed = cache.copyPages(rowsToCopy, stream);
   } catch (...) {
     cancel();
     throw;
@@ -257,6 +298,9 @@ Status Batch::begin(Sequence *const *sequences, size_t count, int64_t rows,
 void Batch::end() noexcept {
   if (!isOpen())
     return;
+  for (const Copy &copy : copies)
+    cache.pool.release(copy.old);
+  copies.clear();
   for (const Change &change : changes) {
     HeadPages &head =
         members[change.member]->layers[change.layer].heads[change.head];
@@ -281,8 +325,10 @@ void Batch::end() noexcept {
   }
   for (size_t i = 0; i < members.size(); ++i) {
     Sequence &sequence = *members[i];
-    for (LayerState &layer : sequence.layers)
+    for (LayerState &layer : sequence.layers) {
       layer.seen += tokens;
+      layer.dirtyTail = false;
+    }
     Slot &slot = slots[slotOf[i]];
     const bool current = slot.known();
     ++sequence.revision;
@@ -299,6 +345,8 @@ void Batch::cancel() noexcept {
     return;
   // Pages that are kept may have rows of the step behind their last one.
   cache.markDirtyTails();
+  for (const Copy &copy : copies)
+    placeOf(copy) = copy.old;
   for (PageId page : newPages)
     cache.pool.release(page);
   newPages.clear();
@@ -314,6 +362,7 @@ void Batch::giveUp() noexcept {
     slots[slot].quiet = 0;
   dropMembers();
   changes.clear();
+  copies.clear();
 }
 
 void Batch::dropMembers() noexcept {

@@ -50,10 +50,11 @@ private:
   /// Room for one sequence's tables on the device.
   struct Slot {
     Sequence *sequence = nullptr;
-    uint64_t revision = 0; ///< Of the sequence when the tables were made.
-    int64_t quiet = 0;     ///< Up to this many tokens nothing changes but its
-                           ///< length.
-    bool member = false;   ///< Of the step at hand.
+    uint64_t revision = 0;  ///< Of the sequence when the tables were made.
+    int64_t quiet = 0;      ///< Up to this many tokens nothing changes but its
+                            ///< length,
+    uint64_t disturbed = 0; ///< unless this is no longer the sequence's.
+    bool member = false;    ///< Of the step at hand.
     bool known() const { return sequence && sequence->revision == revision; }
   };
   /// A KV head whose pages change in the step.
@@ -64,6 +65,12 @@ private:
     int64_t firstBlock; ///< Blocks from here on are new:
     size_t firstPage;   ///< in newPages from here on,
     size_t pages;       ///< so many.
+  };
+  /// A KV head whose newest page others hold too: the step has a copy.
+  struct Copy {
+    size_t member;
+    uint32_t layer, head;
+    PageId old;
   };
   /// A word of a slot's tables that the next step brings to the device.
   struct Late {
@@ -78,6 +85,8 @@ private:
   void planHeads(uint32_t layer, size_t member);
   void addWord(int64_t to, int32_t value);
   void addTables(uint32_t layer, size_t slot);
+  PageId &placeOf(const Copy &copy) const;
+  void useCopies() noexcept;
   void listChanges();
   void giveUp() noexcept;
   void dropMembers() noexcept;
@@ -97,7 +106,9 @@ private:
   int64_t tokens = 0;
   std::vector<Change> changes;     ///< By layer, member, head.
   std::vector<size_t> firstChange; ///< Of each layer, and their number.
-  std::vector<PageId> newPages;
+  std::vector<Copy> copies;        ///< By layer, member, head.
+  std::vector<PageId> newPages;    ///< Those of changes, then of copies.
+  std::vector<moa_append_item> rowsToCopy;
   StepLists lists;
   std::vector<moa_attend_entry> entries;
 };

@@ -26,13 +26,13 @@ namespace moa::rt {
 class Cache {
 public:
   Cache(const Module &module, std::unique_ptr<PagePool> pages,
-        std::unique_ptr<Executor> executor)
+        std::unique_ptr<Executor> executor, int64_t rollback = 0)
       : ownPool(std::move(pages)), module(module), pool(*ownPool),
-        executor(std::move(executor)) {}
+        rollback(rollback), executor(std::move(executor)) {}
 
   /// Makes a cache on the module's device.
   static Status create(Device &device, const Module &module, uint64_t maxBytes,
-                       std::unique_ptr<Cache> &out);
+                       int64_t rollback, std::unique_ptr<Cache> &out);
 
   /// Appends, attends and evicts for one layer; see moa_attend.
   Status attend(const AttendCall &call);
@@ -50,6 +50,10 @@ public:
   void markDirtyTails() noexcept { dirtyTails = true; }
   /// A number for a call or step, by which it knows the sequences it named.
   uint64_t newCall() noexcept { return ++lastCall; }
+  /// Makes a sequence that shares all pages of another; see moa_sequence_fork.
+  Status fork(Sequence &sequence, Sequence *&out);
+  /// Copies pages ahead of a step's layers, on the step's stream.
+  Status copyPages(const std::vector<moa_append_item> &copies, void *stream);
   /// Takes a sequence out of every batch and destroys it.
   void destroy(Sequence &sequence) noexcept;
   /// Gives the batch's step up, if one is under way, and destroys it.
@@ -63,8 +67,8 @@ private:
 public:
   const Module &module;
   PagePool &pool;
+  const int64_t rollback; ///< Tokens that can always be taken back.
   std::vector<std::unique_ptr<Sequence>> sequences;
-
   std::vector<std::unique_ptr<Batch>> batches;
 
 private:

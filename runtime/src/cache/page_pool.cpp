@@ -57,6 +57,11 @@ private:
 
 } // namespace
 
+Status PageMemory::copy(void *to, const void *from, size_t bytes) {
+  std::memcpy(to, from, bytes);
+  return ok();
+}
+
 PagePool::PagePool(size_t pageBytes, uint64_t limit)
     : PagePool(pageBytes, limit, std::make_unique<HostPages>(pageBytes)) {}
 
@@ -73,9 +78,25 @@ Status PagePool::grow() {
   MOA_RT_TRY(memory->grow(slabs, after));
   // Room for every page in the free list first: release may not allocate.
   free.reserve(after);
+  holders.resize(after);
   usable = after;
   for (uint64_t page = after; page > before; --page)
     free.push_back(static_cast<PageId>(page - 1));
+  return ok();
+}
+
+Status PagePool::setLimit(uint64_t pages) {
+  const uint64_t most = memory->most();
+  if (!pages)
+    pages = most;
+  if (most && pages > most)
+    return error(MOA_INVALID_ARGUMENT, "a limit of ", pages, " pages of ",
+                 bytes, " bytes, the cache was made for ", most,
+                 " on this device; make a cache with larger max_bytes");
+  if (pages && pages < taken)
+    return error(MOA_INVALID_ARGUMENT, "a limit of ", pages, " pages of ",
+                 bytes, " bytes, ", taken, " are in use; free sequences first");
+  mostPages = pages;
   return ok();
 }
 
@@ -89,14 +110,26 @@ Status PagePool::allocate(size_t count, std::vector<PageId> &pages) {
     MOA_RT_TRY(grow());
   for (size_t i = 0; i < count; ++i) {
     pages.push_back(free.back());
+    holders[free.back()] = 1;
     free.pop_back();
   }
   taken += count;
+  references += count;
   mostTaken = std::max(mostTaken, taken);
   return ok();
 }
 
+void PagePool::share(PageId page) noexcept {
+  sharedPages += ++holders[page] == 2;
+  ++references;
+}
+
 void PagePool::release(PageId page) noexcept {
+  --references;
+  if (--holders[page] > 0) {
+    sharedPages -= holders[page] == 1;
+    return;
+  }
   free.push_back(page);
   --taken;
 }

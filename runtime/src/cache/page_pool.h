@@ -5,8 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Hands out pages by number and takes them back. Memory comes in slabs, from
-// the operating system or from a device, when pages are first needed.
+// Hands out pages by number, counts who holds each and takes them back from the
+// last. Memory comes in slabs, from the operating system or from a device, when
+// pages are first needed.
 //
 //===----------------------------------------------------------------------===//
 
@@ -37,6 +38,12 @@ public:
   virtual char *base() const { return nullptr; }
   /// Bytes taken for pages.
   virtual uint64_t bytes() const = 0;
+  /// Most pages there can ever be; 0 for no limit.
+  virtual uint64_t most() const { return 0; }
+  /// Waits until no call under way reads or writes pages.
+  virtual Status settle() { return ok(); }
+  /// Copies between pages and the process's memory; settle() comes before.
+  virtual Status copy(void *to, const void *from, size_t bytes);
 };
 
 class PagePool {
@@ -48,14 +55,31 @@ public:
   PagePool(const PagePool &) = delete;
   PagePool &operator=(const PagePool &) = delete;
 
-  /// Appends `count` pages to `pages`, or fails and changes nothing.
+  /// Appends `count` pages to `pages`, each with one holder, or fails and
+  /// changes nothing.
   Status allocate(size_t count, std::vector<PageId> &pages);
-  /// Takes a page back. Never fails.
+  /// One more holds the page.
+  void share(PageId page) noexcept;
+  /// One fewer holds the page; it is free after the last. Never fails.
   void release(PageId page) noexcept;
+  bool isShared(PageId page) const { return holders[page] > 1; }
 
   /// First byte of a page; 64-byte aligned.
   char *data(PageId page) const {
     return slabs[page / pagesPerSlab] + (page % pagesPerSlab) * bytes;
+  }
+
+  /// Another limit, in pages; 0 for the most there can be. Refused below what
+  /// is in use.
+  Status setLimit(uint64_t pages);
+  /// See PageMemory::settle.
+  Status settle() { return memory->settle(); }
+  /// A page's bytes to and from the process's memory.
+  Status read(PageId page, void *to) {
+    return memory->copy(to, data(page), bytes);
+  }
+  Status write(PageId page, const void *from) {
+    return memory->copy(data(page), from, bytes);
   }
 
   /// See PageMemory::base.
@@ -63,6 +87,10 @@ public:
   size_t pageBytes() const { return bytes; }
   uint64_t limit() const { return mostPages; }
   uint64_t used() const { return taken; }
+  /// Pages that more than one holds.
+  uint64_t shared() const { return sharedPages; }
+  /// Pages in use, each as often as it is held.
+  uint64_t referenced() const { return references; }
   uint64_t highWater() const { return mostTaken; }
   uint64_t reservedBytes() const { return memory->bytes(); }
 
@@ -70,13 +98,15 @@ private:
   Status grow();
 
   const size_t bytes;
-  const uint64_t mostPages;
+  uint64_t mostPages;
   std::unique_ptr<PageMemory> memory;
   const size_t pagesPerSlab;
   std::vector<char *> slabs;
   std::vector<PageId> free; ///< Capacity for every page, so release is safe.
-  uint64_t usable = 0;      ///< Pages made so far.
+  std::vector<uint32_t> holders; ///< Of each page made so far.
+  uint64_t usable = 0;           ///< Pages made so far.
   uint64_t taken = 0, mostTaken = 0;
+  uint64_t sharedPages = 0, references = 0;
 };
 
 } // namespace moa::rt

@@ -11,6 +11,8 @@
 
 #include "cache/sequence.h"
 
+#include "cache/cache.h"
+
 #include <algorithm>
 
 namespace moa::rt {
@@ -35,11 +37,26 @@ moa_resident Sequence::after(uint32_t layer, uint32_t kvHead, int64_t tokens,
                              int64_t *start) const {
   const LayerState &state = layers[layer];
   const HeadPages &head = state.heads[kvHead];
-  moa_resident next =
-      module.resident(layer, kvHead, state.seen + tokens, length, start);
+  moa_resident next = module.resident(layer, kvHead, state.seen + tokens,
+                                      length, cache.rollback, start);
   if (head.firstResident() > 0)
     next.window_begin = std::max(next.window_begin, head.resident.window_begin);
   return next;
+}
+
+Status Sequence::checkIdle() const {
+  if (!step)
+    return ok();
+  return error(MOA_INVALID_ARGUMENT,
+               "the sequence is part of a step under way; call moa_batch_end "
+               "or moa_batch_cancel first");
+}
+
+bool Sequence::sharesNewest(uint32_t layer, uint32_t kvHead) const {
+  const LayerState &state = layers[layer];
+  const int64_t block = state.seen / MOA_BLOCK_KEYS;
+  return state.seen % MOA_BLOCK_KEYS &&
+         pool.isShared(state.heads[kvHead].pages[block]);
 }
 
 uint64_t Sequence::pagesHeld() const {

@@ -29,6 +29,10 @@ struct HeadPages {
   /// By absolute block; kNoPage where nothing is held.
   std::vector<PageId> pages;
   moa_resident resident = {0, 0, 0};
+  /// Where N rose last: what was held then began with block `floor`, as it
+  /// would have from `since` tokens on.
+  int32_t floor = 0;
+  int64_t since = 0;
 
   PageId page(int64_t block) const {
     return block < static_cast<int64_t>(pages.size()) ? pages[block] : kNoPage;
@@ -47,6 +51,9 @@ struct HeadPages {
 
 struct LayerState {
   int64_t seen = 0;
+  /// Rows of the newest page behind the last one may not be zero; the next
+  /// append zeros them.
+  bool dirtyTail = false;
   std::vector<HeadPages> heads;
 };
 
@@ -60,12 +67,23 @@ public:
   Sequence(const Sequence &) = delete;
   Sequence &operator=(const Sequence &) = delete;
 
+  /// Refuses a sequence that is part of a step under way.
+  Status checkIdle() const;
   /// What a KV head keeps after `tokens` more tokens: never pages that were
   /// given up before.
   /// `start`, if wanted, becomes the smallest window start of the next row.
   moa_resident after(uint32_t layer, uint32_t kvHead, int64_t tokens,
                      int64_t *start = nullptr) const;
-  /// Pages held over all layers.
+  /// Whether the page that the next row of a KV head goes to has rows, and
+  /// other sequences hold it too.
+  bool sharesNewest(uint32_t layer, uint32_t kvHead) const;
+  /// Raises N.
+  void raise(int64_t to) noexcept;
+  /// Drops the newest rows; see moa_sequence_truncate.
+  Status truncate(int64_t tokens);
+  /// See moa_sequence_get_min_length.
+  int64_t leastLength() const;
+  /// Pages held over all layers, shared ones too.
   uint64_t pagesHeld() const;
 
   Cache &cache; ///< Owns the sequence.
@@ -80,6 +98,16 @@ public:
   /// there.
   uint64_t namedBy = 0;
   size_t namedAt = 0;
+  /// Counts forks of it and truncations: what was found out of steps to come no
+  /// longer holds.
+  uint64_t disturbed = 0;
+
+private:
+  int64_t leastByWindow(uint32_t layer, uint32_t kvHead) const;
+  int64_t leastLength(uint32_t layer, uint32_t kvHead) const;
+  bool reaches(uint32_t layer, uint32_t kvHead, int64_t tokens) const;
+  Status checkTruncate(int64_t tokens) const;
+  void drop(uint32_t layer, uint32_t kvHead, int64_t tokens) noexcept;
 };
 
 } // namespace moa::rt

@@ -36,7 +36,8 @@ struct EntryView {
       : module(module), entry(call.entries[index]), layer(call.layer),
         length(call.sequence(index).length),
         past(call.sequence(index).layers[call.layer].seen),
-        total(past + entry.tokens) {}
+        total(past + entry.tokens),
+        dirtyTail(call.sequence(index).layers[call.layer].dirtyTail) {}
 
   const Module &module;
   const moa_attend_entry &entry;
@@ -44,6 +45,7 @@ struct EntryView {
   int64_t length; ///< N of the length rule `request`.
   int64_t past;   ///< Tokens before the call.
   int64_t total;  ///< Tokens after it.
+  bool dirtyTail; ///< As LayerState has it.
 
   /// Whether a decode kernel takes the entry.
   bool decodes() const {

@@ -17,6 +17,20 @@ namespace moa::rt {
 
 constexpr int64_t kBlock = MOA_BLOCK_KEYS;
 
+moa_append_item copyOfPage(const Geometry &g, const PagePool &pool, PageId from,
+                           PageId to, int64_t rows, int64_t zero) {
+  const size_t half = g.pageBytes() / 2;
+  moa_append_item item = {};
+  item.k = pool.data(from);
+  item.v = pool.data(from) + half;
+  item.page_k = pool.data(to);
+  item.page_v = pool.data(to) + half;
+  item.k_stride = item.v_stride = g.headDim;
+  item.rows = static_cast<int32_t>(rows);
+  item.zero = static_cast<int32_t>(zero);
+  return item;
+}
+
 void Plan::clear() {
   newPageCount = 0;
   newPages.clear();
@@ -34,8 +48,9 @@ void Plan::addEntry(const AttendCall &call, size_t entry) {
     head.firstNew = newPageCount;
     // What is kept of the blocks begun before has its pages.
     const int64_t begun = blocksOf(state.seen);
+    head.copies = sequence.sharesNewest(call.layer, h);
     head.newPages =
-        std::max<int64_t>(0, head.next.sink_pages - begun) +
+        head.copies + std::max<int64_t>(0, head.next.sink_pages - begun) +
         std::max<int64_t>(0,
                           head.next.window_end -
                               std::max<int64_t>(head.next.window_begin, begun));
@@ -77,14 +92,22 @@ void Plan::placeHead(const EntryView &view, const PagePool &pool,
   size_t fresh = head.firstNew;
   for (int64_t block = first; block < count; ++block) {
     PageId page = block < begun ? old[block] : kNoPage;
-    bool isNew = block >= begun && next.keeps(block);
+    const bool copied = head.copies && block < begun;
+    const bool isNew = copied || (block >= begun && next.keeps(block));
     if (isNew)
       page = newPages[fresh++];
+    if (copied) {
+      // The rows that are new, and zeros behind them, come from elsewhere.
+      const int64_t rows = view.past % kBlock;
+      appends.push_back(copyOfPage(view.module.geometry, pool, old[block], page,
+                                   rows, copies ? 0 : kBlock - rows));
+    }
     // Without a page, a whole block of the call that no later row sees is read
     // where the caller has it; an older one was given up and no range has it.
     table[block] = static_cast<int32_t>(page);
     if (copies && page != kNoPage)
-      appendBlock(view, kvHead, block, pool.data(page), isNew || zeroTails);
+      appendBlock(view, kvHead, block, pool.data(page),
+                  isNew || zeroTails || view.dirtyTail);
   }
   if (count % 2)
     table[count] = MOA_GPU_FROM_CALL;
@@ -120,6 +143,7 @@ void Plan::commit(PagePool &pool, const AttendCall &call) noexcept {
     LayerState &state = call.sequence(i).layers[call.layer];
     const int64_t begun = blocksOf(state.seen);
     state.seen += call.entries[i].tokens;
+    state.dirtyTail = false;
     ++call.sequence(i).revision;
     for (size_t h = 0; h < kvHeads; ++h) {
       HeadPlan &plan = heads[i * kvHeads + h];
@@ -127,6 +151,11 @@ void Plan::commit(PagePool &pool, const AttendCall &call) noexcept {
       const int64_t low = head.resident.window_begin;
       const int64_t high = std::min<int64_t>(begun, plan.next.window_begin);
       head.resident = plan.next;
+      size_t fresh = plan.firstNew;
+      if (plan.copies) {
+        pool.release(head.pages[begun - 1]);
+        head.pages[begun - 1] = newPages[fresh++];
+      }
       for (int64_t block = low; block < high; ++block) {
         PageId &page = head.pages[block];
         if (page == kNoPage || head.keeps(block))
@@ -134,7 +163,6 @@ void Plan::commit(PagePool &pool, const AttendCall &call) noexcept {
         pool.release(page);
         page = kNoPage;
       }
-      size_t fresh = plan.firstNew;
       for (int64_t block = begun; block < blocksOf(state.seen); ++block)
         if (head.keeps(block))
           head.pages[block] = newPages[fresh++];

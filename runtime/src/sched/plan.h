@@ -21,12 +21,20 @@
 
 namespace moa::rt {
 
+/// What brings the first `rows` rows of page `from` to page `to`, and zeros
+/// behind them.
+moa_append_item copyOfPage(const Geometry &geometry, const PagePool &pool,
+                           PageId from, PageId to, int64_t rows, int64_t zero);
+
 /// One KV head of one entry.
 struct HeadPlan {
   HeadPages *state = nullptr;
   moa_resident next = {0, 0, 0};
   size_t firstNew = 0; ///< Its new pages in Plan::newPages.
   size_t newPages = 0;
+  /// Others hold the page that the first row goes to: the first of the new
+  /// pages becomes a copy of it.
+  bool copies = false;
   size_t table = 0; ///< Its block table in Plan::places.
 };
 

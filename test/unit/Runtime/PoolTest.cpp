@@ -79,6 +79,43 @@ TEST(PagePool, RefusesWholeAndSaysHowMany) {
   EXPECT_FALSE(pool.allocate(0, pages));
 }
 
+TEST(PagePool, APageIsFreeAfterItsLastHolder) {
+  PagePool pool(64, 10);
+  std::vector<PageId> pages;
+  ASSERT_FALSE(pool.allocate(2, pages));
+  pool.share(pages[0]);
+  pool.share(pages[0]);
+  EXPECT_TRUE(pool.isShared(pages[0]));
+  EXPECT_EQ(pool.shared(), 1u);
+  EXPECT_EQ(pool.referenced(), 4u);
+  EXPECT_EQ(pool.used(), 2u);
+  pool.release(pages[0]);
+  pool.release(pages[0]);
+  EXPECT_FALSE(pool.isShared(pages[0]));
+  EXPECT_EQ(pool.shared(), 0u);
+  EXPECT_EQ(pool.used(), 2u);
+  pool.release(pages[0]);
+  EXPECT_EQ(pool.used(), 1u);
+  EXPECT_EQ(pool.referenced(), 1u);
+}
+
+TEST(PagePool, TheLimitMovesButNotBelowUse) {
+  PagePool pool(64, 4);
+  std::vector<PageId> pages;
+  ASSERT_FALSE(pool.allocate(3, pages));
+  Status refused = pool.setLimit(2);
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->message, "a limit of 2 pages of 64 bytes, 3 are in use; "
+                              "free sequences first");
+  EXPECT_EQ(pool.limit(), 4u);
+  EXPECT_FALSE(pool.setLimit(3));
+  EXPECT_TRUE(pool.allocate(1, pages));
+  EXPECT_FALSE(pool.setLimit(5));
+  EXPECT_FALSE(pool.allocate(2, pages));
+  EXPECT_FALSE(pool.setLimit(0)); // None.
+  EXPECT_FALSE(pool.allocate(100, pages));
+}
+
 TEST(ThreadPool, EveryIndexOnce) {
   for (int threads : {1, 2, 3, 8}) {
     ThreadPool pool(threads);

@@ -41,11 +41,12 @@ void fill(Module &module, const Shape &shape, std::mt19937 &random);
 /// A cache on the CPU.
 class CpuCache : public Cache {
 public:
-  CpuCache(const Module &module, ThreadPool &threads, uint64_t maxBytes)
+  CpuCache(const Module &module, ThreadPool &threads, uint64_t maxBytes,
+           int64_t rollback = 0)
       : CpuCache(module, threads,
                  new PagePool(module.geometry.pageBytes(),
                               maxBytes / module.geometry.pageBytes()),
-                 Owned()) {}
+                 rollback) {}
 
   Status attend(uint32_t layer, float scale, const moa_attend_entry *entries,
                 size_t count) {
@@ -53,10 +54,10 @@ public:
   }
 
 private:
-  struct Owned {};
-  CpuCache(const Module &module, ThreadPool &threads, PagePool *pages, Owned)
+  CpuCache(const Module &module, ThreadPool &threads, PagePool *pages,
+           int64_t rollback)
       : Cache(module, std::unique_ptr<PagePool>(pages),
-              makeCpuExecutor(module, *pages, threads)) {}
+              makeCpuExecutor(module, *pages, threads), rollback) {}
 };
 
 /// Tokens of one sequence and layer, [token][head][kDim] each.

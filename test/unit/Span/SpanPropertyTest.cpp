@@ -202,6 +202,25 @@ TEST(Span, ResidentPagesAreThoseThatARowToComeSees) {
   }
 }
 
+TEST(Span, FirstRowFromIsTheFirst) {
+  std::mt19937 random(11);
+  for (int i = 0; i < 400; ++i) {
+    moa_span_rule rule = {int64_t(random() % 400) - 200,
+                          double(random() % 5) / 4,
+                          int32_t(random() % 100),
+                          0,
+                          random() % 2 ? 64 : 1,
+                          i % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST};
+    rule.min_span = rule.sink + 1 + int32_t(random() % 100);
+    const int64_t n = 1 + random() % 900, most = random() % 700;
+    const int64_t position = random() % 500;
+    int64_t first = 0;
+    while (first < most && moa_window_start(&rule, first, n) < position)
+      ++first;
+    EXPECT_EQ(moa_first_row_from(&rule, position, n, most), first);
+  }
+}
+
 TEST(Span, PageBytes) {
   EXPECT_EQ(moa_page_bytes(64, 4), 2 * 64 * 64 * 4);
   EXPECT_EQ(moa_page_bytes(128, 2), 2 * 64 * 128 * 2);

@@ -126,6 +126,28 @@ static inline int64_t moa_window_start(const moa_span_rule *rule, int64_t i,
   return start > 0 ? start : 0;
 }
 
+/// Least row in [0, most] whose window starts at or behind `position`; `most`
+/// if there is none.
+static inline int64_t moa_first_row_from(const moa_span_rule *rule,
+                                         int64_t position, int64_t n,
+                                         int64_t most) {
+  int64_t low = 0;
+  while (low < most) {
+    int64_t middle = low + (most - low) / 2;
+    if (moa_window_start(rule, middle, n) >= position)
+      most = middle;
+    else
+      low = middle + 1;
+  }
+  return low;
+}
+
+/// The row whose window decides what is held after `seen` tokens: the next one,
+/// or, where the newest `margin` rows may be taken back, the next after that.
+static inline int64_t moa_deciding_row(int64_t seen, int64_t margin) {
+  return seen > margin ? seen - margin : 0;
+}
+
 /// Whether row `i` sees key `j`, given the row's window start.
 static inline int moa_visible(int64_t i, int64_t j, int64_t start,
                               int64_t sink) {
@@ -178,8 +200,9 @@ static inline moa_block_ranges moa_block_ranges_of(int64_t i0, int64_t i1,
   return r;
 }
 
-/// Pages that a KV head keeps after `seen` tokens when the next row's window
-/// starts at `next_start` (the smallest over the query heads of its group).
+/// Pages that a KV head keeps after `seen` tokens when the deciding row's
+/// window starts at `next_start` (the smallest over the query heads of its
+/// group).
 typedef struct moa_resident {
   int32_t sink_pages;   ///< Pages [0, sink_pages) stay for the sink.
   int32_t window_begin; ///< Pages [window_begin, window_end) stay for windows.

@@ -65,8 +65,20 @@ public:
 
   Status check(const AttendCall &) override { return ok(); }
   Status run(const AttendCall &call, const Plan &plan) override;
+  Status copyPages(const Kernel &append,
+                   const std::vector<moa_append_item> &copies,
+                   void *) override {
+    copy(append, copies);
+    return ok();
+  }
 
 private:
+  void copy(const Kernel &kernel, const std::vector<moa_append_item> &items) {
+    auto append = reinterpret_cast<moa_append_kernel>(kernel.entry);
+    threads.run(items.size(), kernel.scratchBytes,
+                [&](size_t i, void *scratch) { append(&items[i], scratch); });
+  }
+
   const Module &module;
   PagePool &pool;
   ThreadPool &threads;
@@ -76,15 +88,13 @@ private:
 Status CpuExecutor::run(const AttendCall &call, const Plan &plan) {
   const LayerKernels &kernels = module.layers[call.layer];
   work.build(module, pool, plan, call);
-  auto append = reinterpret_cast<moa_append_kernel>(kernels.append.entry);
   if (call.count * module.geometry.kvHeads >= plan.appends.size()) {
     // A token a sequence: waking threads would cost more than the copies.
+    auto append = reinterpret_cast<moa_append_kernel>(kernels.append.entry);
     for (const moa_append_item &item : plan.appends)
       append(&item, nullptr);
   } else {
-    threads.run(
-        plan.appends.size(), kernels.append.scratchBytes,
-        [&](size_t i, void *scratch) { append(&plan.appends[i], scratch); });
+    copy(kernels.append, plan.appends);
   }
   size_t scratchBytes =
       std::max(kernels.prefill.scratchBytes, kernels.decode.scratchBytes);

@@ -32,6 +32,9 @@ public:
   Status check(const AttendCall &call) override;
   bool decodeAppends() const override { return true; }
   Status run(const AttendCall &call, const Plan &plan) override;
+  Status copyPages(const Kernel &append,
+                   const std::vector<moa_append_item> &copies,
+                   void *stream) override;
   Status makeBatch(const BatchShape &shape,
                    std::unique_ptr<BatchDevice> &out) override {
     return makeBatchDevice(gpu, module, decoding, shape, out);
@@ -44,7 +47,10 @@ private:
     size_t bytes;
   };
 
+  Status isCapturing(void *stream, bool &capturing);
   Tables fill(const Plan &plan, Staging::Lease lease);
+  Status launchAppend(const Kernel &kernel, uint32_t layer, CUdeviceptr items,
+                      size_t count, void *stream);
   Status launchPrefill(const AttendCall &call, const PrefillLaunch &launch,
                        const Tables &tables);
   Status launchDecode(const AttendCall &call, const DecodeLaunch &part,
@@ -204,6 +210,14 @@ moa_gpu_entry CudaExecutor::describeEntry(const AttendCall &call,
           0};
 }
 
+Status CudaExecutor::launchAppend(const Kernel &kernel, uint32_t layer,
+                                  CUdeviceptr items, size_t count,
+                                  void *stream) {
+  auto number = static_cast<int32_t>(count);
+  void *parameters[] = {&items, &number};
+  return launch(driver, {"append", kernel, count, layer, stream}, parameters);
+}
+
 Status CudaExecutor::launchPrefill(const AttendCall &call,
                                    const PrefillLaunch &part,
                                    const Tables &tables) {
@@ -250,29 +264,47 @@ Status CudaExecutor::launchDecode(const AttendCall &call,
       items, line, pages, module.sink(), call.scaleLog2());
 }
 
+Status CudaExecutor::isCapturing(void *stream, bool &capturing) {
+  int capture = kCaptureNone;
+  MOA_CUDA_TRY(driver, cuStreamIsCapturing,
+               (static_cast<CUstream>(stream), &capture),
+               "asking whether the stream is captured");
+  capturing = capture != kCaptureNone;
+  return ok();
+}
+
+Status CudaExecutor::copyPages(const Kernel &append,
+                               const std::vector<moa_append_item> &copies,
+                               void *stream) {
+  Current current(driver, gpu.context);
+  MOA_RT_TRY(std::move(current.status));
+  bool capturing = false;
+  MOA_RT_TRY(isCapturing(stream, capturing));
+  Staging::Lease lease;
+  const size_t bytes = copies.size() * sizeof(copies[0]);
+  MOA_RT_TRY(staging.take(bytes, capturing, lease));
+  Staging::Layout layout{lease};
+  const CUdeviceptr items = layout.add(copies);
+  MOA_RT_TRY(staging.send(lease, bytes, static_cast<CUstream>(stream)));
+  return launchAppend(append, 0, items, copies.size(), stream);
+}
+
 Status CudaExecutor::run(const AttendCall &call, const Plan &plan) {
   Current current(driver, gpu.context);
   MOA_RT_TRY(std::move(current.status));
   const LayerKernels &kernels = module.layers[call.layer];
   auto stream = static_cast<CUstream>(call.stream);
-  int capture = kCaptureNone;
-  MOA_CUDA_TRY(driver, cuStreamIsCapturing, (stream, &capture),
-               "asking whether the stream is captured");
+  bool capturing = false;
+  MOA_RT_TRY(isCapturing(stream, capturing));
   work.build(module, plan, call, std::max(1u, kernels.prefill.grid));
   Staging::Lease lease;
   const size_t bytes = fill(plan, lease).bytes;
-  MOA_RT_TRY(staging.take(bytes, capture != kCaptureNone, lease));
+  MOA_RT_TRY(staging.take(bytes, capturing, lease));
   const Tables tables = fill(plan, lease);
   MOA_RT_TRY(staging.send(lease, bytes, stream));
-  if (!plan.appends.empty()) {
-    CUdeviceptr items = tables.appends;
-    auto count = static_cast<int32_t>(plan.appends.size());
-    void *parameters[] = {&items, &count};
-    MOA_RT_TRY(launch(driver,
-                      {"append", kernels.append, plan.appends.size(),
-                       call.layer, call.stream},
-                      parameters));
-  }
+  if (!plan.appends.empty())
+    MOA_RT_TRY(launchAppend(kernels.append, call.layer, tables.appends,
+                            plan.appends.size(), call.stream));
   for (const PrefillLaunch &part : work.launches)
     MOA_RT_TRY(launchPrefill(call, part, tables));
   for (const DecodeLaunch &part : work.decodes)

@@ -41,6 +41,9 @@ public:
   size_t pagesPerSlab() const override { return pages; }
   char *base() const override { return reinterpret_cast<char *>(first); }
   uint64_t bytes() const override { return mapped; }
+  uint64_t most() const override { return pages; }
+  Status settle() override;
+  Status copy(void *to, const void *from, size_t bytes) override;
   Status grow(std::vector<char *> &slabs, uint64_t &usable) override;
 
 private:
@@ -127,6 +130,23 @@ Status DevicePages::grow(std::vector<char *> &slabs, uint64_t &usable) {
   if (slabs.empty())
     slabs.push_back(reinterpret_cast<char *>(first));
   usable = std::min<uint64_t>(pages, mapped / pageBytes);
+  return ok();
+}
+
+Status DevicePages::settle() {
+  Current current(driver, gpu.context);
+  MOA_RT_TRY(std::move(current.status));
+  MOA_CUDA_TRY(driver, cuCtxSynchronize, (), "waiting for the device");
+  return ok();
+}
+
+Status DevicePages::copy(void *to, const void *from, size_t count) {
+  Current current(driver, gpu.context);
+  MOA_RT_TRY(std::move(current.status));
+  MOA_CUDA_TRY(driver, cuMemcpy,
+               (reinterpret_cast<CUdeviceptr>(to),
+                reinterpret_cast<CUdeviceptr>(from), count),
+               "copying a page of ", count, " bytes");
   return ok();
 }
 

@@ -1,0 +1,332 @@
+//===- snapshot.cpp - Sequences to and from bytes -------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The format of abi/snapshot.h. The reader trusts nothing: every field is
+// checked before it is used, and the sequence exists only once the checksum of
+// all bytes is right.
+//
+//===----------------------------------------------------------------------===//
+
+#include "cache/snapshot.h"
+
+#include "moa/abi/snapshot.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace moa::rt {
+namespace {
+
+constexpr int64_t kBlock = MOA_BLOCK_KEYS;
+
+moa_snapshot_header headerOf(const Module &module) {
+  const Geometry &g = module.geometry;
+  moa_snapshot_header header = {};
+  header.magic = MOA_SNAPSHOT_MAGIC;
+  header.version = MOA_SNAPSHOT_VERSION;
+  header.header_size = sizeof(header);
+  header.layers = g.layers;
+  header.q_heads = g.qHeads;
+  header.kv_heads = g.kvHeads;
+  header.head_dim = g.headDim;
+  header.dtype = g.dtype;
+  header.length_rule = g.lengthRule;
+  header.page_tokens = MOA_BLOCK_KEYS;
+  header.rules_hash =
+      moa_snapshot_hash(MOA_SNAPSHOT_HASH_START, module.rules.data(),
+                        module.rules.size() * sizeof(moa_span_rule));
+  std::memcpy(header.plan_id, module.planId, sizeof(header.plan_id));
+  return header;
+}
+
+/// Calls `visit(layer, head, block)` for what is held, in the order of PAGES.
+template <typename Visit>
+Status forPages(const std::vector<LayerState> &layers, Visit visit) {
+  for (const LayerState &layer : layers)
+    for (const HeadPages &head : layer.heads)
+      for (int64_t block = 0; block < head.resident.window_end; ++block)
+        if (head.keeps(block))
+          MOA_RT_TRY(visit(layer, head, block));
+  return ok();
+}
+
+uint64_t countPages(const std::vector<LayerState> &layers) {
+  uint64_t count = 0;
+  for (const LayerState &layer : layers)
+    for (const HeadPages &head : layer.heads)
+      count += moa_resident_count(&head.resident);
+  return count;
+}
+
+class Reader {
+public:
+  Reader(Cache &cache, SnapshotSource &source)
+      : cache(cache), module(cache.module), source(source) {}
+
+  Status run(Sequence *&out);
+
+private:
+  template <typename... Args> Status corrupt(const Args &...args) const {
+    return error(MOA_CORRUPT, source.origin, ": ", args...,
+                 "; the snapshot is damaged, compute the sequence again");
+  }
+  Status readHeader();
+  Status checkModel() const;
+  Status readRecords();
+  Status readHead(uint32_t layer, uint32_t head);
+  Status readPages();
+
+  template <typename T> T record(uint64_t at) const {
+    T value;
+    std::memcpy(&value, tables.data() + at, sizeof(T));
+    return value;
+  }
+
+  Cache &cache;
+  const Module &module;
+  SnapshotSource &source;
+  moa_snapshot_header header = {};
+  std::vector<char> tables; ///< All before PAGES.
+  std::vector<LayerState> layers;
+  std::vector<PageId> pages; ///< In the order of PAGES.
+};
+
+Status Reader::readHeader() {
+  if (source.size() < sizeof(header))
+    return corrupt("expected at least ", sizeof(header), " bytes, found ",
+                   source.size());
+  MOA_RT_TRY(source.read(0, &header, sizeof(header)));
+  if (header.magic != MOA_SNAPSHOT_MAGIC)
+    return error(MOA_CORRUPT, source.origin,
+                 ": not a snapshot of a sequence (the first four bytes "
+                 "differ)");
+  if (header.version != MOA_SNAPSHOT_VERSION)
+    return error(MOA_INCOMPATIBLE, source.origin, ": snapshot version ",
+                 header.version, ", this runtime reads ", MOA_SNAPSHOT_VERSION,
+                 "; compute the sequence again");
+  if (header.header_size != sizeof(header))
+    return corrupt("expected a header of ", sizeof(header), " bytes, found ",
+                   header.header_size);
+  if (header.size != source.size())
+    return corrupt("expected ", header.size, " bytes, found ", source.size());
+  if (header.reserved[0] || header.reserved[1])
+    return corrupt("expected reserved fields to be zero");
+  return ok();
+}
+
+/// Compares the model field by field.
+Status Reader::checkModel() const {
+  const moa_snapshot_header own = headerOf(module);
+  const struct {
+    const char *name;
+    int64_t found, expected;
+  } fields[] = {{"layers", header.layers, own.layers},
+                {"query heads", header.q_heads, own.q_heads},
+                {"KV heads", header.kv_heads, own.kv_heads},
+                {"head size", header.head_dim, own.head_dim},
+                {"dtype", header.dtype, own.dtype},
+                {"length rule", header.length_rule, own.length_rule},
+                {"tokens a page", header.page_tokens, own.page_tokens}};
+  for (const auto &field : fields)
+    if (field.found != field.expected)
+      return error(MOA_INCOMPATIBLE, source.origin, ": ", field.name, " is ",
+                   field.found, ", the cache's module has ", field.expected,
+                   "; restore into a cache of the artifact it was made with");
+  if (std::memcmp(header.plan_id, own.plan_id, sizeof(own.plan_id)) != 0 ||
+      header.rules_hash != own.rules_hash)
+    return error(MOA_INCOMPATIBLE, source.origin,
+                 ": made under another plan than the cache's module has; "
+                 "restore into a cache of the artifact it was made with");
+  if (own.length_rule == MOA_LENGTH_REQUEST &&
+      (header.length < 1 || header.length > module.geometry.maxLength))
+    return error(MOA_OUT_OF_RANGE, source.origin, ": length ", header.length,
+                 ", expected 1 to the artifact's max length ",
+                 module.geometry.maxLength,
+                 "; compile with a larger --max-length");
+  return ok();
+}
+
+Status Reader::readHead(uint32_t layer, uint32_t index) {
+  const int64_t seen = layers[layer].seen;
+  const auto from = record<moa_snapshot_head>(
+      sizeof(header) + header.layers * sizeof(moa_snapshot_layer) +
+      (uint64_t(layer) * header.kv_heads + index) * sizeof(moa_snapshot_head));
+  const moa_resident now = module.resident(layer, index, seen, header.length);
+  // No window to come starts before `floor` where N rose.
+  const bool rises = header.length_rule == MOA_LENGTH_REQUEST;
+  const int64_t most = std::max(now.window_begin, from.floor);
+  if (from.sink_pages != now.sink_pages || from.window_end != now.window_end ||
+      from.window_begin < now.sink_pages || from.window_begin > most ||
+      (from.window_begin > now.sink_pages &&
+       from.window_begin > seen / kBlock) ||
+      from.floor < 0 || from.floor > from.window_begin || from.since < 0 ||
+      from.since > seen || from.reserved ||
+      (!rises && (from.floor || from.since)))
+    return corrupt("layer ", layer, ", KV head ", index, ": after ", seen,
+                   " tokens expected sink pages ", now.sink_pages,
+                   " and window pages from at most ", now.window_begin, " to ",
+                   now.window_end, ", found ", from.sink_pages, " and ",
+                   from.window_begin, " to ", from.window_end, ", floor ",
+                   from.floor, " since ", from.since);
+  HeadPages &head = layers[layer].heads[index];
+  head.resident = {from.sink_pages, from.window_begin, from.window_end};
+  head.floor = from.floor;
+  head.since = from.since;
+  head.pages.assign(from.window_end, kNoPage);
+  return ok();
+}
+
+Status Reader::readRecords() {
+  const uint64_t offset =
+      moa_snapshot_pages_offset(header.layers, header.kv_heads);
+  if (source.size() < offset)
+    return corrupt("expected at least ", offset, " bytes, found ",
+                   source.size());
+  tables.resize(offset);
+  MOA_RT_TRY(source.read(0, tables.data(), offset));
+  std::memcpy(tables.data(), &header, sizeof(header)); // As it was checked.
+  layers.resize(header.layers);
+  for (uint32_t layer = 0; layer < header.layers; ++layer) {
+    const auto from = record<moa_snapshot_layer>(
+        sizeof(header) + layer * sizeof(moa_snapshot_layer));
+    if (from.seen < 0 || from.reserved)
+      return corrupt("layer ", layer, ": found ", from.seen, " tokens");
+    if (from.seen > module.geometry.maxLength)
+      return error(
+          MOA_OUT_OF_RANGE, source.origin, ": layer ", layer, " has seen ",
+          from.seen, " tokens, more than the artifact's max length ",
+          module.geometry.maxLength, "; compile with a larger --max-length");
+    layers[layer].seen = from.seen;
+    // What stands behind the last row is not trusted to be zero.
+    layers[layer].dirtyTail = from.seen % kBlock != 0;
+    layers[layer].heads.resize(header.kv_heads);
+    for (uint32_t head = 0; head < header.kv_heads; ++head)
+      MOA_RT_TRY(readHead(layer, head));
+  }
+  const uint64_t count = countPages(layers);
+  const uint64_t expected = offset + count * module.geometry.pageBytes();
+  if (header.pages != count || source.size() != expected)
+    return corrupt("expected ", count, " pages and ", expected,
+                   " bytes, found ", header.pages, " and ", source.size());
+  return ok();
+}
+
+/// Brings the pages to the cache's; the checksum decides at the end.
+Status Reader::readPages() {
+  const size_t bytes = module.geometry.pageBytes();
+  std::vector<char> buffer(bytes);
+  uint64_t at = tables.size();
+  const uint64_t expected = header.checksum;
+  header.checksum = 0;
+  std::memcpy(tables.data(), &header, sizeof(header));
+  uint64_t hash =
+      moa_snapshot_hash(MOA_SNAPSHOT_HASH_START, tables.data(), tables.size());
+  for (PageId page : pages) {
+    MOA_RT_TRY(source.read(at, buffer.data(), bytes));
+    at += bytes;
+    hash = moa_snapshot_hash(hash, buffer.data(), bytes);
+    MOA_RT_TRY(cache.pool.write(page, buffer.data()));
+  }
+  if (hash != expected)
+    return corrupt("expected checksum ", expected, ", found ", hash);
+  return ok();
+}
+
+Status Reader::run(Sequence *&out) {
+  MOA_RT_TRY(readHeader());
+  MOA_RT_TRY(checkModel());
+  MOA_RT_TRY(readRecords());
+  cache.sequences.reserve(cache.sequences.size() + 1);
+  // Where it means nothing it may be anything.
+  auto sequence = std::make_unique<Sequence>(
+      cache, module, cache.pool,
+      std::clamp<int64_t>(header.length, 1, module.geometry.maxLength));
+  MOA_RT_TRY(cache.pool.settle());
+  MOA_RT_TRY(cache.pool.allocate(header.pages, pages));
+  auto undo = [&] {
+    for (PageId page : pages)
+      cache.pool.release(page);
+  };
+  try {
+    if (Status failed = readPages()) {
+      undo();
+      return failed;
+    }
+  } catch (...) {
+    undo();
+    throw;
+  }
+  size_t next = 0;
+  for (LayerState &layer : layers)
+    for (HeadPages &head : layer.heads)
+      for (int64_t block = 0; block < head.resident.window_end; ++block)
+        if (head.keeps(block))
+          head.pages[block] = pages[next++];
+  sequence->layers.swap(layers);
+  out = sequence.get();
+  cache.sequences.push_back(std::move(sequence));
+  return ok();
+}
+
+} // namespace
+
+uint64_t snapshotBytes(const Sequence &sequence) {
+  const Geometry &g = sequence.module.geometry;
+  return moa_snapshot_pages_offset(g.layers, g.kvHeads) +
+         sequence.pagesHeld() * g.pageBytes();
+}
+
+Status writeSnapshot(const Sequence &sequence, SnapshotSink &sink) {
+  MOA_RT_TRY(sequence.checkIdle());
+  const Geometry &g = sequence.module.geometry;
+  moa_snapshot_header header = headerOf(sequence.module);
+  header.size = snapshotBytes(sequence);
+  header.length = sequence.length;
+  header.pages = sequence.pagesHeld();
+  std::vector<char> tables(moa_snapshot_pages_offset(g.layers, g.kvHeads));
+  size_t end = 0;
+  auto add = [&](const auto &record) {
+    std::memcpy(tables.data() + end, &record, sizeof(record));
+    end += sizeof(record);
+  };
+  add(header);
+  for (const LayerState &layer : sequence.layers)
+    add(moa_snapshot_layer{layer.seen, 0});
+  for (const LayerState &layer : sequence.layers)
+    for (const HeadPages &head : layer.heads)
+      add(moa_snapshot_head{
+          head.resident.sink_pages, head.resident.window_begin,
+          head.resident.window_end, head.floor, head.since, 0});
+  uint64_t hash =
+      moa_snapshot_hash(MOA_SNAPSHOT_HASH_START, tables.data(), tables.size());
+  MOA_RT_TRY(sequence.pool.settle());
+  const size_t bytes = g.pageBytes(), row = g.headDim * g.elementBytes();
+  std::vector<char> buffer(bytes);
+  uint64_t at = tables.size();
+  MOA_RT_TRY(forPages(
+      sequence.layers,
+      [&](const LayerState &layer, const HeadPages &head,
+          int64_t block) -> Status {
+        MOA_RT_TRY(sequence.pool.read(head.pages[block], buffer.data()));
+        const int64_t rows = std::min(kBlock, layer.seen - block * kBlock);
+        for (char *half : {buffer.data(), buffer.data() + bytes / 2})
+          std::memset(half + rows * row, 0, (kBlock - rows) * row);
+        hash = moa_snapshot_hash(hash, buffer.data(), bytes);
+        MOA_RT_TRY(sink.write(at, buffer.data(), bytes));
+        at += bytes;
+        return ok();
+      }));
+  header.checksum = hash;
+  std::memcpy(tables.data(), &header, sizeof(header));
+  return sink.write(0, tables.data(), tables.size());
+}
+
+Status readSnapshot(Cache &cache, SnapshotSource &source, Sequence *&out) {
+  return Reader(cache, source).run(out);
+}
+
+} // namespace moa::rt

@@ -1,0 +1,143 @@
+//===- truncate.cpp - Sequences that go back ------------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Dropping the newest rows, where what the rows to come see is still there; and
+// raising N, which has to remember what was there before.
+//
+//===----------------------------------------------------------------------===//
+
+#include "cache/cache.h"
+
+#include <algorithm>
+
+namespace moa::rt {
+
+constexpr int64_t kBlock = MOA_BLOCK_KEYS;
+
+/// Least length from which on no window starts before what is held.
+int64_t Sequence::leastByWindow(uint32_t layer, uint32_t kvHead) const {
+  const LayerState &state = layers[layer];
+  const HeadPages &head = state.heads[kvHead];
+  const uint32_t group = module.geometry.group();
+  int64_t least = 0;
+  for (uint32_t g = 0; g < group; ++g)
+    least = std::max(
+        least, moa_first_row_from(&module.rule(layer, kvHead * group + g),
+                                  head.firstResident(), length, state.seen));
+  return least;
+}
+
+/// The same, or that from which on no more was held already.
+int64_t Sequence::leastLength(uint32_t layer, uint32_t kvHead) const {
+  const HeadPages &head = layers[layer].heads[kvHead];
+  if (!head.firstResident())
+    return 0;
+  const int64_t least = leastByWindow(layer, kvHead);
+  return head.floor == head.resident.window_begin ? std::min(least, head.since)
+                                                  : least;
+}
+
+int64_t Sequence::leastLength() const {
+  int64_t least = 0;
+  for (uint32_t layer = 0; layer < layers.size(); ++layer)
+    for (uint32_t h = 0; h < layers[layer].heads.size(); ++h)
+      least = std::max(least, leastLength(layer, h));
+  return least;
+}
+
+/// Whether a KV head holds all that rows from `tokens` on see.
+bool Sequence::reaches(uint32_t layer, uint32_t kvHead, int64_t tokens) const {
+  const HeadPages &head = layers[layer].heads[kvHead];
+  const int64_t bound = head.firstResident();
+  return bound == 0 || tokens <= head.resident.sink_pages * kBlock ||
+         module.groupStart(layer, kvHead, tokens, length) >= bound ||
+         (head.floor == head.resident.window_begin && tokens >= head.since);
+}
+
+Status Sequence::checkTruncate(int64_t tokens) const {
+  MOA_RT_TRY(checkIdle());
+  for (uint32_t layer = 0; layer < layers.size(); ++layer) {
+    const LayerState &state = layers[layer];
+    if (tokens < 0 || tokens > state.seen)
+      return error(MOA_INVALID_ARGUMENT, "cannot truncate to ", tokens,
+                   " tokens: layer ", layer, " has seen ", state.seen,
+                   "; expected 0 to what every layer has seen");
+    for (uint32_t h = 0; h < state.heads.size(); ++h)
+      if (tokens < state.seen && !reaches(layer, h, tokens)) {
+        const HeadPages &head = state.heads[h];
+        const int64_t sinks = head.resident.sink_pages * kBlock;
+        return error(
+            MOA_NOT_RESIDENT, "cannot truncate to ", tokens, " tokens: layer ",
+            layer, ", KV head ", h, ": rows to come see keys from position ",
+            std::max(sinks, module.groupStart(layer, h, tokens, length)),
+            " on, which is held only from ", head.firstResident(),
+            " on; truncate to ", leastLength(), " at least, or to ", sinks,
+            " at most, or make the cache with more rollback_tokens");
+      }
+  }
+  return ok();
+}
+
+/// Leaves a KV head what it holds of `tokens` tokens.
+void Sequence::drop(uint32_t layer, uint32_t kvHead, int64_t tokens) noexcept {
+  HeadPages &head = layers[layer].heads[kvHead];
+  moa_resident next =
+      module.resident(layer, kvHead, tokens, length, cache.rollback);
+  if (tokens <= head.resident.sink_pages * kBlock)
+    // Nothing is missing any more.
+    head.floor = 0, head.since = 0;
+  else if (head.firstResident())
+    next.window_begin = std::max(next.window_begin, head.resident.window_begin);
+  head.resident = next;
+  for (int64_t block = 0; block < static_cast<int64_t>(head.pages.size());
+       ++block) {
+    PageId &page = head.pages[block];
+    if (page == kNoPage || head.keeps(block))
+      continue;
+    pool.release(page);
+    page = kNoPage;
+  }
+}
+
+Status Sequence::truncate(int64_t tokens) {
+  MOA_RT_TRY(checkTruncate(tokens));
+  for (uint32_t layer = 0; layer < layers.size(); ++layer) {
+    LayerState &state = layers[layer];
+    if (state.seen == tokens)
+      continue;
+    for (uint32_t h = 0; h < state.heads.size(); ++h) {
+      const int64_t before = state.heads[h].firstResident();
+      drop(layer, h, tokens);
+      // Tables elsewhere have the first position that is held.
+      if (state.heads[h].firstResident() != before)
+        ++revision;
+    }
+    state.seen = tokens;
+    state.dirtyTail = tokens % kBlock != 0;
+  }
+  ++disturbed;
+  return ok();
+}
+
+void Sequence::raise(int64_t to) noexcept {
+  for (uint32_t layer = 0; layer < layers.size(); ++layer)
+    for (uint32_t h = 0; h < layers[layer].heads.size(); ++h) {
+      HeadPages &head = layers[layer].heads[h];
+      if (!head.firstResident())
+        continue;
+      int64_t since = std::min(leastByWindow(layer, h) + cache.rollback,
+                               layers[layer].seen);
+      if (head.floor == head.resident.window_begin)
+        since = std::min(since, head.since);
+      head.since = since;
+      head.floor = head.resident.window_begin;
+    }
+  length = to;
+  ++revision;
+}
+
+} // namespace moa::rt

@@ -1,0 +1,533 @@
+//===- ListModel.cpp - Sequences as plain lists ---------------------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Implementation of ListModel.h. What is held is decided block by block, by the
+// definition; nothing is taken from the cache but what is compared.
+//
+//===----------------------------------------------------------------------===//
+
+#include "ListModel.h"
+
+#include "cache/snapshot.h"
+
+#include "gtest/gtest.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+namespace moa::rt::test {
+
+constexpr int64_t kBlock = MOA_BLOCK_KEYS;
+
+ListModel::ListModel(uint32_t seed, const ListOptions &options)
+    : random(seed), options(options) {
+  fill(module, options.shape, random);
+  cache = std::make_unique<CpuCache>(
+      module, threads, options.maxPages * module.geometry.pageBytes(),
+      options.rollback);
+}
+
+/// First block that row `seen` of a sequence can see behind the sink.
+int64_t ListModel::windowBegin(const ListSequence &sequence, uint32_t layer,
+                               uint32_t head, int64_t seen) const {
+  const uint32_t group = module.geometry.group();
+  int64_t start = seen;
+  for (uint32_t g = 0; g < group; ++g)
+    start =
+        std::min(start, moa_window_start(&module.rule(layer, head * group + g),
+                                         seen, sequence.length));
+  return start / kBlock;
+}
+
+/// Whether a block is held after `seen` tokens, if it was until then.
+bool ListModel::keeps(const ListSequence &sequence, uint32_t layer,
+                      uint32_t head, int64_t block, int64_t seen) const {
+  return block * kBlock < std::min<int64_t>(module.sink(), seen) ||
+         block >= windowBegin(sequence, layer, head,
+                              std::max<int64_t>(seen - options.rollback, 0));
+}
+
+/// Which heads write to a page that others hold too.
+std::vector<bool> ListModel::copiesOf(const ListSequence &sequence,
+                                      uint32_t layer) const {
+  const ListLayer &own = sequence.layers[layer];
+  std::vector<bool> copies;
+  for (const ListHead &head : own.heads)
+    copies.push_back(own.seen() % kBlock &&
+                     head.pages[own.seen() / kBlock].use_count() > 1);
+  return copies;
+}
+
+/// Pages that `count` rows need before any is given back.
+uint64_t ListModel::wanted(const ListSequence &sequence, uint32_t layer,
+                           int64_t count) const {
+  const ListLayer &own = sequence.layers[layer];
+  const std::vector<bool> copies = copiesOf(sequence, layer);
+  uint64_t pages = std::count(copies.begin(), copies.end(), true);
+  for (uint32_t h = 0; h < own.heads.size(); ++h)
+    for (int64_t block = blocksOf(own.seen());
+         block < blocksOf(own.seen() + count); ++block)
+      pages += keeps(sequence, layer, h, block, own.seen() + count);
+  return pages;
+}
+
+uint64_t ListModel::freePages() const {
+  std::set<const ListPage *> held;
+  for (const ListSequence &sequence : sequences)
+    for (const ListLayer &layer : sequence.layers)
+      for (const ListHead &head : layer.heads)
+        for (const auto &page : head.pages)
+          if (page)
+            held.insert(page.get());
+  return options.maxPages ? options.maxPages - held.size() : UINT64_MAX;
+}
+
+/// The rows were computed: new pages, copies, and what falls out of windows.
+void ListModel::advance(ListSequence &sequence, uint32_t layer, int64_t count,
+                        const std::vector<bool> &copies) {
+  ListLayer &own = sequence.layers[layer];
+  const int64_t before = own.seen(), seen = before + count;
+  own.lengths.resize(seen, sequence.length);
+  for (uint32_t h = 0; h < own.heads.size(); ++h) {
+    ListHead &head = own.heads[h];
+    if (copies[h])
+      head.pages[before / kBlock] = std::make_shared<ListPage>();
+    for (int64_t block = blocksOf(before); block < blocksOf(seen); ++block)
+      head.pages.push_back(std::make_shared<ListPage>());
+    for (int64_t t = before + 1; t <= seen; ++t) {
+      const int64_t sinks = blocksOf(std::min<int64_t>(module.sink(), t));
+      const int64_t begin =
+          std::max(head.begins.back(),
+                   windowBegin(sequence, layer, h,
+                               std::max<int64_t>(t - options.rollback, 0)));
+      head.begins.push_back(begin > sinks ? begin : 0);
+    }
+    for (int64_t block = 0; block < blocksOf(seen); ++block)
+      if (block < head.begins.back() && block * kBlock >= module.sink())
+        head.pages[block] = nullptr;
+  }
+}
+
+void ListModel::dropTokens(ListSequence &sequence, uint32_t layer,
+                           int64_t seen) {
+  const Geometry &g = module.geometry;
+  Tokens &tokens = sequence.layers[layer].tokens;
+  tokens.q.resize(seen * g.qHeads * kDim);
+  tokens.out.resize(seen * g.qHeads * kDim);
+  tokens.k.resize(seen * g.kvHeads * kDim);
+  tokens.v.resize(seen * g.kvHeads * kDim);
+}
+
+/// Compares some rows from `from` on with the definition.
+void ListModel::checkRows(const ListSequence &sequence, uint32_t layer,
+                          int64_t from, const std::vector<int64_t> &bounds) {
+  const ListLayer &own = sequence.layers[layer];
+  for (int64_t row :
+       {from, from + int64_t(random() % (own.seen() - from)), own.seen() - 1})
+    EXPECT_LT(difference(module, layer, own.tokens, row, row + 1,
+                         sequence.length, bounds),
+              1e-5)
+        << "layer " << layer << " row " << row;
+}
+
+static std::vector<int64_t> boundsOf(const ListLayer &layer) {
+  std::vector<int64_t> bounds;
+  for (const ListHead &head : layer.heads)
+    bounds.push_back(head.begins.back() * kBlock);
+  return bounds;
+}
+
+void ListModel::create() {
+  ListSequence sequence;
+  sequence.length = 1 + random() % options.longest;
+  cache->sequences.push_back(
+      std::make_unique<Sequence>(*cache, module, cache->pool, sequence.length));
+  sequence.real = cache->sequences.back().get();
+  sequence.layers.resize(module.geometry.layers);
+  for (ListLayer &layer : sequence.layers)
+    layer.heads.resize(module.geometry.kvHeads);
+  sequences.push_back(std::move(sequence));
+  compare();
+}
+
+void ListModel::destroy(size_t index) {
+  cache->destroy(*sequences[index].real);
+  sequences.erase(sequences.begin() + index);
+  compare();
+}
+
+void ListModel::raise(size_t index, int64_t by) {
+  if (module.geometry.lengthRule == MOA_LENGTH_ROW)
+    return; // There is no N to raise.
+  sequences[index].length += by;
+  sequences[index].real->raise(sequences[index].length);
+  compare();
+}
+
+void ListModel::fork(size_t index) {
+  Sequence *real = nullptr;
+  Status failed = cache->fork(*sequences[index].real, real);
+  ASSERT_FALSE(failed) << failed->message;
+  ListSequence copy = sequences[index];
+  copy.real = real;
+  sequences.push_back(std::move(copy));
+  compare();
+}
+
+/// Whether all keys are held that rows from `tokens` on would see, had the
+/// sequence been `tokens` long and now N.
+bool ListModel::canTruncate(const ListSequence &sequence,
+                            int64_t tokens) const {
+  bool can = true;
+  for (uint32_t layer = 0; layer < sequence.layers.size(); ++layer)
+    for (uint32_t h = 0; h < sequence.layers[layer].heads.size(); ++h) {
+      const ListHead &head = sequence.layers[layer].heads[h];
+      const int64_t first = std::max(windowBegin(sequence, layer, h, tokens),
+                                     head.begins[tokens]);
+      for (int64_t block = 0; block < blocksOf(tokens); ++block)
+        can &= head.pages[block] != nullptr ||
+               (block < first && block * kBlock >= module.sink());
+    }
+  return can;
+}
+
+void ListModel::truncate(size_t index, int64_t tokens) {
+  ListSequence &sequence = sequences[index];
+  const bool can = canTruncate(sequence, tokens);
+  int64_t least = sequence.layers[0].seen();
+  for (const ListLayer &layer : sequence.layers)
+    least = std::min(least, layer.seen());
+  if (!canTruncate(sequence, least)) { // Layers have not seen as many.
+    EXPECT_GT(sequence.real->leastLength(), least);
+  } else {
+    while (least > 0 && canTruncate(sequence, least - 1))
+      --least;
+    EXPECT_EQ(sequence.real->leastLength(), least);
+  }
+  Status failed = sequence.real->truncate(tokens);
+  EXPECT_EQ(failed == nullptr, can)
+      << "to " << tokens << (failed ? ": " + failed->message : "");
+  if (failed) {
+    EXPECT_EQ(failed->code, MOA_NOT_RESIDENT);
+    ++truncationsRefused;
+    compare();
+    return;
+  }
+  ++truncations;
+  for (uint32_t layer = 0; layer < sequence.layers.size(); ++layer) {
+    ListLayer &own = sequence.layers[layer];
+    if (own.seen() == tokens)
+      continue;
+    own.lengths.resize(tokens);
+    dropTokens(sequence, layer, tokens);
+    for (ListHead &head : own.heads) {
+      head.pages.resize(blocksOf(tokens));
+      head.begins.resize(tokens + 1);
+      // What is missing stays missing.
+      int64_t begin = 0;
+      for (int64_t block = 0; block < blocksOf(tokens); ++block)
+        if (!head.pages[block])
+          begin = block + 1;
+      head.begins.back() = begin;
+    }
+  }
+  compare();
+}
+
+void ListModel::storeAndRestore(size_t index) {
+  ListSequence copy = sequences[index];
+  std::vector<char> bytes(snapshotBytes(*copy.real));
+  Status failed = writeSnapshotMemory(*copy.real, bytes.data(), bytes.size());
+  ASSERT_FALSE(failed) << failed->message;
+  uint64_t pages = 0;
+  for (ListLayer &layer : copy.layers)
+    for (ListHead &head : layer.heads)
+      for (auto &page : head.pages)
+        if (page) {
+          page = std::make_shared<ListPage>();
+          ++pages;
+        }
+  const bool fits = pages <= freePages();
+  failed = readSnapshotMemory(*cache, bytes.data(), bytes.size(), copy.real);
+  ASSERT_EQ(failed == nullptr, fits) << (failed ? failed->message : "");
+  if (failed) {
+    EXPECT_EQ(failed->code, MOA_OUT_OF_PAGES) << failed->message;
+    ++refusals;
+  } else {
+    EXPECT_EQ(copy.real->length, copy.length);
+    sequences.push_back(std::move(copy));
+    ++restores;
+  }
+  compare();
+}
+
+void ListModel::append(const std::vector<size_t> &indices,
+                       const std::vector<int64_t> &counts) {
+  const Geometry &g = module.geometry;
+  for (uint32_t layer = 0; layer < g.layers; ++layer) {
+    uint64_t pages = 0;
+    std::vector<moa_attend_entry> entries;
+    std::vector<std::vector<bool>> copies;
+    std::vector<std::vector<int64_t>> bounds;
+    for (size_t i = 0; i < indices.size(); ++i) {
+      ListSequence &sequence = sequences[indices[i]];
+      ListLayer &own = sequence.layers[layer];
+      pages += wanted(sequence, layer, counts[i]);
+      copies.push_back(copiesOf(sequence, layer));
+      bounds.push_back(boundsOf(own));
+      own.tokens.add(g, counts[i], random);
+      entries.push_back(own.tokens.entry(g, *sequence.real, own.seen(),
+                                         own.seen() + counts[i]));
+    }
+    const bool fits = pages <= freePages();
+    Status failed = cache->attend(layer, 1, entries.data(), entries.size());
+    EXPECT_EQ(failed == nullptr, fits)
+        << pages << " pages wanted, " << freePages() << " free";
+    for (size_t i = 0; i < indices.size(); ++i) {
+      ListSequence &sequence = sequences[indices[i]];
+      const int64_t from = sequence.layers[layer].seen();
+      if (failed) {
+        dropTokens(sequence, layer, from);
+        continue;
+      }
+      advance(sequence, layer, counts[i], copies[i]);
+      checkRows(sequence, layer, from, bounds[i]);
+    }
+    compare();
+    if (failed) {
+      EXPECT_EQ(failed->code, MOA_OUT_OF_PAGES) << failed->message;
+      ++refusals;
+      return;
+    }
+  }
+}
+
+void ListModel::batchStep(const std::vector<size_t> &indices, int64_t count,
+                          bool cancel) {
+  const Geometry &g = module.geometry;
+  Batch batch(*cache, {uint32_t(indices.size()), int32_t(count), 1 << 14});
+  ASSERT_FALSE(batch.open());
+  uint64_t pages = 0;
+  std::vector<Sequence *> members;
+  for (size_t index : indices) {
+    members.push_back(sequences[index].real);
+    for (uint32_t layer = 0; layer < g.layers; ++layer)
+      // A step takes the page of every block that begins in it.
+      pages += wanted(sequences[index], layer, count);
+  }
+  const bool fits = pages <= freePages();
+  Status failed = batch.begin(members.data(), members.size(), count, nullptr);
+  ASSERT_EQ(failed == nullptr, fits)
+      << pages << " pages wanted, " << freePages() << " free";
+  if (failed) {
+    EXPECT_EQ(failed->code, MOA_OUT_OF_PAGES) << failed->message;
+    ++refusals;
+    compare();
+    return;
+  }
+  Sequence *fork = nullptr;
+  EXPECT_TRUE(cache->fork(*members[0], fork)) << "forked in a step";
+  const size_t q = g.qHeads * kDim, kv = g.kvHeads * kDim;
+  std::vector<std::vector<int64_t>> bounds;
+  for (uint32_t layer = 0; layer < g.layers; ++layer) {
+    std::vector<float> in[3], out(members.size() * count * q);
+    for (size_t index : indices) {
+      ListLayer &own = sequences[index].layers[layer];
+      bounds.push_back(boundsOf(own));
+      Tokens &t = own.tokens;
+      t.add(g, count, random);
+      in[0].insert(in[0].end(), t.q.end() - count * q, t.q.end());
+      in[1].insert(in[1].end(), t.k.end() - count * kv, t.k.end());
+      in[2].insert(in[2].end(), t.v.end() - count * kv, t.v.end());
+    }
+    auto tensor = [&](const std::vector<float> &data,
+                      size_t row) -> StepTensor {
+      return {data.data(), int64_t(count * row), int64_t(row), kDim};
+    };
+    StepCall call;
+    call.layer = layer;
+    call.q = tensor(in[0], q);
+    call.k = tensor(in[1], kv);
+    call.v = tensor(in[2], kv);
+    call.out = tensor(out, q);
+    failed = batch.attend(call);
+    ASSERT_FALSE(failed) << failed->message;
+    for (size_t i = 0; i < indices.size(); ++i)
+      std::copy_n(out.begin() + i * count * q, count * q,
+                  sequences[indices[i]].layers[layer].tokens.out.end() -
+                      count * q);
+  }
+  if (cancel)
+    batch.cancel();
+  else
+    batch.end();
+  std::vector<std::vector<bool>> copies; // Of all before any is made.
+  for (uint32_t layer = 0; layer < g.layers; ++layer)
+    for (size_t index : indices)
+      copies.push_back(copiesOf(sequences[index], layer));
+  for (uint32_t layer = 0, at = 0; layer < g.layers; ++layer)
+    for (size_t index : indices) {
+      ListSequence &sequence = sequences[index];
+      const int64_t from = sequence.layers[layer].seen();
+      if (cancel)
+        dropTokens(sequence, layer, from);
+      else {
+        advance(sequence, layer, count, copies[at]);
+        checkRows(sequence, layer, from, bounds[at]);
+      }
+      ++at;
+    }
+  compare();
+}
+
+void ListModel::compareHead(const ListSequence &sequence, uint32_t layer,
+                            uint32_t head,
+                            std::map<const ListPage *, PageId> &names) {
+  const ListLayer &own = sequence.layers[layer];
+  const ListHead &list = own.heads[head];
+  const HeadPages &real = sequence.real->layers[layer].heads[head];
+  EXPECT_EQ(real.firstResident(), list.begins.back() * kBlock);
+  const int64_t blocks = static_cast<int64_t>(list.pages.size());
+  for (int64_t block = 0; block < std::max<int64_t>(blocks, real.pages.size());
+       ++block) {
+    const ListPage *page = block < blocks ? list.pages[block].get() : nullptr;
+    ASSERT_EQ(real.page(block) != kNoPage, page != nullptr)
+        << "layer " << layer << " KV head " << head << " block " << block
+        << " of " << own.seen() << " tokens";
+    if (!page)
+      continue;
+    auto [known, isNew] = names.insert({page, real.page(block)});
+    ASSERT_EQ(known->second, real.page(block)) << "shared otherwise";
+    const auto *k =
+        reinterpret_cast<const float *>(cache->pool.data(real.page(block)));
+    const float *v = k + kBlock * kDim;
+    for (int64_t t = 0; t < kBlock; ++t) {
+      const int64_t token = block * kBlock + t;
+      const size_t at = (token * module.geometry.kvHeads + head) * size_t(kDim);
+      for (uint32_t d = 0; d < kDim; ++d) {
+        if (token < own.seen()) {
+          ASSERT_EQ(k[t * kDim + d], own.tokens.k[at + d]) << "key " << token;
+          ASSERT_EQ(v[t * kDim + d], own.tokens.v[at + d]) << "value " << token;
+        } else if (!cache->hasDirtyTails() &&
+                   !sequence.real->layers[layer].dirtyTail) {
+          ASSERT_EQ(k[t * kDim + d], 0) << "behind the end, key " << token;
+          ASSERT_EQ(v[t * kDim + d], 0) << "behind the end, value " << token;
+        }
+      }
+    }
+  }
+}
+
+void ListModel::compare() {
+  std::map<const ListPage *, PageId> names;
+  uint64_t references = 0;
+  ASSERT_EQ(cache->sequences.size(), sequences.size());
+  for (const ListSequence &sequence : sequences) {
+    uint64_t held = 0;
+    for (uint32_t layer = 0; layer < module.geometry.layers; ++layer) {
+      ASSERT_EQ(sequence.real->layers[layer].seen,
+                sequence.layers[layer].seen());
+      for (uint32_t h = 0; h < module.geometry.kvHeads; ++h) {
+        compareHead(sequence, layer, h, names);
+        if (testing::Test::HasFatalFailure())
+          return;
+        for (const auto &page : sequence.layers[layer].heads[h].pages)
+          held += page != nullptr;
+      }
+    }
+    EXPECT_EQ(sequence.real->pagesHeld(), held);
+    references += held;
+  }
+  uint64_t shared = 0;
+  std::set<PageId> held;
+  for (const auto &[page, id] : names) {
+    shared += cache->pool.isShared(id);
+    ASSERT_TRUE(held.insert(id).second) << "page " << id << " has two meanings";
+  }
+  EXPECT_EQ(cache->pool.used(), names.size());
+  EXPECT_EQ(cache->pool.shared(), shared);
+  EXPECT_EQ(cache->pool.referenced(), references);
+  // What is free may hold anything.
+  const PageId most = held.empty() ? 0 : *held.rbegin();
+  for (PageId page = 0; page < most; ++page)
+    if (!held.count(page))
+      std::fill_n(reinterpret_cast<float *>(cache->pool.data(page)),
+                  2 * kBlock * kDim, NAN);
+}
+
+std::vector<size_t> ListModel::someSequences() {
+  std::vector<size_t> all(sequences.size());
+  for (size_t i = 0; i < all.size(); ++i)
+    all[i] = i;
+  std::shuffle(all.begin(), all.end(), random);
+  all.resize(1 + random() % std::min<size_t>(3, all.size()));
+  return all;
+}
+
+const char *ListModel::step() {
+  const size_t index = sequences.empty() ? 0 : random() % sequences.size();
+  if (sequences.empty() ||
+      (sequences.size() < options.sequences && random() % 8 == 0)) {
+    create();
+    return "create";
+  }
+  switch (random() % 10) {
+  case 0:
+    if (sequences.size() < options.sequences) {
+      if (random() % 3 == 0) {
+        storeAndRestore(index);
+        return "store and restore";
+      }
+      fork(index);
+      return "fork";
+    }
+    [[fallthrough]];
+  case 1:
+    if (random() % 3 == 0) {
+      destroy(index);
+      return "destroy";
+    }
+    raise(index, random() % 60);
+    return "raise";
+  case 2:
+  case 3: {
+    int64_t seen = INT64_MAX;
+    for (const ListLayer &layer : sequences[index].layers)
+      seen = std::min(seen, layer.seen());
+    const int64_t back[] = {0, 1, 3, 7, 64, 100, seen};
+    truncate(index, seen - std::min(seen, back[random() % 7]));
+    return "truncate";
+  }
+  default:
+    break;
+  }
+  std::vector<size_t> members = someSequences();
+  const int64_t sizes[] = {1, 1, 1, 2, 5, 63, 64, 65, 130};
+  std::vector<int64_t> counts;
+  bool even = true;
+  for (size_t member : members) {
+    counts.push_back(sizes[random() % 9]);
+    int64_t most = 0;
+    for (const ListLayer &layer : sequences[member].layers) {
+      most = std::max(most, layer.seen());
+      even &= layer.seen() == sequences[member].layers[0].seen();
+    }
+    if (most + counts.back() > options.longest) {
+      destroy(member);
+      return "destroy";
+    }
+  }
+  if (even && random() % 2) {
+    batchStep(members, 1 + random() % 4, random() % 5 == 0);
+    return "batch step";
+  }
+  append(members, counts);
+  return "append";
+}
+
+} // namespace moa::rt::test

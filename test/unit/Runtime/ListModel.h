@@ -1,0 +1,119 @@
+//===- ListModel.h - Sequences as plain lists -------------------*- C++ -*-===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A cache beside a model of it: each sequence a list of all its tokens, each
+// page a shared pointer. Operations are done to both, outcomes are predicted,
+// and after each of them pages, sharing, contents and rows must agree.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef MOA_TEST_UNIT_RUNTIME_LISTMODEL_H
+#define MOA_TEST_UNIT_RUNTIME_LISTMODEL_H
+
+#include "Reference.h"
+
+#include <map>
+
+namespace moa::rt::test {
+
+/// A page of the model; whoever points to it holds it.
+struct ListPage {};
+
+struct ListHead {
+  /// By block; null where nothing is held.
+  std::vector<std::shared_ptr<ListPage>> pages;
+  /// For every length there was: the first block held behind the sink, or 0
+  /// where no block was given up.
+  std::vector<int64_t> begins = {0};
+};
+
+struct ListLayer {
+  Tokens tokens;
+  std::vector<int64_t> lengths; ///< N of each row.
+  std::vector<ListHead> heads;
+  int64_t seen() const { return static_cast<int64_t>(lengths.size()); }
+};
+
+struct ListSequence {
+  Sequence *real = nullptr;
+  int64_t length = 0;
+  std::vector<ListLayer> layers;
+};
+
+/// What a model looks like, and how random operations are drawn.
+struct ListOptions {
+  Shape shape;
+  uint64_t maxPages = 0; ///< 0: no limit.
+  int64_t rollback = 0;  ///< Tokens that can always be taken back.
+  int64_t longest = 400; ///< Tokens of a sequence.
+  size_t sequences = 6;  ///< At a time.
+};
+
+class ListModel {
+public:
+  ListModel(uint32_t seed, const ListOptions &options);
+
+  /// One random operation; its name. Failures are reported by gtest.
+  const char *step();
+
+  // The operations. Each compares cache and model when it is done.
+  void create();
+  void destroy(size_t index);
+  /// Rows of some sequences in all layers, by a call a layer, as far as there
+  /// are pages.
+  void append(const std::vector<size_t> &indices,
+              const std::vector<int64_t> &counts);
+  /// The same by a step of a batch, which is given up if `cancel`.
+  void batchStep(const std::vector<size_t> &indices, int64_t count,
+                 bool cancel);
+  void raise(size_t index, int64_t by);
+  void fork(size_t index);
+  /// Predicts whether it is possible, by the definition.
+  void truncate(size_t index, int64_t tokens);
+
+  /// Stores a sequence in memory and makes another of it, as far as there are
+  /// pages.
+  void storeAndRestore(size_t index);
+
+  /// Compares every page, who holds it and what is in it.
+  void compare();
+
+  Module module;
+  std::mt19937 random;
+  std::vector<ListSequence> sequences;
+  ThreadPool threads{2};
+  std::unique_ptr<CpuCache> cache;
+  // Refused as predicted: calls that were short of pages, truncations.
+  uint64_t refusals = 0, truncationsRefused = 0;
+  uint64_t truncations = 0, restores = 0; ///< Done.
+
+private:
+  const ListOptions options;
+
+  int64_t windowBegin(const ListSequence &sequence, uint32_t layer,
+                      uint32_t head, int64_t seen) const;
+  bool keeps(const ListSequence &sequence, uint32_t layer, uint32_t head,
+             int64_t block, int64_t seen) const;
+  uint64_t wanted(const ListSequence &sequence, uint32_t layer,
+                  int64_t count) const;
+  void advance(ListSequence &sequence, uint32_t layer, int64_t count,
+               const std::vector<bool> &copies);
+  std::vector<bool> copiesOf(const ListSequence &sequence,
+                             uint32_t layer) const;
+  bool canTruncate(const ListSequence &sequence, int64_t tokens) const;
+  uint64_t freePages() const;
+  void dropTokens(ListSequence &sequence, uint32_t layer, int64_t seen);
+  void checkRows(const ListSequence &sequence, uint32_t layer, int64_t from,
+                 const std::vector<int64_t> &bounds);
+  void compareHead(const ListSequence &sequence, uint32_t layer, uint32_t head,
+                   std::map<const ListPage *, PageId> &names);
+  std::vector<size_t> someSequences();
+};
+
+} // namespace moa::rt::test
+
+#endif // MOA_TEST_UNIT_RUNTIME_LISTMODEL_H

@@ -1,0 +1,72 @@
+//===- SequenceModelTest.cpp - Random operations on sequences -------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Thousands of random operations on a cache and on plain lists beside it, with
+// and without enough pages.
+//
+//===----------------------------------------------------------------------===//
+
+#include "ListModel.h"
+
+#include "gtest/gtest.h"
+
+using namespace moa::rt;
+using namespace moa::rt::test;
+
+namespace {
+
+struct Counts {
+  uint64_t refusals = 0, truncations = 0, truncationsRefused = 0, restores = 0;
+};
+
+/// Runs `steps` operations of one random model.
+void run(uint32_t seed, uint64_t maxPages, int steps, Counts &counts) {
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 random(seed * 31 + 7);
+  ListOptions options;
+  options.shape.layers = 1 + random() % 2;
+  options.shape.kvHeads = 1 + random() % 2;
+  options.shape.group = 1 + random() % 3;
+  options.shape.lengthRule = random() % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST;
+  options.maxPages = maxPages;
+  const int64_t margins[] = {0, 0, 1, 5, 64, 100};
+  options.rollback = margins[random() % 6];
+  ListModel model(seed, options);
+  const char *last = "none";
+  for (int step = 0; step < steps && !testing::Test::HasFailure(); ++step) {
+    SCOPED_TRACE("operation " + std::to_string(step) + ", after " + last);
+    last = model.step();
+    EXPECT_FALSE(testing::Test::HasFailure()) << "in " << last;
+  }
+  while (!model.sequences.empty())
+    model.destroy(0);
+  EXPECT_EQ(model.cache->pool.used(), 0u);
+  EXPECT_EQ(model.cache->pool.referenced(), 0u);
+  counts.refusals += model.refusals;
+  counts.truncations += model.truncations;
+  counts.truncationsRefused += model.truncationsRefused;
+  counts.restores += model.restores;
+}
+
+TEST(SequenceModel, RandomOperations) {
+  Counts counts;
+  for (uint32_t seed = 0; seed < 20 && !HasFailure(); ++seed)
+    run(seed, 0, 150, counts);
+  EXPECT_EQ(counts.refusals, 0u);
+  EXPECT_GT(counts.truncations, 100u);
+  EXPECT_GT(counts.truncationsRefused, 20u);
+  EXPECT_GT(counts.restores, 20u);
+}
+
+TEST(SequenceModel, RandomOperationsShortOfPages) {
+  Counts counts;
+  for (uint32_t seed = 100; seed < 120 && !HasFailure(); ++seed)
+    run(seed, 24, 150, counts);
+  EXPECT_GT(counts.refusals, 50u);
+}
+
+} // namespace

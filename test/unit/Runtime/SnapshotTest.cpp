@@ -1,0 +1,204 @@
+//===- SnapshotTest.cpp - Stored sequences that are damaged or made up ----===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Whatever the bytes, a restore gives a sequence that works or a status, and
+// changes nothing then. A file has its old bytes or the new.
+//
+//===----------------------------------------------------------------------===//
+
+#include "ListModel.h"
+
+#include "cache/snapshot.h"
+#include "moa/abi/snapshot.h"
+
+#include "gtest/gtest.h"
+
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+using namespace moa::rt;
+using namespace moa::rt::test;
+
+namespace {
+
+/// A model with one sequence of 150 tokens that has given pages up.
+struct Stored : ListModel {
+  Stored() : ListModel(5, options()) {
+    for (moa_span_rule &rule : module.rules)
+      rule = {1, 0, module.sink(), module.sink() + 20, 1, MOA_LENGTH_REQUEST};
+    create();
+    append({0}, {150});
+    bytes.resize(snapshotBytes(*sequences[0].real));
+    EXPECT_FALSE(
+        writeSnapshotMemory(*sequences[0].real, bytes.data(), bytes.size()));
+  }
+  static ListOptions options() {
+    ListOptions options;
+    options.shape = {2, 2, 1, MOA_LENGTH_REQUEST};
+    return options;
+  }
+  Status restore(const std::vector<char> &from) {
+    Sequence *out = nullptr;
+    return readSnapshotMemory(*cache, from.data(), from.size(), out);
+  }
+  void refuse(const std::vector<char> &from, moa_status_code code,
+              const char *text) {
+    Status failed = restore(from);
+    ASSERT_TRUE(failed) << text;
+    EXPECT_EQ(failed->code, code) << failed->message;
+    EXPECT_NE(failed->message.find(text), std::string::npos) << failed->message;
+    compare();
+  }
+  std::vector<char> bytes;
+};
+
+moa_snapshot_header headerOf(const std::vector<char> &bytes) {
+  moa_snapshot_header header;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  return header;
+}
+
+/// Makes the checksum that of the bytes.
+void seal(std::vector<char> &bytes) {
+  moa_snapshot_header header = headerOf(bytes);
+  header.checksum = 0;
+  std::memcpy(bytes.data(), &header, sizeof header);
+  header.checksum =
+      moa_snapshot_hash(MOA_SNAPSHOT_HASH_START, bytes.data(), bytes.size());
+  std::memcpy(bytes.data(), &header, sizeof header);
+}
+
+TEST(Snapshot, DamagedBytesAreRefused) {
+  Stored stored;
+  for (size_t size = 0; size < stored.bytes.size(); size += 1 + size / 16)
+    EXPECT_TRUE(
+        stored.restore({stored.bytes.begin(), stored.bytes.begin() + size}));
+  const size_t tables = moa_snapshot_pages_offset(2, 2);
+  for (size_t at = 0; at < stored.bytes.size(); at += at < tables ? 1 : 97) {
+    std::vector<char> damaged = stored.bytes;
+    damaged[at] ^= 1 << (at % 8);
+    EXPECT_TRUE(stored.restore(damaged)) << "byte " << at;
+  }
+  stored.compare();
+  EXPECT_FALSE(stored.restore(stored.bytes));
+}
+
+TEST(Snapshot, FieldsOfAnotherModelAreNamed) {
+  Stored stored;
+  auto change = [&](auto apply) {
+    std::vector<char> bytes = stored.bytes;
+    moa_snapshot_header header = headerOf(bytes);
+    apply(header);
+    std::memcpy(bytes.data(), &header, sizeof header);
+    seal(bytes);
+    return bytes;
+  };
+  using H = moa_snapshot_header;
+  stored.refuse(change([](H &h) { h.magic = 1; }), MOA_CORRUPT,
+                "not a snapshot");
+  stored.refuse(change([](H &h) { h.version = 9; }), MOA_INCOMPATIBLE,
+                "snapshot version 9, this runtime reads 1");
+  stored.refuse(change([](H &h) { h.layers = 1u << 31; }), MOA_INCOMPATIBLE,
+                "layers is 2147483648, the cache's module has 2");
+  stored.refuse(change([](H &h) { h.kv_heads = 0; }), MOA_INCOMPATIBLE,
+                "KV heads is 0");
+  stored.refuse(change([](H &h) { h.head_dim = 64; }), MOA_INCOMPATIBLE,
+                "head size is 64");
+  stored.refuse(change([](H &h) { h.dtype = 2; }), MOA_INCOMPATIBLE, "dtype");
+  stored.refuse(change([](H &h) { h.plan_id[31] ^= 1; }), MOA_INCOMPATIBLE,
+                "another plan");
+  stored.refuse(change([](H &h) { h.rules_hash ^= 1; }), MOA_INCOMPATIBLE,
+                "another plan");
+  stored.refuse(change([](H &h) { h.length = -1; }), MOA_OUT_OF_RANGE,
+                "length -1");
+  stored.refuse(change([](H &h) { h.pages = 1ull << 60; }), MOA_CORRUPT,
+                "pages and");
+  stored.refuse(change([](H &h) { h.reserved[1] = 1; }), MOA_CORRUPT,
+                "reserved");
+}
+
+/// Records that nobody wrote, with a right checksum: refused, or a sequence
+/// that takes rows, goes back and is stored again.
+TEST(Snapshot, MadeUpRecordsDoNoHarm) {
+  Stored stored;
+  std::mt19937 random(1);
+  const size_t begin = sizeof(moa_snapshot_header),
+               end = moa_snapshot_pages_offset(2, 2);
+  const int32_t values[] = {-1, 0, 1, 2, 3, 64, 127, 128, 149, 150, 1 << 30};
+  int taken = 0;
+  for (int i = 0; i < 3000; ++i) {
+    std::vector<char> bytes = stored.bytes;
+    for (uint32_t n = 1 + random() % 3; n > 0; --n) {
+      const size_t at = begin + random() % ((end - begin) / 4) * 4;
+      std::memcpy(bytes.data() + at, &values[random() % 11], 4);
+    }
+    seal(bytes);
+    Sequence *out = nullptr;
+    if (readSnapshotMemory(*stored.cache, bytes.data(), bytes.size(), out))
+      continue;
+    ++taken;
+    Tokens tokens;
+    const int64_t seen = out->layers[0].seen;
+    tokens.add(stored.module.geometry, seen + 70, random);
+    for (int64_t chunk : {1, 69}) {
+      moa_attend_entry entry =
+          tokens.entry(stored.module.geometry, *out, out->layers[0].seen,
+                       out->layers[0].seen + chunk);
+      EXPECT_FALSE(stored.cache->attend(0, 1, &entry, 1));
+    }
+    EXPECT_FALSE(out->truncate(std::min<int64_t>(out->leastLength(),
+                                                 out->layers[1].seen)) &&
+                 out->leastLength() <= out->layers[1].seen);
+    std::vector<char> again(snapshotBytes(*out));
+    EXPECT_FALSE(writeSnapshotMemory(*out, again.data(), again.size()));
+    stored.cache->destroy(*out);
+  }
+  EXPECT_GT(taken, 10);
+  stored.compare();
+}
+
+TEST(Snapshot, FilesHaveTheOldBytesOrTheNew) {
+  Stored stored;
+  const std::string path = testing::TempDir() + "moa-snapshot-test.mos";
+  std::remove(path.c_str());
+  auto content = [&] {
+    std::ifstream file(path, std::ios::binary);
+    return std::vector<char>(std::istreambuf_iterator<char>(file), {});
+  };
+  Sequence &sequence = *stored.sequences[0].real;
+  ASSERT_FALSE(writeSnapshotFile(sequence, path));
+  EXPECT_EQ(content(), stored.bytes);
+  Sequence *out = nullptr;
+  Status failed = readSnapshotFile(*stored.cache, path, out);
+  ASSERT_FALSE(failed) << failed->message;
+  stored.cache->destroy(*out);
+  // A sequence that cannot be stored leaves the file alone.
+  Batch batch(*stored.cache, {1, 1, 64});
+  ASSERT_FALSE(batch.open());
+  Sequence *members[] = {&sequence};
+  ASSERT_FALSE(batch.begin(members, 1, 1, nullptr));
+  EXPECT_TRUE(writeSnapshotFile(sequence, path));
+  batch.cancel();
+  EXPECT_EQ(content(), stored.bytes);
+  failed = writeSnapshotFile(sequence, path + "/no/folder");
+  ASSERT_TRUE(failed);
+  EXPECT_EQ(failed->code, MOA_IO);
+  std::ofstream(path, std::ios::app) << "more";
+  failed = readSnapshotFile(*stored.cache, path, out);
+  ASSERT_TRUE(failed);
+  EXPECT_EQ(failed->code, MOA_CORRUPT);
+  failed = readSnapshotFile(*stored.cache, testing::TempDir(), out);
+  ASSERT_TRUE(failed);
+  EXPECT_EQ(failed->code, MOA_IO);
+  std::remove(path.c_str());
+  failed = readSnapshotFile(*stored.cache, path, out);
+  ASSERT_TRUE(failed);
+  EXPECT_EQ(failed->code, MOA_IO);
+}
+
+} // namespace
