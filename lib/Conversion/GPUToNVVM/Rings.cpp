@@ -89,14 +89,20 @@ void KernelLowering::lowerPut(PutOp op) {
     fill();
 }
 
+/// What createpolicy.fractional.L2::evict_first with fraction 1 makes.
+static constexpr int64_t kEvictFirst = 0x12f0000000000000;
+
 void KernelLowering::lowerCopyIn(CopyInOp op) {
   SharedType tile = op.getTile().getType();
   int64_t place =
       op.getBox()[1] * tile.getPanelBytes() + op.getBox()[0] * 64 * 128;
+  Value policy;
+  if (op.getReadOnce())
+    policy = arith::ConstantOp::create(b, b.getI64IntegerAttr(kEvictFirst));
   NVVM::CpAsyncBulkTensorGlobalToSharedClusterOp::create(
       b, offset(lowered[op.getTile()], place), op.getMap(),
       ValueRange{op.getColumn(), op.getRow(), op.getPlane()},
-      lowered[op.getFull()], ValueRange{}, Value(), Value(),
+      lowered[op.getFull()], ValueRange{}, Value(), policy,
       NVVM::TMALoadMode::TILE, /*isCTAOnly=*/true, NVVM::CTAGroupKindAttr(),
       Value());
 }

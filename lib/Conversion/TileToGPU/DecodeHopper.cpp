@@ -145,7 +145,8 @@ Value DecodeHopper::broadcast(Value value, Value lane) {
                               b.i32(31), NVVM::ShflKind::idx, UnitAttr());
 }
 
-/// Keys are half 2 * id of the pool, values the one behind.
+/// Keys are half 2 * id of the pool, values the one behind. A step reads a page
+/// once, and what else is in the L2 cache is worth more to the step.
 void DecodeHopper::putPage(Value id, Value use) {
   auto put = PutOp::create(b, ring, use, ValueRange{});
   OpBuilder::InsertionGuard guard(b);
@@ -157,7 +158,7 @@ void DecodeHopper::putPage(Value id, Value use) {
       CopyInOp::create(b, args, b.i32(panel * MOA_GPU_PANEL), b.i32(0),
                        b.add(b.mul(id, 2), half), body->getArgument(0),
                        b.getDenseI64ArrayAttr({half, panel}),
-                       body->getArgument(1));
+                       body->getArgument(1), /*read_once=*/true);
 }
 
 //===----------------------------------------------------------------------===//

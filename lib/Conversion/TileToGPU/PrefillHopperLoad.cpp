@@ -58,7 +58,7 @@ void PrefillHopper::putQueries(const Item &item, Value use) {
                        b.add(FIELD(item, row), 64 * rows), FIELD(item, head),
                        body->getArgument(0),
                        b.getDenseI64ArrayAttr({rows, panel}),
-                       body->getArgument(1));
+                       body->getArgument(1), /*read_once=*/false);
 }
 
 /// Table entries of the blocks of step `step`; behind the last step those of
@@ -104,6 +104,7 @@ void PrefillHopper::copyBlocks(Block &body, ValueRange ids, Value firstBlock,
     for (int64_t panel = 0; panel < keyTile.getPanels(); ++panel)
       CopyInOp::create(
           b, map, b.i32(panel * MOA_GPU_PANEL), row, plane, body.getArgument(0),
-          b.getDenseI64ArrayAttr({int64_t(i), panel}), body.getArgument(1));
+          b.getDenseI64ArrayAttr({int64_t(i), panel}), body.getArgument(1),
+          /*read_once=*/false);
   }
 }

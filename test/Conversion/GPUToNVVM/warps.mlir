@@ -31,11 +31,14 @@ llvm.func @roles(%map: !llvm.ptr, %n: i32) attributes {
     // CHECK: mbarrier.try_wait
     // CHECK: scf.if
     // CHECK: nvvm.mbarrier.arrive.expect_tx
-    // CHECK-COUNT-2: nvvm.cp.async.bulk.tensor.shared.cluster.global
+    // CHECK: nvvm.cp.async.bulk.tensor.shared.cluster.global
+    // CHECK-NOT: l2_cache_hint
+    // CHECK: arith.constant 1364590687093260288 : i64
+    // CHECK: nvvm.cp.async.bulk.tensor.shared.cluster.global {{.*}}l2_cache_hint
     moa_gpu.put %ring[%n] : !ring {
     ^bb0(%tile: !tile, %full: !moa_gpu.barrier):
       moa_gpu.copy_in %map[%zero, %zero, %n] to %tile[0, 0], %full : !llvm.ptr, !tile
-      moa_gpu.copy_in %map[%zero, %zero, %n] to %tile[1, 0], %full : !llvm.ptr, !tile
+      moa_gpu.copy_in %map[%zero, %zero, %n] to %tile[1, 0], %full read_once : !llvm.ptr, !tile
     }
     // CHECK: } else {
   } consumer {

@@ -141,16 +141,17 @@ def MoaGPU_CopyInOp : MoaGPU_Op<"copy_in"> {
   let description = [{
     Coordinates are those of the map, innermost first: column, row, head (or
     page half). What lies outside the tensor reads as zero. `box` names the
-    place in the tile: 64 rows from 64 * box[0], panel box[1].
+    place in the tile: 64 rows from 64 * box[0], panel box[1]. What is `read_once`
+    is the first that the L2 cache gives up.
 
     - (C1) The box lies in the tile.
   }];
   let arguments = (ins LLVM_AnyPointer:$map, I32:$column, I32:$row, I32:$plane,
                        MoaGPU_SharedType:$tile, DenseI64ArrayAttr:$box,
-                       MoaGPU_BarrierType:$full);
+                       MoaGPU_BarrierType:$full, UnitAttr:$read_once);
   let assemblyFormat = [{
     $map `[` $column `,` $row `,` $plane `]` `to` $tile `` $box `,` $full
-    attr-dict `:` type($map) `,` type($tile)
+    (`read_once` $read_once^)? attr-dict `:` type($map) `,` type($tile)
   }];
   let hasVerifier = 1;
 }
