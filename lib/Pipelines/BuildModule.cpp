@@ -36,6 +36,7 @@ struct LayerBuilder {
     return CacheType::get(b.getContext(), shape.kvHeads, shape.headDim, dtype);
   }
   void buildFunction(int64_t layer, KernelKind kind, WindowAttr window) const;
+  void buildRope(int64_t layer) const;
 };
 
 } // namespace
@@ -81,6 +82,28 @@ void LayerBuilder::buildFunction(int64_t layer, KernelKind kind,
   func::ReturnOp::create(b, loc, returned);
 }
 
+/// What goes before attention where calls ask for a rotation: a function of its
+/// own, as the append of the others serves calls that do not.
+void LayerBuilder::buildRope(int64_t layer) const {
+  Type keys = rows(ShapedType::kDynamic, shape.kvHeads);
+  SmallVector<Type> arguments = {rows(ShapedType::kDynamic, shape.qHeads), keys,
+                                 keys, cache()};
+  SmallVector<Type> results = {arguments.front(), cache()};
+  OpBuilder::InsertionGuard guard(b);
+  auto function =
+      func::FuncOp::create(b, loc, llvm::formatv("layer_{0}_rope", layer).str(),
+                           b.getFunctionType(arguments, results));
+  function->setAttr(kLayerAttrName, b.getI64IntegerAttr(layer));
+  Block *body = function.addEntryBlock();
+  b.setInsertionPointToStart(body);
+  auto rope = RopeAttr::get(b.getContext(), phases.rope->layout,
+                            phases.rope->rotaryDim.value_or(shape.headDim));
+  auto append = RopeAppendOp::create(b, loc, results, body->getArgument(0),
+                                     body->getArgument(1), body->getArgument(2),
+                                     body->getArgument(3), rope);
+  func::ReturnOp::create(b, loc, append.getResults());
+}
+
 OwningOpRef<ModuleOp> moa::buildModule(MLIRContext &context,
                                        const plan::Plan &plan,
                                        const plan::ModelShape &shape,
@@ -103,6 +126,8 @@ OwningOpRef<ModuleOp> moa::buildModule(MLIRContext &context,
       layers.buildFunction(layer, KernelKind::Prefill, window);
     if (phases.decode)
       layers.buildFunction(layer, KernelKind::Decode, window);
+    if (phases.rope)
+      layers.buildRope(layer);
   }
   return module;
 }

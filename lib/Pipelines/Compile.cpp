@@ -89,6 +89,24 @@ static llvm::Error refuse(StringRef what, const llvm::Twine &message,
   return llvm::Error(std::move(error));
 }
 
+/// A rotation fits the model, and calls that ask for it store keys.
+static llvm::Error checkRope(const Phases &phases,
+                             const plan::ModelShape &shape) {
+  if (!phases.rope)
+    return llvm::Error::success();
+  int64_t dim = phases.rope->rotaryDim.value_or(shape.headDim);
+  if (dim < 2 || dim % 2 || dim > shape.headDim)
+    return refuse("--rope",
+                  "expected an even number of elements, 2 to the head size " +
+                      llvm::Twine(shape.headDim) + ", got " + llvm::Twine(dim),
+                  "pass what the model rotates of a head, as in half:" +
+                      std::to_string(shape.headDim));
+  if (!phases.append)
+    return refuse("--rope", "expected phase append beside it, found none",
+                  "add append to --phase");
+  return llvm::Error::success();
+}
+
 static Type dtypeOf(MLIRContext &context, Dtype dtype) {
   switch (dtype) {
   case Dtype::BF16:
@@ -150,7 +168,8 @@ llvm::Error Compilation::lowerToTiles(ModuleOp module) {
 static bool isWorthCompiling(const CpuChip &chip,
                              const ArtifactKernel &kernel) {
   return !chip.bf16Dot ||
-         (kernel.dtype == MOA_DTYPE_BF16 && kernel.kind != MOA_KERNEL_APPEND);
+         (kernel.dtype == MOA_DTYPE_BF16 && kernel.kind != MOA_KERNEL_APPEND &&
+          kernel.kind != MOA_KERNEL_ROPE);
 }
 
 /// The chips to compile a kernel for. A chip that brings nothing to it is left
@@ -441,6 +460,8 @@ llvm::Expected<CompileResult> moa::compile(const plan::Plan &plan,
   if (llvm::Error error = plan::checkModelShape(shape, modelName))
     return std::move(error);
   if (llvm::Error error = plan::checkAgainstModel(plan, shape, planName))
+    return std::move(error);
+  if (llvm::Error error = checkRope(requested.phases, shape))
     return std::move(error);
   CompileOptions options = requested;
   if (options.chips.empty() && options.gpuChips.empty())

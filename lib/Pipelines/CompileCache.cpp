@@ -59,6 +59,9 @@ CompileCache::CompileCache(const plan::Plan &plan,
                     shape.layers, shape.qHeads, shape.kvHeads, shape.headDim,
                     shape.maxLength, int(options.dtype), options.phases.prefill,
                     options.phases.decode, options.phases.append);
+  if (const std::optional<RopeShape> &rope = options.phases.rope)
+    key += llvm::formatv("rope {0} {1}|", int(rope->layout),
+                         rope->rotaryDim.value_or(shape.headDim));
   key +=
       llvm::formatv("{0} {1}|", MOA_ARTIFACT_VERSION, MOA_KERNEL_ABI_VERSION);
   for (const CpuChip *chip : options.chips)

@@ -77,6 +77,7 @@ def compile(
     *,
     dtype: str = "bf16",
     max_length: int | None = None,
+    rope: str | None = None,
     out=None,
 ) -> Artifact:
     """Compile a plan for a model; cached by plan, structure, target and version.
@@ -85,6 +86,8 @@ def compile(
     model_config: see `shape_of`.
     dtype: "f32", "f16" or "bf16": type of queries, keys, values and outputs.
     max_length: longest sequence served, in tokens.
+    rope: "half" or "interleaved", with ":DIM" where part of a head is rotated:
+        also a kernel for moa.runtime.Cache.set_rope.
     out: where to put the `.moa` file; None keeps it in the cache folder.
     Raises CompileError with the compiler's message.
     """
@@ -103,6 +106,8 @@ def compile(
         ]  # fmt: skip
         if max_length is not None:
             command += ["--max-length", str(max_length)]
+        if rope is not None:
+            command += ["--rope", rope]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise CompileError(done.stderr.strip() or "moa-compile failed")

@@ -351,6 +351,22 @@ void attend(Cache &cache, uint32_t layer, std::vector<Entry> entries,
   });
 }
 
+void setRope(Cache &cache, const std::vector<double> &frequencies,
+             const std::string &layout, float scale,
+             std::optional<uint32_t> layer) {
+  if (layout != "half" && layout != "interleaved")
+    throw nb::value_error(
+        ("layout is '" + layout + "', expected half or interleaved").c_str());
+  moa_rope rope = {
+      sizeof(rope),
+      uint32_t(layout == "half" ? MOA_ROPE_HALF : MOA_ROPE_INTERLEAVED),
+      uint32_t(2 * frequencies.size()), frequencies.data(), scale};
+  checkReleased([&] {
+    return moa_cache_set_rope(cache.handle, layer.value_or(MOA_ALL_LAYERS),
+                              &rope);
+  });
+}
+
 void begin(Batch &batch, std::vector<Sequence *> sequences, int64_t tokens,
            uintptr_t stream) {
   std::vector<moa_sequence *> raw;
@@ -445,22 +461,32 @@ NB_MODULE(_runtime, m) {
           },
           nb::arg("max_bytes"),
           "Changes the most bytes of pages; less than is in use is refused.")
-      .def_prop_ro("stats", [](const Cache &cache) {
-        moa_cache_stats stats = {};
-        stats.struct_size = sizeof(stats);
-        check(moa_cache_get_stats(cache.handle, &stats));
-        nb::dict d;
-        d["page_bytes"] = stats.page_bytes;
-        d["pages_used"] = stats.pages_used;
-        d["pages_high_water"] = stats.pages_high_water;
-        d["pages_limit"] = stats.pages_limit;
-        d["reserved_bytes"] = stats.reserved_bytes;
-        d["sequences"] = stats.sequences;
-        d["pages_shared"] = stats.pages_shared;
-        d["pages_referenced"] = stats.pages_referenced;
-        d["unused_bytes"] = stats.unused_bytes;
-        return d;
-      });
+      .def_prop_ro("stats",
+                   [](const Cache &cache) {
+                     moa_cache_stats stats = {};
+                     stats.struct_size = sizeof(stats);
+                     check(moa_cache_get_stats(cache.handle, &stats));
+                     nb::dict d;
+                     d["page_bytes"] = stats.page_bytes;
+                     d["pages_used"] = stats.pages_used;
+                     d["pages_high_water"] = stats.pages_high_water;
+                     d["pages_limit"] = stats.pages_limit;
+                     d["reserved_bytes"] = stats.reserved_bytes;
+                     d["sequences"] = stats.sequences;
+                     d["pages_shared"] = stats.pages_shared;
+                     d["pages_referenced"] = stats.pages_referenced;
+                     d["unused_bytes"] = stats.unused_bytes;
+                     return d;
+                   })
+      .def("set_rope", &setRope, nb::arg("frequencies"),
+           nb::arg("layout") = "half", nb::arg("scale") = 1.0f,
+           nb::arg("layer") = nb::none(),
+           "Gives a layer, None for all, a rotation: q and k of its calls are "
+           "then not rotated yet, and are overwritten with the rotated ones. "
+           "frequencies: one a pair, radians a token, as inv_freq of "
+           "transformers; twice as many elements of a head are rotated. "
+           "layout: half or interleaved. scale multiplies cosine and sine. "
+           "Before the cache's first sequence. See moa_cache_set_rope.");
   nb::class_<Sequence>(m, "Sequence", "One sequence of a cache.")
       .def(nb::init<std::shared_ptr<Cache>, int64_t>(), nb::arg("cache"),
            nb::arg("length"))
@@ -555,7 +581,8 @@ NB_MODULE(_runtime, m) {
         nb::arg("stream") = 0,
         "Appends, attends and evicts for one layer. Entries are tuples "
         "(sequence, q, k, v, out) of tensors [tokens, heads, head_dim] of the "
-        "artifact's dtype, on the context's device; out is written. On a CUDA "
+        "artifact's dtype, on the context's device; out is written, and so are "
+        "q and k where the layer has a rotation (Cache.set_rope). On a CUDA "
         "device the work is enqueued on `stream`, such as "
         "torch.cuda.current_stream().cuda_stream. See moa_attend.");
 }

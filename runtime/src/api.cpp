@@ -240,9 +240,10 @@ moa_status *moa_cache_create(moa_module *module,
       return error(MOA_INVALID_ARGUMENT, "max_bytes is ", o.max_bytes,
                    ", less than one page of ", page, " bytes");
     auto cache = std::make_unique<moa_cache>();
+    cache->device = module->context->device.get();
     MOA_RT_TRY(checkRollback(*module->module, o.rollback_tokens));
-    MOA_RT_TRY(Cache::create(*module->context->device, *module->module,
-                             o.max_bytes, o.rollback_tokens, cache->cache));
+    MOA_RT_TRY(Cache::create(*cache->device, *module->module, o.max_bytes,
+                             o.rollback_tokens, cache->cache));
     *out = cache.release();
     return ok();
   });
@@ -266,6 +267,17 @@ moa_status *moa_cache_get_stats(const moa_cache *cache,
     full.pages_referenced = c.pool.referenced();
     full.unused_bytes = full.reserved_bytes - full.pages_used * full.page_bytes;
     return writeInfo(full, stats, "moa_cache_stats");
+  });
+}
+
+moa_status *moa_cache_set_rope(moa_cache *cache, uint32_t layer,
+                               const moa_rope *rope) {
+  return guard([&]() -> Status {
+    if (!cache || !rope)
+      return missing(!cache ? "cache" : "rope");
+    moa_rope full;
+    MOA_RT_TRY(readOptions(rope, full, "moa_rope"));
+    return cache->cache->setRope(*cache->device, layer, full);
   });
 }
 

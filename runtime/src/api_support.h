@@ -34,6 +34,7 @@ struct moa_module {
 };
 
 struct moa_cache {
+  moa::rt::Device *device = nullptr; ///< Of the module's context.
   std::unique_ptr<moa::rt::Cache> cache;
 };
 

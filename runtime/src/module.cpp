@@ -78,9 +78,13 @@ Status Module::load(const uint8_t *bytes, size_t size,
   auto kernelAt = [&](uint32_t index) {
     return index == MOA_NO_KERNEL ? Kernel() : loaded.kernels[index];
   };
+  auto rotationOf = [&](uint32_t index) {
+    return index == MOA_NO_KERNEL ? 0 : artifact.kernels[index].facts.rotation;
+  };
   for (const moa_artifact_layer &layer : artifact.layers)
     module->layers.push_back({kernelAt(layer.prefill), kernelAt(layer.decode),
-                              kernelAt(layer.append), kernelAt(layer.prepare)});
+                              kernelAt(layer.append), kernelAt(layer.prepare),
+                              kernelAt(layer.rope), rotationOf(layer.rope)});
   module->code = std::move(loaded.code);
   module->chip = std::move(loaded.chip);
   module->remark = std::move(loaded.remark);

@@ -54,7 +54,8 @@ struct LoadedKernels {
 /// Kernels of one layer; a null entry means the phase was not compiled, or that
 /// the device has no such kernel.
 struct LayerKernels {
-  Kernel prefill, decode, append, prepare;
+  Kernel prefill, decode, append, prepare, rope;
+  uint32_t rotation = 0; ///< Of rope: moa_artifact_rotation.
 };
 
 struct Geometry {

@@ -169,7 +169,7 @@ static std::optional<int> readPhases(const InputArgList &args, Phases &phases) {
   std::vector<std::string> wanted = listOf(args, OPT_phase);
   if (wanted.empty())
     return std::nullopt;
-  phases = {false, false, false};
+  phases.prefill = phases.decode = phases.append = false;
   for (StringRef name : wanted) {
     bool *phase = llvm::StringSwitch<bool *>(name)
                       .Case("prefill", &phases.prefill)
@@ -184,6 +184,26 @@ static std::optional<int> readPhases(const InputArgList &args, Phases &phases) {
   if (!phases.prefill && !phases.decode)
     return usage("expected prefill or decode in --phase: the windows that say "
                  "what is kept come from them");
+  return std::nullopt;
+}
+
+static std::optional<int> readRope(const InputArgList &args, Phases &phases) {
+  const Arg *arg = args.getLastArg(OPT_rope);
+  if (!arg)
+    return std::nullopt;
+  auto [layout, dim] = StringRef(arg->getValue()).split(':');
+  RopeShape rope;
+  int64_t rotated = 0;
+  bool given = layout.size() != StringRef(arg->getValue()).size();
+  std::optional<RopeLayout> known = symbolizeRopeLayout(layout);
+  if (!known || (given && (dim.getAsInteger(10, rotated) || rotated < 2)))
+    return usage("expected --rope half or interleaved, or with the elements "
+                 "that are rotated, as in half:64, got '" +
+                 llvm::Twine(arg->getValue()) + "'");
+  rope.layout = *known;
+  if (given)
+    rope.rotaryDim = rotated;
+  phases.rope = rope;
   return std::nullopt;
 }
 
@@ -230,6 +250,8 @@ static std::optional<int> readValues(const InputArgList &args,
   if (auto status = readTargets(args, options))
     return status;
   if (auto status = readPhases(args, options.phases))
+    return status;
+  if (auto status = readRope(args, options.phases))
     return status;
   if (auto status = readKeyword<Dtype>(
           args, OPT_dtype, options.dtype,

@@ -32,6 +32,10 @@ defm dtype : Value<"dtype", "TYPE",
     "Queries, keys, values and outputs: bf16 (default), f16 or f32">;
 defm phase : Value<"phase", "LIST",
     "Calls to serve, of prefill,decode,append (default: all)">;
+defm rope : Value<"rope", "LAYOUT[:DIM]",
+    "Also a kernel that rotates queries and keys where it stores keys, for "
+    "moa_cache_set_rope: half pairs elements i and i + DIM/2, interleaved 2i "
+    "and 2i + 1; the first DIM of a head are rotated (default: all)">;
 defm emit : Value<"emit", "LEVEL",
     "moa, tile, gpu, llvm, asm, ptx, cubin or artifact (default); the prepare "
     "kernel of GPUs is in artifacts and --dump-dir alone">;

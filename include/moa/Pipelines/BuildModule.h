@@ -15,15 +15,25 @@
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
+#include "moa/Dialect/Moa/IR/Moa.h"
 #include "moa/Plan/Plan.h"
+#include <optional>
 
 namespace moa {
+
+/// A rotation that calls may ask for.
+struct RopeShape {
+  RopeLayout layout = RopeLayout::Half;
+  std::optional<int64_t> rotaryDim; ///< None: the head size.
+};
 
 /// Which kinds of call an artifact serves.
 struct Phases {
   bool prefill = true; ///< Prompts and chunks of them.
   bool decode = true;  ///< One token a sequence.
   bool append = true;  ///< Storing keys and values.
+  /// Storing keys and values after rotating queries and keys.
+  std::optional<RopeShape> rope = std::nullopt;
 };
 
 /// Builds the module. `plan` is one for `shape` (plan::checkAgainstModel), and

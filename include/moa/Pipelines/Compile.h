@@ -65,7 +65,8 @@ struct CompileOptions {
 struct KernelStats {
   std::string name;
   std::string chip;
-  std::string kind; ///< "prefill", "decode", "append" or "prepare".
+  std::string kind; ///< "prefill", "decode", "append", "rope" or
+                    ///< "prepare".
   std::vector<int64_t> layers;
   std::optional<uint64_t> instructions; ///< None for PTX alone.
   uint64_t codeBytes = 0;               ///< Cubin and PTX together.

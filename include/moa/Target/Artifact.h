@@ -50,6 +50,7 @@ struct ArtifactKernel {
   uint32_t dtype = 0; ///< MOA_DTYPE_*.
   uint32_t headDim = 0;
   uint32_t group = 1;
+  uint32_t rotation = 0; ///< Rope: moa_artifact_rotation.
   /// Layers that launch it, increasing. Not stored: the layer table says it.
   std::vector<int64_t> layers;
   std::vector<ArtifactImage> images;

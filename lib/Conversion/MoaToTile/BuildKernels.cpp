@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 //
 // Prefill and decode share one body: load the queries, walk every block with
-// the whole mask, store. Append copies rows.
+// the whole mask, store. Append copies rows, rope rotates them before.
 //
 //===----------------------------------------------------------------------===//
 
@@ -24,6 +24,9 @@ std::string KernelStructure::name() const {
       llvm::formatv("{0}_d{1}", stringifyKernelKind(kind), headDim);
   if (kind == KernelKind::Decode)
     text += llvm::formatv("_g{0}", group);
+  if (rope)
+    text += llvm::formatv("_{0}{1}", stringifyRopeLayout(rope.getLayout()),
+                          rope.getRotaryDim());
   llvm::raw_string_ostream(text) << '_' << dtype;
   return text;
 }
@@ -36,6 +39,8 @@ static tile::ItemKind itemKind(KernelKind kind) {
     return tile::ItemKind::Decode;
   case KernelKind::Append:
     return tile::ItemKind::Append;
+  case KernelKind::Rope:
+    return tile::ItemKind::Rope;
   }
   llvm_unreachable("unknown kernel kind");
 }
@@ -98,6 +103,9 @@ func::FuncOp moa::buildKernel(OpBuilder &b, Location loc,
   Value item = function.getArgument(0);
   if (structure.kind == KernelKind::Append)
     tile::CopyRowsOp::create(b, loc, item, structure.headDim, structure.dtype);
+  else if (structure.kind == KernelKind::Rope)
+    tile::RotateRowsOp::create(b, loc, item, structure.headDim, structure.dtype,
+                               structure.rope);
   else
     buildAttention(b, loc, item, structure);
   func::ReturnOp::create(b, loc);

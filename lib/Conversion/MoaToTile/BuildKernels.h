@@ -26,8 +26,9 @@ struct KernelStructure {
   int64_t group; ///< Query heads of a work item; 1 unless decode.
   mlir::Type dtype;
   tile::ConfigAttr config;
+  tile::RopeAttr rope = {}; ///< Null unless rope.
 
-  /// "decode_d64_g3_f32".
+  /// "decode_d64_g3_f32", "rope_d64_half32_f32".
   std::string name() const;
 };
 

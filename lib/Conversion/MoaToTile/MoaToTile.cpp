@@ -42,7 +42,7 @@ struct ConvertMoaToTile
 
 } // namespace
 
-/// Append kernels work row by row; their shape is a page.
+/// Append and rope kernels work row by row; their shape is a page.
 static tile::ConfigAttr appendConfig(MLIRContext *ctx) {
   return tile::ConfigAttr::get(ctx, tile::Lanes::Dims, MOA_BLOCK_KEYS,
                                MOA_BLOCK_KEYS);
@@ -56,6 +56,19 @@ static FailureOr<KernelStructure> structureOf(Operation *op) {
     CacheType cache = append.getCache().getType();
     return KernelStructure{KernelKind::Append, cache.getDims(), 1,
                            cache.getElementType(), appendConfig(ctx)};
+  }
+  if (auto append = dyn_cast<RopeAppendOp>(op)) {
+    CacheType cache = append.getCache().getType();
+    RopeAttr rope = append.getRope();
+    return KernelStructure{
+        KernelKind::Rope,
+        cache.getDims(),
+        1,
+        cache.getElementType(),
+        appendConfig(ctx),
+        tile::RopeAttr::get(ctx,
+                            static_cast<tile::RopeLayout>(rope.getLayout()),
+                            rope.getRotaryDim())};
   }
   auto attend = cast<WindowedOpInterface>(op);
   TileConfigAttr choice = attend.getTileConfigAttr();
@@ -98,7 +111,7 @@ void ConvertMoaToTile::runOnOperation() {
   MLIRContext *ctx = &getContext();
 
   WalkResult result = module.walk([&](Operation *op) -> WalkResult {
-    if (!isa<WindowedOpInterface, CacheAppendOp>(op))
+    if (!isa<WindowedOpInterface, CacheAppendOp, RopeAppendOp>(op))
       return WalkResult::advance();
     auto function = op->getParentOfType<func::FuncOp>();
     auto layer = function ? function->getAttrOfType<IntegerAttr>(kLayerAttrName)
@@ -130,9 +143,14 @@ void ConvertMoaToTile::runOnOperation() {
     llvm::sort(kernel.layers);
     auto home = ModuleOp::create(b, kernel.loc, name);
     const KernelStructure &s = kernel.structure;
+    RopeAttr rope;
+    if (s.rope)
+      rope = RopeAttr::get(ctx, static_cast<RopeLayout>(s.rope.getLayout()),
+                           s.rope.getRotaryDim());
     home->setAttr(kKernelAttrName,
                   KernelAttr::get(ctx, s.kind, s.headDim, s.group, s.dtype,
-                                  DenseI64ArrayAttr::get(ctx, kernel.layers)));
+                                  DenseI64ArrayAttr::get(ctx, kernel.layers),
+                                  rope));
     OpBuilder inner = OpBuilder::atBlockEnd(home.getBody());
     buildKernel(inner, kernel.loc, s);
   }

@@ -21,10 +21,13 @@ std::optional<std::string> moa::whyUnsupported(Operation *op) {
   int64_t dims;
   if (auto append = dyn_cast<CacheAppendOp>(op))
     dims = append.getCache().getType().getDims();
+  else if (auto append = dyn_cast<RopeAppendOp>(op))
+    dims = append.getCache().getType().getDims();
   else if (auto attend = dyn_cast<WindowedOpInterface>(op))
     dims = attend.getCacheType().getDims();
   else
-    return "only moa.attention, moa.decode and moa.cache_append have kernels";
+    return "only moa.attention, moa.decode, moa.cache_append and "
+           "moa.rope_append have kernels";
   if (!isSupportedHeadDim(dims))
     return llvm::formatv("head size {0} has no kernel; expected 64, 80, 96, "
                          "128, 192 or 256",

@@ -85,10 +85,11 @@ static LogicalResult checkSignature(func::FuncOp kernel) {
   return success();
 }
 
-static LogicalResult checkAppend(Block &entry) {
-  if (failed(consistsOf<CopyRowsOp, func::ReturnOp>(entry, "an append kernel")))
+template <typename OpTy>
+static LogicalResult checkRows(Block &entry, StringRef what) {
+  if (failed(consistsOf<OpTy, func::ReturnOp>(entry, what)))
     return failure();
-  for (auto copy : entry.getOps<CopyRowsOp>()) {
+  for (auto copy : entry.getOps<OpTy>()) {
     int64_t dims = copy.getDims();
     if (dims > kMaxHeadSize)
       return refuse(copy) << "expected a head size of at most " << kMaxHeadSize
@@ -244,6 +245,14 @@ LogicalResult moa::cpu::checkKernelForm(func::FuncOp kernel) {
     return failure();
   Block &entry = kernel.getBody().front();
   auto item = cast<ItemType>(kernel.getArgumentTypes().front());
-  return item.getKind() == ItemKind::Append ? checkAppend(entry)
-                                            : checkAttention(kernel, entry);
+  switch (item.getKind()) {
+  case ItemKind::Append:
+    return checkRows<CopyRowsOp>(entry, "an append kernel");
+  case ItemKind::Rope:
+    return checkRows<RotateRowsOp>(entry, "a rope kernel");
+  case ItemKind::Prefill:
+  case ItemKind::Decode:
+    return checkAttention(kernel, entry);
+  }
+  llvm_unreachable("unknown item kind");
 }

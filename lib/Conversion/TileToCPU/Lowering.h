@@ -105,6 +105,10 @@ createDimLanes(Emitter &e, const CpuChip &chip, mlir::Value item,
 /// Lowers moa_tile.copy_rows.
 void lowerCopyRows(Emitter &e, mlir::Value item, int64_t dims, mlir::Type type);
 
+/// Lowers moa_tile.rotate_rows.
+void lowerRotateRows(Emitter &e, mlir::Value item, int64_t dims,
+                     mlir::Type type, tile::RopeAttr rope);
+
 /// The value that a running maximum starts from: finite, so that minus
 /// infinity less it is minus infinity and never NaN.
 inline constexpr float kNoMaximum = -3.4028234663852886e38f;

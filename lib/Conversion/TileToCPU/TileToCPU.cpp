@@ -223,6 +223,10 @@ void KernelLowering::lower(Block &block) {
         .Case([&](tile::StorePartialOp) { attention->store(); })
         .Case([&](tile::CopyRowsOp copy) {
           lowerCopyRows(*emitter, item, copy.getDims(), copy.getType());
+        })
+        .Case([&](tile::RotateRowsOp rotate) {
+          lowerRotateRows(*emitter, item, rotate.getDims(), rotate.getType(),
+                          rotate.getRope());
         });
   }
 }

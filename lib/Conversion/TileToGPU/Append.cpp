@@ -10,7 +10,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "Builder.h"
+#include "Append.h"
 #include "Kernels.h"
 #include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
 
@@ -24,7 +24,7 @@ using namespace moa::gpu;
 
 namespace {
 
-constexpr int64_t kThreads = 256, kRegisters = 64, kPiece = 16;
+constexpr int64_t kRegisters = 64, kPiece = 16;
 
 /// Keys or values of an item.
 struct Copy {
@@ -32,67 +32,30 @@ struct Copy {
   Value rowBytes; ///< Between source rows, i64.
 };
 
-class Append {
-public:
-  Append(OpBuilder &builder, Location loc, const KernelForm &form)
-      : b(loc, builder), elementBytes(form.element.getIntOrFloatBitWidth() / 8),
-        pieces(form.headDim * elementBytes / kPiece),
-        piece(VectorType::get({kPiece / 4}, b.getI32Type())) {}
-
-  LLVM::LLVMFuncOp build(StringRef name);
-
-private:
-  LLVM::LLVMFuncOp makeFunction(StringRef name);
-  Copy loadCopy(Value item, size_t source, size_t target, size_t stride);
-
-  KernelBuilder b;
-  const int64_t elementBytes;
-  const int64_t pieces; ///< Of a row.
-  const VectorType piece;
-};
-
 } // namespace
 
-LLVM::LLVMFuncOp Append::makeFunction(StringRef name) {
-  MLIRContext *ctx = b.getContext();
-  auto function = LLVM::LLVMFuncOp::create(
-      b, name,
-      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(ctx),
-                                  {b.globalPointer(), b.getI32Type()}));
-  function->setAttr("nvvm.kernel", b.getUnitAttr());
-  function.setArgAttr(0, "llvm.noalias", b.getUnitAttr());
-  function.setArgAttr(0, "llvm.readonly", b.getUnitAttr());
-  function->setAttr(kLaunchAttrName,
-                    LaunchAttr::get(ctx, kThreads, kRegisters, 0, 0));
-  return function;
-}
-
-Copy Append::loadCopy(Value item, size_t source, size_t target, size_t stride) {
-  Value elements = b.loadField(item, stride, b.getI64Type());
-  Value bytes = arith::ConstantOp::create(b, b.getI64IntegerAttr(elementBytes));
-  return {b.loadField(item, source, b.globalPointer()),
-          b.loadField(item, target, b.globalPointer()),
-          arith::MulIOp::create(b, elements, bytes)};
-}
-
-LLVM::LLVMFuncOp Append::build(StringRef name) {
-  LLVM::LLVMFuncOp function = makeFunction(name);
-  OpBuilder::InsertionGuard guard(b);
-  Block *entry = function.addEntryBlock(b);
-  b.setInsertionPointToStart(entry);
-  Value item =
-      b.element(entry->getArgument(0), b.blockId(), sizeof(moa_append_item));
-  const Copy copies[] = {loadCopy(item, offsetof(moa_append_item, k),
-                                  offsetof(moa_append_item, page_k),
-                                  offsetof(moa_append_item, k_stride)),
-                         loadCopy(item, offsetof(moa_append_item, v),
-                                  offsetof(moa_append_item, page_v),
-                                  offsetof(moa_append_item, v_stride))};
+void moa::gpu::copyRows(KernelBuilder &b, const KernelForm &form, Value item) {
+  const int64_t elementBytes = form.element.getIntOrFloatBitWidth() / 8;
+  const int64_t pieces = form.headDim * elementBytes / kPiece; // Of a row.
+  const VectorType piece = b.i32s(kPiece / 4);
+  auto load = [&](size_t source, size_t target, size_t stride) -> Copy {
+    Value elements = b.loadField(item, stride, b.getI64Type());
+    Value bytes =
+        arith::ConstantOp::create(b, b.getI64IntegerAttr(elementBytes));
+    return {b.loadField(item, source, b.globalPointer()),
+            b.loadField(item, target, b.globalPointer()),
+            arith::MulIOp::create(b, elements, bytes)};
+  };
+  const Copy copies[] = {
+      load(offsetof(moa_append_item, k), offsetof(moa_append_item, page_k),
+           offsetof(moa_append_item, k_stride)),
+      load(offsetof(moa_append_item, v), offsetof(moa_append_item, page_v),
+           offsetof(moa_append_item, v_stride))};
   Value rows =
       b.loadField(item, offsetof(moa_append_item, rows), b.getI32Type());
   Value zero =
       b.loadField(item, offsetof(moa_append_item, zero), b.getI32Type());
-  Value end = b.mul(rows, pieces), step = b.i32(kThreads);
+  Value end = b.mul(rows, pieces), step = b.i32(kAppendThreads);
   Value first = b.threadId();
   b.loop(
       first, end, step, {},
@@ -122,11 +85,26 @@ LLVM::LLVMFuncOp Append::build(StringRef name) {
                                    kPiece);
            return {};
          });
-  LLVM::ReturnOp::create(b, ValueRange{});
-  return function;
 }
 
 LLVM::LLVMFuncOp moa::gpu::buildAppend(OpBuilder &builder, Location loc,
                                        StringRef name, const KernelForm &form) {
-  return Append(builder, loc, form).build(name);
+  KernelBuilder b(loc, builder);
+  MLIRContext *ctx = b.getContext();
+  auto function = LLVM::LLVMFuncOp::create(
+      b, name,
+      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(ctx),
+                                  {b.globalPointer(), b.getI32Type()}));
+  function->setAttr("nvvm.kernel", b.getUnitAttr());
+  b.markReadOnly(function, 0);
+  function->setAttr(kLaunchAttrName,
+                    LaunchAttr::get(ctx, kAppendThreads, kRegisters, 0, 0));
+  OpBuilder::InsertionGuard guard(b);
+  Block *entry = function.addEntryBlock(b);
+  b.setInsertionPointToStart(entry);
+  copyRows(
+      b, form,
+      b.element(entry->getArgument(0), b.blockId(), sizeof(moa_append_item)));
+  LLVM::ReturnOp::create(b, ValueRange{});
+  return function;
 }

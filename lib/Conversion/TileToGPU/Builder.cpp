@@ -165,14 +165,11 @@ Type KernelBuilder::globalPointer() {
   return LLVM::LLVMPointerType::get(getContext(), 1);
 }
 
-LLVM::LLVMFuncOp
-KernelBuilder::attentionKernel(StringRef name, int64_t bytes, int64_t align,
-                               unsigned pointers, unsigned readOnly,
-                               unsigned integers, LaunchAttr launch) {
+LLVM::LLVMFuncOp KernelBuilder::kernel(StringRef name, int64_t bytes,
+                                       int64_t align, ArrayRef<Type> rest,
+                                       LaunchAttr launch) {
   SmallVector<Type> types{LLVM::LLVMPointerType::get(getContext())};
-  types.append(pointers, globalPointer());
-  types.append(integers, getI32Type());
-  types.push_back(getF32Type());
+  llvm::append_range(types, rest);
   auto function = LLVM::LLVMFuncOp::create(
       *this, name,
       LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(getContext()),
@@ -183,11 +180,25 @@ KernelBuilder::attentionKernel(StringRef name, int64_t bytes, int64_t align,
       TypeAttr::get(LLVM::LLVMArrayType::get(getI8Type(), bytes)));
   function.setArgAttr(0, "llvm.align", getI64IntegerAttr(align));
   function.setArgAttr(0, "nvvm.grid_constant", getUnitAttr());
-  for (unsigned i = 1; i <= readOnly; ++i) {
-    function.setArgAttr(i, "llvm.noalias", getUnitAttr());
-    function.setArgAttr(i, "llvm.readonly", getUnitAttr());
-  }
   function->setAttr(kLaunchAttrName, launch);
+  return function;
+}
+
+void KernelBuilder::markReadOnly(LLVM::LLVMFuncOp function, unsigned number) {
+  function.setArgAttr(number, "llvm.noalias", getUnitAttr());
+  function.setArgAttr(number, "llvm.readonly", getUnitAttr());
+}
+
+LLVM::LLVMFuncOp
+KernelBuilder::attentionKernel(StringRef name, int64_t bytes, int64_t align,
+                               unsigned pointers, unsigned readOnly,
+                               unsigned integers, LaunchAttr launch) {
+  SmallVector<Type> types(pointers, globalPointer());
+  types.append(integers, getI32Type());
+  types.push_back(getF32Type());
+  LLVM::LLVMFuncOp function = kernel(name, bytes, align, types, launch);
+  for (unsigned i = 1; i <= readOnly; ++i)
+    markReadOnly(function, i);
   return function;
 }
 

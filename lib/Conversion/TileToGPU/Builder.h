@@ -76,6 +76,14 @@ public:
 
   mlir::Type globalPointer();
 
+  /// An empty kernel that takes a struct of `bytes` bytes by value, aligned to
+  /// `align`, then `types`.
+  mlir::LLVM::LLVMFuncOp kernel(llvm::StringRef name, int64_t bytes,
+                                int64_t align, llvm::ArrayRef<mlir::Type> types,
+                                LaunchAttr launch);
+  /// Marks a pointer parameter through which the kernel only reads.
+  void markReadOnly(mlir::LLVM::LLVMFuncOp function, unsigned number);
+
   /// An empty kernel that attends, with the parameters of moa/abi/gpu_args.h: a
   /// struct of `bytes` bytes by value, aligned to `align`, then `pointers`
   /// pointers to global memory, the first `readOnly` of which it only reads,

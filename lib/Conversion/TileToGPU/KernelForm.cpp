@@ -88,6 +88,18 @@ static FailureOr<KernelForm> matchAttention(func::FuncOp kernel,
                     config.getRows(), config.getKeys()};
 }
 
+template <typename OpTy>
+static FailureOr<KernelForm> matchRows(func::FuncOp kernel, ConfigAttr config,
+                                       ItemKind kind) {
+  auto copies = kernel.getOps<OpTy>();
+  if (!llvm::hasSingleElement(copies))
+    return refuse(kernel) << "expected one " << OpTy::getOperationName()
+                          << ", got " << llvm::range_size(copies);
+  OpTy copy = *copies.begin();
+  return KernelForm{kind, static_cast<int64_t>(copy.getDims()), copy.getType(),
+                    config.getRows(), config.getKeys()};
+}
+
 FailureOr<KernelForm> moa::gpu::matchKernelForm(func::FuncOp kernel) {
   auto config = kernel->getAttrOfType<ConfigAttr>(kConfigAttrName);
   FunctionType type = kernel.getFunctionType();
@@ -98,13 +110,12 @@ FailureOr<KernelForm> moa::gpu::matchKernelForm(func::FuncOp kernel) {
                           << "', one argument of type !moa_tile.item, no "
                              "result and one block";
   ItemKind kind = cast<ItemType>(type.getInput(0)).getKind();
-  if (kind != ItemKind::Append)
+  if (kind == ItemKind::Append)
+    return matchRows<CopyRowsOp>(kernel, config, kind);
+  if (kind != ItemKind::Rope)
     return matchAttention(kernel, config, kind);
-  auto copies = kernel.getOps<CopyRowsOp>();
-  if (!llvm::hasSingleElement(copies))
-    return refuse(kernel) << "expected one " << CopyRowsOp::getOperationName()
-                          << ", got " << llvm::range_size(copies);
-  CopyRowsOp copy = *copies.begin();
-  return KernelForm{kind, static_cast<int64_t>(copy.getDims()), copy.getType(),
-                    config.getRows(), config.getKeys()};
+  FailureOr<KernelForm> form = matchRows<RotateRowsOp>(kernel, config, kind);
+  if (succeeded(form))
+    form->rope = (*kernel.getOps<RotateRowsOp>().begin()).getRope();
+  return form;
 }

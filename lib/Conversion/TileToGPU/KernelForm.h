@@ -7,7 +7,7 @@
 //
 // A GPU kernel rearranges a tile kernel as a whole, so it must be the one chain
 // that is known: queries, one walk over all blocks with the whole mask, a
-// store; or a copy of rows.
+// store; or a copy of rows, rotated or not.
 //
 //===----------------------------------------------------------------------===//
 
@@ -26,6 +26,7 @@ struct KernelForm {
   mlir::Type element; ///< Of keys, values and outputs.
   int64_t rows;       ///< Query rows of an item; decode: heads of a group.
   int64_t keys;       ///< Keys of a tile.
+  tile::RopeAttr rope = {}; ///< Null unless rope.
 };
 
 /// Reads the form of a function with `moa_tile.config`; an error at the

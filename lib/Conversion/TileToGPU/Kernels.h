@@ -24,6 +24,10 @@ mlir::LLVM::LLVMFuncOp buildAppend(mlir::OpBuilder &builder, mlir::Location loc,
                                    llvm::StringRef name,
                                    const KernelForm &form);
 
+/// Rotations of query and key rows, and copies as of append, on any chip.
+mlir::LLVM::LLVMFuncOp buildRope(mlir::OpBuilder &builder, mlir::Location loc,
+                                 llvm::StringRef name, const KernelForm &form);
+
 /// Attention of one row of each head of a group from sm_80 on: persistent over
 /// the pages of all items. As many are fetched ahead as `sharedBytes` have room
 /// for.

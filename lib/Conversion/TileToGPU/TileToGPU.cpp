@@ -123,6 +123,8 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
   StringRef name = tileKernel.getName();
   if (form->kind == ItemKind::Append)
     buildAppend(builder, loc, name, *form);
+  else if (form->kind == ItemKind::Rope)
+    buildRope(builder, loc, name, *form);
   else if (form->kind == ItemKind::Decode && hopper)
     buildDecodeHopper(builder, loc, name, *form);
   else if (form->kind == ItemKind::Decode)

@@ -189,6 +189,12 @@ static llvm::Error checkKernels(const ArtifactContents &c) {
                     "as the model has, got {4} and {5}",
                     i, kernel.name, c.headDim, c.dtype, kernel.headDim,
                     kernel.dtype);
+    if (!moa_artifact_rotation_fits(kernel.kind == MOA_KERNEL_ROPE,
+                                    kernel.rotation, c.headDim))
+      return refuse("kernel {0} ('{1}'): expected an even number of rotated "
+                    "elements, 2 to {2}, on rope kernels alone, got rotation "
+                    "{3}",
+                    i, kernel.name, c.headDim, kernel.rotation);
     if (llvm::Error error = checkImages(c, i))
       return error;
   }
@@ -219,6 +225,9 @@ static llvm::Error check(const ArtifactContents &c) {
       return error;
     if (llvm::Error error = checkLayerKernel(c, i, layer.prepare,
                                              MOA_KERNEL_PREPARE, "prepare"))
+      return error;
+    if (llvm::Error error =
+            checkLayerKernel(c, i, layer.rope, MOA_KERNEL_ROPE, "rope"))
       return error;
   }
   return checkKernels(c);
@@ -256,6 +265,7 @@ moa::writeArtifact(const ArtifactContents &contents) {
     record.dtype = kernel.dtype;
     record.head_dim = kernel.headDim;
     record.group = kernel.group;
+    record.rotation = kernel.rotation;
     record.first_image = images.size();
     record.images = kernel.images.size();
     kernels.push_back(record);

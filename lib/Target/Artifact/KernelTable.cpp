@@ -15,6 +15,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "moa/Dialect/Moa/IR/Moa.h"
 #include "moa/abi/kernel_args.h"
+#include "moa/abi/rope.h"
 #include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;
@@ -22,8 +23,11 @@ using namespace moa;
 
 static_assert(uint32_t(KernelKind::Prefill) == MOA_KERNEL_PREFILL &&
                   uint32_t(KernelKind::Decode) == MOA_KERNEL_DECODE &&
-                  uint32_t(KernelKind::Append) == MOA_KERNEL_APPEND,
-              "kinds are stored as they are numbered");
+                  uint32_t(KernelKind::Append) == MOA_KERNEL_APPEND &&
+                  uint32_t(KernelKind::Rope) == MOA_KERNEL_ROPE &&
+                  uint32_t(RopeLayout::Half) == MOA_ROPE_HALF &&
+                  uint32_t(RopeLayout::Interleaved) == MOA_ROPE_INTERLEAVED,
+              "kinds and layouts are stored as they are numbered");
 
 static uint32_t dtypeCode(Type type) {
   return type.isF32()   ? MOA_DTYPE_F32
@@ -49,8 +53,9 @@ static LogicalResult readModel(ModuleOp module, ArtifactContents &contents) {
     return module.emitOpError("expected attribute '")
            << kPlanIdAttrName << "' with 64 hexadecimal digits";
   llvm::copy(digest, contents.planId.begin());
-  contents.layerTable.assign(contents.layers, {MOA_NO_KERNEL, MOA_NO_KERNEL,
-                                               MOA_NO_KERNEL, MOA_NO_KERNEL});
+  contents.layerTable.assign(contents.layers,
+                             {MOA_NO_KERNEL, MOA_NO_KERNEL, MOA_NO_KERNEL,
+                              MOA_NO_KERNEL, MOA_NO_KERNEL});
   return success();
 }
 
@@ -84,6 +89,7 @@ static LogicalResult readLaunch(LaunchOp launch, int64_t layer,
   uint32_t kind = contents.kernels[kernel->second].kind;
   uint32_t &slot = kind == MOA_KERNEL_PREFILL  ? entry.prefill
                    : kind == MOA_KERNEL_DECODE ? entry.decode
+                   : kind == MOA_KERNEL_ROPE   ? entry.rope
                                                : entry.append;
   if (slot != MOA_NO_KERNEL && slot != kernel->second)
     return launch.emitOpError("expected one kernel a layer and kind, got '")
@@ -109,6 +115,9 @@ FailureOr<ArtifactContents> moa::collectKernelTable(ModuleOp module) {
     kernel.dtype = dtypeCode(facts.getDtype());
     kernel.headDim = facts.getHeadDim();
     kernel.group = facts.getGroup();
+    if (RopeAttr rope = facts.getRope())
+      kernel.rotation = moa_artifact_rotation(uint32_t(rope.getLayout()),
+                                              uint32_t(rope.getRotaryDim()));
     llvm::ArrayRef<int64_t> layers = facts.getLayers().asArrayRef();
     kernel.layers.assign(layers.begin(), layers.end());
     indices.try_emplace(kernel.name, contents.kernels.size());

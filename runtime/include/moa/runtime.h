@@ -31,6 +31,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "moa/abi/rope.h"
 #include "moa/abi/span.h"
 #include "moa/abi/version.h"
 
@@ -246,6 +247,34 @@ MOA_API moa_status *moa_cache_get_stats(const moa_cache *cache,
 /// taken. Since: 1.3
 MOA_API moa_status *moa_cache_set_limit(moa_cache *cache, uint64_t max_bytes);
 
+/// A rotary embedding. Queries and keys are rotated by their positions times
+/// the frequencies of their pairs, at any position an artifact serves with an
+/// error of cosine and sine below 1e-7.
+typedef struct moa_rope {
+  size_t struct_size;
+  uint32_t layout; ///< MOA_ROPE_* of abi/rope.h: which elements are a pair.
+  uint32_t
+      rotary_dim; ///< Elements of a head that are rotated, the first; even,
+                  ///< at most the head size. The others pass through.
+  /// rotary_dim / 2 values, radians a token (for a plain embedding theta^(-2i /
+  /// rotary_dim)); copied.
+  const double *frequencies;
+  float scale; ///< Multiplies cosine and sine: 1, or YaRN's attention factor.
+} moa_rope;
+
+/// In place of a layer: all of them.
+#define MOA_ALL_LAYERS UINT32_MAX
+
+/// Gives a layer, or MOA_ALL_LAYERS, a rotation, in place of one it had. From
+/// then on q and k of its calls are not rotated yet: moa_attend and
+/// moa_batch_attend rotate both where they lie, in the same pass that stores
+/// keys and values, and the caller finds them rotated afterwards.
+/// A cache with a sequence or a batch is refused. MOA_UNSUPPORTED if the module
+/// was not compiled for this layout and rotary_dim (moa-compile --rope). On a
+/// CUDA device it waits for all work there. Since: 1.3
+MOA_API moa_status *moa_cache_set_rope(moa_cache *cache, uint32_t layer,
+                                       const moa_rope *rope);
+
 /// Creates an empty sequence whose spans are taken at `length` (prompt tokens +
 /// generation budget; ignored by plans with length rule `row`). The cache owns
 /// it until moa_sequence_destroy. Since: 1.0
@@ -332,12 +361,15 @@ MOA_API moa_status *moa_sequence_get_bytes(const moa_sequence *sequence,
 
 /// One sequence's part of a call: `tokens` new rows. All pointers refer to row
 /// 0, head 0; strides count elements; the D elements of a head are dense. The
-/// library only reads q, k, v during the call and only writes `out`.
+/// library only reads q, k, v during the call and only writes `out`; but where
+/// the layer has a rotation (moa_cache_set_rope), it overwrites q and k with
+/// the rotated ones: they must be writable, and no row of theirs may be part of
+/// another entry.
 typedef struct moa_attend_entry {
   moa_sequence *sequence;
   int64_t tokens; ///< At least 1.
-  const void *q;  ///< [tokens][q_heads][D], rotated.
-  const void *k;  ///< [tokens][kv_heads][D], rotated.
+  const void *q;  ///< [tokens][q_heads][D], rotated by caller or cache.
+  const void *k;  ///< [tokens][kv_heads][D], rotated by caller or cache.
   const void *v;  ///< [tokens][kv_heads][D].
   void *out;      ///< [tokens][q_heads][D].
   int64_t q_row_stride, q_head_stride;
@@ -360,12 +392,13 @@ typedef struct moa_attend_options {
 
 /// Appends the new keys and values of one layer, computes attention of the new
 /// queries over everything they see, and returns the pages that no later row
-/// can see. Entries may mix prompts, chunks and single tokens; a sequence may
-/// appear once. Keys that no row to come can see are read from the caller's
-/// tensor and never copied: after the call the cache holds its closed form, and
-/// during it at most the pages of before and after.
-/// On the CPU, results do not depend on the batch, the threads or the machine
-/// load.
+/// can see. Where the layer has a rotation, queries and keys are rotated first;
+/// should the device refuse a launch behind that, they stay rotated. Entries
+/// may mix prompts, chunks and single tokens; a sequence may appear once. Keys
+/// that no row to come can see are read from the caller's tensor and never
+/// copied: after the call the cache holds its closed form, and during it at
+/// most the pages of before and after. On the CPU, results do not depend on the
+/// batch, the threads or the machine load.
 ///
 /// On a CUDA device all pointers of entries are device addresses, multiples of
 /// 16 bytes, as strides are: of 8 elements, of 4 in f32. The call enqueues a
@@ -397,11 +430,12 @@ MOA_API moa_status *moa_attend(moa_cache *cache,
 // On a CUDA device the work of a step is cut there, from lengths and tables
 // that lie there: begin costs one small copy and one launch for all layers, and
 // the calls of the layers one launch each, which also copies the new keys and
-// values to their pages. A replay computes the step that began last, with the
-// sequences and lengths of that step; rows of tensors behind its sequences are
-// left alone, so a graph of a full batch serves smaller ones too.
-// Between begin and end (or cancel) the sequences take no other call. All of it
-// belongs to one stream, as calls of moa_attend do.
+// values to their pages (and one before it that rotates queries and keys, where
+// the layer has a rotation). A replay computes the step that began last, with
+// the sequences and lengths of that step; rows of tensors behind its sequences
+// are left alone, so a graph of a full batch serves smaller ones too. Between
+// begin and end (or cancel) the sequences take no other call. All of it belongs
+// to one stream, as calls of moa_attend do.
 
 typedef struct moa_batch moa_batch;
 

@@ -135,6 +135,11 @@ public:
   Status setLimit(uint64_t maxBytes) {
     return Status(moa_cache_set_limit(get(), maxBytes));
   }
+  /// Gives a layer, or MOA_ALL_LAYERS, a rotation; its struct_size is set here.
+  Status setRope(moa_rope rope, uint32_t layer = MOA_ALL_LAYERS) {
+    rope.struct_size = sizeof(rope);
+    return Status(moa_cache_set_rope(get(), layer, &rope));
+  }
   /// Appends, attends and evicts for one layer, at scale 1 / sqrt(head size).
   Status attend(uint32_t layer, const std::vector<moa_attend_entry> &entries,
                 void *stream = nullptr) {

@@ -285,13 +285,18 @@ Status Reader::readKernels() {
     MOA_RT_TRY(readString(facts.name, "kernel", i, kernel.name));
     uint32_t group =
         facts.kind == MOA_KERNEL_DECODE ? header.q_heads / header.kv_heads : 1;
-    if (facts.kind > MOA_KERNEL_PREPARE || facts.dtype != header.dtype ||
+    if (facts.kind > MOA_KERNEL_ROPE || facts.dtype != header.dtype ||
         facts.head_dim != header.head_dim || facts.group != group)
       return corrupt("kernel ", i, ": kind ", facts.kind, ", dtype ",
                      facts.dtype, ", head size ", facts.head_dim, ", group ",
                      facts.group, " does not fit the model (dtype ",
                      header.dtype, ", head size ", header.head_dim, ", group ",
                      group, ")");
+    if (!moa_artifact_rotation_fits(facts.kind == MOA_KERNEL_ROPE,
+                                    facts.rotation, header.head_dim))
+      return corrupt("kernel ", i, ": rotation ", facts.rotation, " of kind ",
+                     facts.kind, ", expected an even number of elements, 2 to ",
+                     header.head_dim, ", in rope kernels alone");
     if (facts.first_image > images || facts.images > images - facts.first_image)
       return corrupt("kernel ", i, ": images ", facts.first_image, " to ",
                      uint64_t(facts.first_image) + facts.images, " of ",
@@ -315,7 +320,8 @@ Status Reader::readLayers() {
     } phases[] = {{layer.prefill, MOA_KERNEL_PREFILL, "prefill"},
                   {layer.decode, MOA_KERNEL_DECODE, "decode"},
                   {layer.append, MOA_KERNEL_APPEND, "append"},
-                  {layer.prepare, MOA_KERNEL_PREPARE, "prepare"}};
+                  {layer.prepare, MOA_KERNEL_PREPARE, "prepare"},
+                  {layer.rope, MOA_KERNEL_ROPE, "rope"}};
     for (const auto &phase : phases)
       if (phase.index != MOA_NO_KERNEL &&
           (phase.index >= out.kernels.size() ||

@@ -32,8 +32,8 @@ public:
   virtual Status begin(const StepLists &lists, void *stream) = 0;
   /// Enqueues one layer of the step at hand. A captured call replays with
   /// whatever step is at hand then.
-  virtual Status attend(const StepCall &call, size_t sequences,
-                        int32_t tokens) = 0;
+  virtual Status attend(const StepCall &call, size_t sequences, int32_t tokens,
+                        const Rope &rope) = 0;
 };
 
 /// Runs the calls of one cache.

@@ -50,7 +50,7 @@ Status Cache::check(const AttendCall &call, bool ofStep) {
     return error(MOA_INVALID_ARGUMENT,
                  "no entries; pass at least one sequence");
   const LayerKernels &kernels = module.layers[layer];
-  if (!kernels.append.entry)
+  if (!kernels.append.entry && !ropeOf(layer))
     return error(MOA_UNSUPPORTED, "layer ", layer,
                  " has no append kernel; compile with --phase "
                  "prefill,decode,append");
@@ -107,6 +107,14 @@ Status Cache::create(Device &device, const Module &module, uint64_t maxBytes,
   return ok();
 }
 
+Status Cache::setRope(Device &device, uint32_t layer, const moa_rope &rope) {
+  if (!sequences.empty() || !batches.empty())
+    return error(MOA_INVALID_ARGUMENT, "the cache has ", sequences.size(),
+                 " sequences and ", batches.size(),
+                 " batches; set rotations before the first of either");
+  return ropes.set(device, module, layer, rope);
+}
+
 Status Cache::checkStep(const StepCall &call, int64_t tokens) const {
   const Geometry &g = module.geometry;
   for (const auto &[name, tensor, heads] : call.tensors(g.qHeads, g.kvHeads))
@@ -146,7 +154,8 @@ Status Cache::attendWith(const AttendCall &call,
   for (size_t i = 0; i < call.count; ++i)
     plan.addEntry(call, i);
   plan.newPages = pages;
-  plan.place(module, pool, call, dirtyTails, executor->decodeAppends());
+  plan.place(module, pool, call, dirtyTails, executor->decodeAppends(),
+             ropeOf(call.layer));
   Status failed = executor->run(call, plan);
   dirtyTails |= failed != nullptr;
   return failed;
@@ -166,7 +175,8 @@ Status Cache::attend(const AttendCall &call) {
       pool.release(page);
   };
   try {
-    plan.place(module, pool, call, dirtyTails, executor->decodeAppends());
+    plan.place(module, pool, call, dirtyTails, executor->decodeAppends(),
+               ropeOf(call.layer));
     if (Status failed = executor->run(call, plan)) {
       undo();
       return failed;

@@ -388,7 +388,8 @@ Status Batch::attend(const StepCall &call) {
   if (!device)
     return attendByList(call);
   MOA_RT_TRY(cache.checkStep(call, tokens));
-  return device->attend(call, members.size(), static_cast<int32_t>(tokens));
+  return device->attend(call, members.size(), static_cast<int32_t>(tokens),
+                        cache.ropeOf(call.layer));
 }
 
 /// For devices that get the work of every call as a list.

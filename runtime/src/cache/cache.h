@@ -15,6 +15,7 @@
 
 #include "backend/device.h"
 #include "cache/batch.h"
+#include "cache/rope_table.h"
 #include "cache/sequence.h"
 #include "sched/plan.h"
 
@@ -45,6 +46,10 @@ public:
                          std::unique_ptr<BatchDevice> &out) {
     return executor->makeBatch(shape, out);
   }
+  /// Sets the rotation of a layer, or of all; see moa_cache_set_rope.
+  Status setRope(Device &device, uint32_t layer, const moa_rope &rope);
+  /// The rotation of a layer that the model has.
+  const Rope &ropeOf(uint32_t layer) const { return ropes.of(layer); }
   /// Whether rows behind the last one of a page may not be zero.
   bool hasDirtyTails() const { return dirtyTails; }
   void markDirtyTails() noexcept { dirtyTails = true; }
@@ -73,7 +78,8 @@ public:
 
 private:
   std::unique_ptr<Executor> executor; ///< Gone before the pool it works on.
-  Plan plan;                          ///< Reused by every call.
+  RopeTable ropes;
+  Plan plan; ///< Reused by every call.
   uint64_t lastCall = 0;
   bool dirtyTails = false; ///< A call failed after it may have written.
 };

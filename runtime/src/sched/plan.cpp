@@ -35,6 +35,7 @@ void Plan::clear() {
   newPageCount = 0;
   newPages.clear();
   appends.clear();
+  ropes.clear();
   heads.clear();
 }
 
@@ -59,9 +60,9 @@ void Plan::addEntry(const AttendCall &call, size_t entry) {
   }
 }
 
-/// Copies the chunk's part of one block into its page.
-void Plan::appendBlock(const EntryView &view, uint32_t kvHead, int64_t block,
-                       char *page, bool zero) {
+/// The chunk's part of one block, and its page if it has one.
+static moa_append_item itemOf(const EntryView &view, uint32_t kvHead,
+                              int64_t block, char *page, bool zero) {
   int64_t begin = std::max(block * kBlock, view.past);
   int64_t end = std::min((block + 1) * kBlock, view.total);
   const Geometry &g = view.module.geometry;
@@ -69,13 +70,34 @@ void Plan::appendBlock(const EntryView &view, uint32_t kvHead, int64_t block,
   moa_append_item item = {};
   item.k = view.key(begin - view.past, kvHead);
   item.v = view.value(begin - view.past, kvHead);
-  item.page_k = page + place;
-  item.page_v = page + g.pageBytes() / 2 + place;
+  if (page) {
+    item.page_k = page + place;
+    item.page_v = page + g.pageBytes() / 2 + place;
+  }
   item.k_stride = view.entry.k_row_stride;
   item.v_stride = view.entry.v_row_stride;
   item.rows = static_cast<int32_t>(end - begin);
-  item.zero = zero ? static_cast<int32_t>((block + 1) * kBlock - end) : 0;
-  appends.push_back(item);
+  item.zero =
+      page && zero ? static_cast<int32_t>((block + 1) * kBlock - end) : 0;
+  return item;
+}
+
+/// Rotates the chunk's part of one block, keys and the queries of their group,
+/// and copies it into its page if it has one.
+void Plan::rotateBlock(const EntryView &view, uint32_t kvHead, int64_t block,
+                       char *page, bool zero) {
+  const uint32_t group = view.module.geometry.group();
+  const int64_t begin = std::max(block * kBlock, view.past);
+  moa_rope_item item = {};
+  item.append = itemOf(view, kvHead, block, page, zero);
+  item.q = const_cast<char *>(view.query(begin - view.past, kvHead * group));
+  item.q_row_stride = view.entry.q_row_stride;
+  item.q_head_stride = view.entry.q_head_stride;
+  item.turns = rope.turns;
+  item.heads = static_cast<int32_t>(group);
+  item.position = static_cast<int32_t>(begin);
+  item.scale = rope.scale;
+  ropes.push_back(item);
 }
 
 void Plan::placeHead(const EntryView &view, const PagePool &pool,
@@ -105,17 +127,22 @@ void Plan::placeHead(const EntryView &view, const PagePool &pool,
     // Without a page, a whole block of the call that no later row sees is read
     // where the caller has it; an older one was given up and no range has it.
     table[block] = static_cast<int32_t>(page);
-    if (copies && page != kNoPage)
-      appendBlock(view, kvHead, block, pool.data(page),
-                  isNew || zeroTails || view.dirtyTail);
+    char *target = copies && page != kNoPage ? pool.data(page) : nullptr;
+    const bool zeros = isNew || zeroTails || view.dirtyTail;
+    if (rope)
+      rotateBlock(view, kvHead, block, target, zeros);
+    else if (target)
+      appends.push_back(itemOf(view, kvHead, block, target, zeros));
   }
   if (count % 2)
     table[count] = MOA_GPU_FROM_CALL;
 }
 
 void Plan::place(const Module &module, const PagePool &pool,
-                 const AttendCall &call, bool zero, bool decodeAppends) {
+                 const AttendCall &call, bool zero, bool decodeAppends,
+                 Rope rotation) {
   zeroTails = zero;
+  rope = rotation;
   const uint32_t kvHeads = module.geometry.kvHeads;
   size_t length = 0;
   for (size_t i = 0; i < call.count; ++i) {

@@ -16,6 +16,7 @@
 
 #include "moa/abi/gpu_args.h"
 #include "sched/call.h"
+#include "sched/rope.h"
 
 #include <vector>
 
@@ -45,9 +46,10 @@ public:
   void addEntry(const AttendCall &call, size_t entry);
   /// Lays out block tables and copies of all entries; `newPages` is filled.
   /// With `zero`, rows behind copied ones are zeroed in old pages too. With
-  /// `decodeAppends`, decode kernels copy their rows themselves.
+  /// `decodeAppends`, decode kernels copy their rows themselves. With `rope`,
+  /// copies become rotations, of all rows.
   void place(const Module &module, const PagePool &pool, const AttendCall &call,
-             bool zero = false, bool decodeAppends = false);
+             bool zero = false, bool decodeAppends = false, Rope rope = {});
   /// Makes the new state the sequences' state and returns pages no later row
   /// can see. Cannot fail: place() made room.
   void commit(PagePool &pool, const AttendCall &call) noexcept;
@@ -61,14 +63,17 @@ public:
   /// Block tables: a page, or MOA_GPU_FROM_CALL where the block is read from
   /// the call's tensors or, given up, by nobody. Each has an even length.
   std::vector<int32_t> places;
-  std::vector<moa_append_item> appends;
-  bool zeroTails = false; ///< As place() was told.
+  std::vector<moa_append_item> appends; ///< Without a rotation.
+  std::vector<moa_rope_item> ropes;     ///< With one.
+  bool zeroTails = false;               ///< As place() was told.
 
 private:
   void placeHead(const EntryView &view, const PagePool &pool,
                  const HeadPlan &head, uint32_t kvHead, bool copies);
-  void appendBlock(const EntryView &view, uint32_t kvHead, int64_t block,
+  void rotateBlock(const EntryView &view, uint32_t kvHead, int64_t block,
                    char *page, bool zero);
+
+  Rope rope; ///< As place() was told.
 
   std::vector<HeadPlan> heads; ///< [entry][KV head].
 };

@@ -139,3 +139,23 @@ func.func private @kernel_c3() attributes {a = #moa.kernel<kind = append, head_d
 
 // expected-error @+1 {{(C3) expected increasing layers, got}}
 func.func private @kernel_c3_empty() attributes {a = #moa.kernel<kind = append, head_dim = 64, group = 1, dtype = f32, layers = []>}
+
+// -----
+
+// expected-error @+1 {{(C4) expected a rope of at most 64 elements on a rope kernel, got}}
+func.func private @kernel_c4() attributes {a = #moa.kernel<kind = rope, head_dim = 64, group = 1, dtype = f32, layers = [0]>}
+
+// -----
+
+// expected-error @+1 {{(C4) expected a rope of at most 64 elements on a rope kernel, got #moa.rope<half, 80>}}
+func.func private @kernel_c4_wide() attributes {a = #moa.kernel<kind = rope, head_dim = 64, group = 1, dtype = f32, layers = [0], rope = <half, 80>>}
+
+// -----
+
+// expected-error @+1 {{(C4) expected no rope on a kernel of kind append, got #moa.rope<half, 64>}}
+func.func private @kernel_c4_append() attributes {a = #moa.kernel<kind = append, head_dim = 64, group = 1, dtype = f32, layers = [0], rope = <half, 64>>}
+
+// -----
+
+// expected-error @+1 {{(C1) expected an even rotary_dim of at least 2, got 31}}
+func.func private @rope_c1() attributes {a = #moa.rope<interleaved, 31>}

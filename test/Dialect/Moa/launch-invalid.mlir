@@ -77,7 +77,7 @@ module @k attributes {moa.kernel = #moa.kernel<kind = prefill, head_dim = 64, gr
 // -----
 
 func.func @c3_append(%k: tensor<?x2x64xf32>, %c: !moa.cache<2x64xf32>) {
-  // expected-error @+1 {{(C3) expected no window on a launch of an append kernel, got #moa.window<[2 x (256)]}}
+  // expected-error @+1 {{(C3) expected no window on a launch of a kernel of kind append, got #moa.window<[2 x (256)]}}
   %o = moa.launch @k(%k, %k, %c) {window = #moa.window<[2 x (256)], sink = 64, block = 64, min = 128, length = request>} : (tensor<?x2x64xf32>, tensor<?x2x64xf32>, !moa.cache<2x64xf32>) -> !moa.cache<2x64xf32>
   return
 }
@@ -91,3 +91,13 @@ func.func @c4(%q: tensor<?x4x64xf32>, %c: !moa.cache<2x64xf32>) attributes {moa.
   return
 }
 module @k attributes {moa.kernel = #moa.kernel<kind = prefill, head_dim = 64, group = 1, dtype = f32, layers = [0, 2]>} {}
+
+// -----
+
+func.func @c2_rope(%q: tensor<?x4x64xf32>, %k: tensor<?x2x64xf32>, %c: !moa.cache<2x64xf32>) {
+  // expected-error @+1 {{(C2) expected operands and results of a kernel #moa.kernel<kind = rope}}
+  %r, %d = moa.launch @k(%q, %k, %q, %c) : (tensor<?x4x64xf32>, tensor<?x2x64xf32>, tensor<?x4x64xf32>, !moa.cache<2x64xf32>) -> (tensor<?x4x64xf32>, !moa.cache<2x64xf32>)
+  return
+}
+// expected-note @+1 {{the kernel is here}}
+module @k attributes {moa.kernel = #moa.kernel<kind = rope, head_dim = 64, group = 1, dtype = f32, layers = [0], rope = <half, 64>>} {}

@@ -141,3 +141,27 @@ func.func @decode_c7(%q: tensor<1x4x64xf32>, %c: !moa.cache<2x64xf32>) {
   %o = moa.decode %q, %c tile(<lanes = dims, rows = 4, keys = 64>) : tensor<1x4x64xf32>, !moa.cache<2x64xf32>
   return
 }
+
+// -----
+
+func.func @rope_c1(%q: tensor<?x4x64xf32>, %k: tensor<?x3x64xf32>, %c: !moa.cache<2x64xf32>) {
+  // expected-error @+1 {{'moa.rope_append' op (C1) expected keys and values of 'tensor<?x2x64xf32>', got 'tensor<?x3x64xf32>'}}
+  %r, %d = moa.rope_append %q, %k, %k, %c rope(<half, 64>) : tensor<?x4x64xf32>, tensor<?x3x64xf32>, !moa.cache<2x64xf32>
+  return
+}
+
+// -----
+
+func.func @rope_c2(%q: tensor<?x3x64xf32>, %k: tensor<?x2x64xf32>, %c: !moa.cache<2x64xf32>) {
+  // expected-error @+1 {{(C2) expected queries beside keys of 'tensor<?x2x64xf32>', of 1 to 16 times the cache's 2 heads, got 'tensor<?x3x64xf32>'}}
+  %r, %d = moa.rope_append %q, %k, %k, %c rope(<half, 64>) : tensor<?x3x64xf32>, tensor<?x2x64xf32>, !moa.cache<2x64xf32>
+  return
+}
+
+// -----
+
+func.func @rope_c3(%q: tensor<?x4x64xf32>, %k: tensor<?x2x64xf32>, %c: !moa.cache<2x64xf32>) {
+  // expected-error @+1 {{(C3) expected to rotate at most the head size 64, got #moa.rope<half, 80>}}
+  %r, %d = moa.rope_append %q, %k, %k, %c rope(<half, 80>) : tensor<?x4x64xf32>, tensor<?x2x64xf32>, !moa.cache<2x64xf32>
+  return
+}

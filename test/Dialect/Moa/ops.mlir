@@ -68,3 +68,10 @@ func.func @groups(%a: tensor<?x16x80xf16>, %b: !moa.cache<1x80xf16>, %c: tensor<
   %y = moa.attention %c, %d : tensor<7x4x128xbf16>, !moa.cache<4x128xbf16>
   return %x, %y : tensor<?x16x80xf16>, tensor<7x4x128xbf16>
 }
+
+// CHECK-LABEL: func.func @rope
+func.func @rope(%q: tensor<?x9x64xf32>, %k: tensor<?x3x64xf32>, %c: !moa.cache<3x64xf32>) -> tensor<?x9x64xf32> {
+  // CHECK: moa.rope_append %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}} rope(<interleaved, 32>) : tensor<?x9x64xf32>, tensor<?x3x64xf32>, !moa.cache<3x64xf32>
+  %r, %d = moa.rope_append %q, %k, %k, %c rope(<interleaved, 32>) : tensor<?x9x64xf32>, tensor<?x3x64xf32>, !moa.cache<3x64xf32>
+  return %r : tensor<?x9x64xf32>
+}

@@ -70,3 +70,32 @@ func.func @accumulate_c1_rows(%p: !moa_tile.tile<4x64xf32>, %v: !moa_tile.tile<6
   %t = moa_tile.accumulate %p, %v, %s : !moa_tile.tile<4x64xf32>, !moa_tile.tile<64x64xf32>, !moa_tile.state<3x64>
   return
 }
+
+// -----
+
+func.func @rotate_rows_c1(%i: !moa_tile.item<append>) {
+  // expected-error @+1 {{(C1) expected an item of kind rope, got append}}
+  moa_tile.rotate_rows %i dims 64 of f32 rope(<half, 64>) : !moa_tile.item<append>
+  return
+}
+
+// -----
+
+func.func @rotate_rows_c2(%i: !moa_tile.item<rope>) {
+  // expected-error @+1 {{(C2) expected type f32, f16 or bf16, got 'i8'}}
+  moa_tile.rotate_rows %i dims 64 of i8 rope(<half, 64>) : !moa_tile.item<rope>
+  return
+}
+
+// -----
+
+func.func @rotate_rows_c3(%i: !moa_tile.item<rope>) {
+  // expected-error @+1 {{(C3) expected to rotate at most 64 elements, got #moa_tile.rope<half, 80>}}
+  moa_tile.rotate_rows %i dims 64 of f32 rope(<half, 80>) : !moa_tile.item<rope>
+  return
+}
+
+// -----
+
+// expected-error @+1 {{(C1) expected an even rotary_dim of at least 2, got 0}}
+func.func private @rope_c1() attributes {a = #moa_tile.rope<half, 0>}

@@ -76,3 +76,10 @@ func.func @append(%item: !moa_tile.item<append>) {
   moa_tile.copy_rows %item dims 80 of f16 : !moa_tile.item<append>
   return
 }
+
+// CHECK-LABEL: func.func @rope
+func.func @rope(%item: !moa_tile.item<rope>) {
+  // CHECK: moa_tile.rotate_rows %{{.*}} dims 80 of f16 rope(<half, 32>) : <rope>
+  moa_tile.rotate_rows %item dims 80 of f16 rope(<half, 32>) : !moa_tile.item<rope>
+  return
+}

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,16 @@ public:
   virtual std::string variant() = 0;
 };
 
+/// A rotation of all layers, with frequencies theta^(-2i / dim).
+struct Rotation {
+  bool interleaved = false;
+  int64_t dim = 64; ///< Elements of a head that are rotated.
+  double theta = 1e4;
+  float scale = 1;
+};
+/// Frequency of a pair.
+double frequencyOf(const Rotation &rotation, int64_t pair);
+
 /// How to open an artifact.
 struct OpenOptions {
   bool cuda = false;     ///< On CUDA device 0.
@@ -71,6 +82,7 @@ struct OpenOptions {
   uint64_t maxBytes = 0; ///< Of pages; 0 = no limit.
   /// Calls that give every sequence the same few rows go as steps of a batch.
   bool batches = false;
+  std::optional<Rotation> rope = {}; ///< Set on the cache.
 };
 
 /// A back end over the C ABI. Null with a reason in `error`.

@@ -316,6 +316,32 @@ static std::vector<Scenario> longSequence() {
   return {s};
 }
 
+/// Both pair layouts over whole and partial heads, in prompts, chunks that are
+/// kept in part, single tokens and steps of a batch.
+static std::vector<Scenario> rotations(Dtype dtype) {
+  struct Shape {
+    int64_t headDim, dim;
+  };
+  std::vector<Scenario> list;
+  for (bool interleaved : {false, true})
+    for (Shape shape : {Shape{64, 32}, Shape{128, 128}, Shape{80, 20}}) {
+      Scenario s;
+      s.dtype = dtype;
+      s.headDim = shape.headDim;
+      s.rules = {{128, 0}, {0, 0.25}, {192, 0}, {0, 0.25}};
+      s.rope = Rotation{interleaved, shape.dim, interleaved ? 5e5 : 1e4,
+                        interleaved ? 1.25f : 1.0f};
+      s.headPadding = interleaved ? 8 : 0;
+      s.steps = {{{0, 300, 500}, {1, 70, 200}},
+                 {{0, 65}, {1, 1}},
+                 {{0, 1}, {1, 1}},
+                 {{0, 3}, {1, 3}},
+                 {{1, 1}, {0, 1}}};
+      list.push_back(s);
+    }
+  return list;
+}
+
 const std::vector<Case> &moa::conformance::cases() {
   static const std::vector<Case> all = {
       {"PromptLengths", promptLengths},
@@ -338,6 +364,9 @@ const std::vector<Case> &moa::conformance::cases() {
       {"Scales", scales},
       {"HugeValues", hugeValues},
       {"Strides", strides},
-      {"LongSequence", longSequence}};
+      {"LongSequence", longSequence},
+      {"RotationsF32", [] { return rotations(Dtype::F32); }},
+      {"RotationsF16", [] { return rotations(Dtype::F16); }},
+      {"RotationsBF16", [] { return rotations(Dtype::BF16); }}};
   return all;
 }

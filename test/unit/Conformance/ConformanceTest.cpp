@@ -61,7 +61,8 @@ std::unique_ptr<Backend> open(const Scenario &scenario, const Chip &chip,
   if (artifact.empty())
     return nullptr;
   auto backend = openBackend(
-      artifact, {false, chip.features, threads, maxBytes, batches}, error);
+      artifact,
+      {false, chip.features, threads, maxBytes, batches, scenario.rope}, error);
   if (!backend) {
     ADD_FAILURE() << error;
     return nullptr;

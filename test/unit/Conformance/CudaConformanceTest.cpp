@@ -42,6 +42,7 @@ std::unique_ptr<Backend> open(const Scenario &scenario, const char *target,
   options.cuda = true;
   options.maxBytes = uint64_t(1) << 30;
   options.batches = batches;
+  options.rope = scenario.rope;
   std::string error;
   auto backend = openBackend(artifact, options, error);
   if (!backend && error.find("has no image for") != std::string::npos)

@@ -128,6 +128,7 @@ private:
   void fill(Call &call, int64_t layer);
   void step(const std::vector<Part> &parts, int64_t layer);
   void compare(Call &call, int64_t layer, const std::vector<int64_t> &resident);
+  void compareRotated(Call &call, int64_t layer);
   void compareRow(const std::vector<double> &expected, const char *found,
                   const std::string &where);
 
@@ -221,6 +222,37 @@ void Run::compare(Call &call, int64_t layer,
         << "byte " << i << " outside the output rows was written";
 }
 
+/// Queries and keys that the call has rotated where they lie: what a rounding
+/// to the element type leaves, and 3e-7 of the row before it.
+void Run::compareRotated(Call &call, int64_t layer) {
+  const double half = s.dtype == Dtype::F32   ? 0
+                      : s.dtype == Dtype::F16 ? 0x1p-11
+                                              : 0x1p-8;
+  const int64_t first = sequences[call.part.sequence].seen;
+  auto check = [&](Tensor &tensor, Poison::Where where, int64_t heads) {
+    for (int64_t token = 0; token < call.part.tokens; ++token)
+      for (int64_t head = 0; head < heads; ++head) {
+        std::vector<double> row = rotated(
+            s,
+            inputRow(s, where, layer, call.part.sequence, first + token, head),
+            first + token);
+        double norm = 0;
+        for (double value : row)
+          norm += value * value;
+        for (size_t d = 0; d < row.size(); ++d) {
+          double got =
+              load(tensor.at(token, head) + d * elementBytes(s.dtype), s.dtype);
+          ASSERT_LE(std::abs(got - row[d]),
+                    half * std::abs(row[d]) + 3e-7 * std::sqrt(norm))
+              << (where == Poison::Key ? "key" : "query") << " head " << head
+              << " at position " << first + token << ", element " << d;
+        }
+      }
+  };
+  check(call.q, Poison::Query, s.qHeads);
+  check(call.k, Poison::Key, s.kvHeads);
+}
+
 void Run::step(const std::vector<Part> &parts, int64_t layer) {
   std::vector<Call> calls;
   for (const Part &part : parts) {
@@ -250,6 +282,8 @@ void Run::step(const std::vector<Part> &parts, int64_t layer) {
       backend.attend(uint32_t(layer), s.scale ? &*s.scale : nullptr, entries),
       "");
   for (size_t i = 0; i < calls.size(); ++i) {
+    if (s.rope)
+      compareRotated(calls[i], layer);
     compare(calls[i], layer, resident[i]);
     if (testing::Test::HasFatalFailure())
       return;
@@ -299,6 +333,9 @@ std::string moa::conformance::compileScenario(const Scenario &s,
           << ",kv_heads=" << s.kvHeads << ",head_dim=" << s.headDim
           << " --max-length " << maxLength << " --dtype " << nameOf(s.dtype)
           << " --target " << target;
+  if (s.rope)
+    options << " --rope " << (s.rope->interleaved ? "interleaved:" : "half:")
+            << s.rope->dim;
   size_t key = std::hash<std::string>()(plan + options.str());
   fs::path base = artifactFolder(compiler) / std::to_string(key);
   std::string artifact = base.string() + ".moa";

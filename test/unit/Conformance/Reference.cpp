@@ -101,12 +101,49 @@ std::vector<double> moa::conformance::inputRow(const Scenario &s,
   return row;
 }
 
+double moa::conformance::frequencyOf(const Rotation &rotation, int64_t pair) {
+  return std::pow(rotation.theta, -2.0 * double(pair) / double(rotation.dim));
+}
+
+std::vector<double> moa::conformance::rotated(const Scenario &s,
+                                              std::vector<double> row,
+                                              int64_t position) {
+  if (!s.rope)
+    return row;
+  const int64_t half = s.rope->dim / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    const double angle = double(position) * frequencyOf(*s.rope, i);
+    const double c = std::cos(angle) * double(s.rope->scale);
+    const double n = std::sin(angle) * double(s.rope->scale);
+    double &x = row[s.rope->interleaved ? 2 * i : i];
+    double &y = row[s.rope->interleaved ? 2 * i + 1 : i + half];
+    const double before = x;
+    x = before * c - y * n;
+    y = y * c + before * n;
+  }
+  return row;
+}
+
+/// What attention reads of a row of q or k: rotated and rounded.
+static std::vector<double> attended(const Scenario &s, Poison::Where tensor,
+                                    int64_t layer, int sequence,
+                                    int64_t position, int64_t head) {
+  std::vector<double> row = rotated(
+      s, inputRow(s, tensor, layer, sequence, position, head), position);
+  for (double &value : row) {
+    char bytes[4];
+    store(value, s.dtype, bytes);
+    value = load(bytes, s.dtype);
+  }
+  return row;
+}
+
 std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
                                    int64_t firstResident) {
   const Scenario &s = scenario;
   const int64_t kv = head / s.group();
   if (int64_t(keys[kv].size()) == position) {
-    keys[kv].push_back(inputRow(s, Poison::Key, layer, sequence, position, kv));
+    keys[kv].push_back(attended(s, Poison::Key, layer, sequence, position, kv));
     values[kv].push_back(
         inputRow(s, Poison::Value, layer, sequence, position, kv));
   }
@@ -123,7 +160,7 @@ std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
   start = std::max(start, firstResident);
 
   std::vector<double> q =
-      inputRow(s, Poison::Query, layer, sequence, position, head);
+      attended(s, Poison::Query, layer, sequence, position, head);
   double scale = s.scale ? double(*s.scale) : 1 / std::sqrt(double(s.headDim));
   std::vector<std::pair<int64_t, double>> scores;
   double top = -INFINITY;

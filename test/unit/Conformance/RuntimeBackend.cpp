@@ -60,6 +60,8 @@ public:
     info.struct_size = sizeof info;
     if (error.empty())
       error = take(moa_module_get_info(module, &info));
+    if (error.empty() && options.rope)
+      error = setRope(*options.rope);
     moa_batch_options batchOptions = {sizeof batchOptions, kSequences, kTokens,
                                       0};
     if (error.empty() && options.batches)
@@ -154,6 +156,17 @@ public:
 private:
   static constexpr uint32_t kSequences = 8, kTokens = 16; ///< Of a step.
 
+  std::string setRope(const Rotation &rotation) {
+    std::vector<double> frequencies;
+    for (int64_t i = 0; i < rotation.dim / 2; ++i)
+      frequencies.push_back(frequencyOf(rotation, i));
+    moa_rope rope = {
+        sizeof rope,
+        uint32_t(rotation.interleaved ? MOA_ROPE_INTERLEAVED : MOA_ROPE_HALF),
+        uint32_t(rotation.dim), frequencies.data(), rotation.scale};
+    return take(moa_cache_set_rope(cache, MOA_ALL_LAYERS, &rope));
+  }
+
   static bool isStep(const std::vector<Entry> &entries) {
     return entries.size() <= kSequences &&
            entries.front().tokens <= int64_t(kTokens) &&
@@ -204,11 +217,12 @@ private:
     }
     if (error.empty())
       error = take(moa_batch_attend(batch, &options));
-    for (size_t e = 0; e < entries.size() && error.empty(); ++e)
-      error =
-          take(moa_device_copy(context, entries[e].around[3].data,
-                               static_cast<char *>(memory[3]) + e * apart[3],
-                               entries[e].around[3].bytes));
+    for (int i : {0, 1, 3}) // q and k may come back rotated.
+      for (size_t e = 0; e < entries.size() && error.empty(); ++e)
+        error =
+            take(moa_device_copy(context, entries[e].around[i].data,
+                                 static_cast<char *>(memory[i]) + e * apart[i],
+                                 entries[e].around[i].bytes));
     for (void *tensor : memory)
       take(moa_device_free(context, tensor));
     if (!error.empty())
@@ -222,7 +236,7 @@ private:
   struct Mirror {
     Buffer host;
     void *device;
-    bool isOutput;
+    bool isOutput; ///< `out`, and q and k, which may come back rotated.
   };
 
   /// Copies an entry's tensors to the device and makes `raw` name the copies.
@@ -236,7 +250,7 @@ private:
       std::string error = take(moa_device_alloc(context, host.bytes, &device));
       if (!error.empty())
         return error;
-      mirrors.push_back({host, device, i == 3});
+      mirrors.push_back({host, device, i != 2});
       error = take(moa_device_copy(context, device, host.data, host.bytes));
       if (!error.empty())
         return error;

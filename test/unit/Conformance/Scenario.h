@@ -58,6 +58,7 @@ struct Scenario {
   // The calls: each step is one call a layer.
   std::vector<std::vector<Part>> steps;
   std::optional<float> scale;
+  std::optional<Rotation> rope; ///< Queries and keys come without it.
   // The inputs: uniform in +-magnitude, or whole multiples of it.
   double qMagnitude = 1, kMagnitude = 1, vMagnitude = 1;
   bool wholeMultiples = false; ///< q and k from {-1, 0, 1} * magnitude.
@@ -106,6 +107,10 @@ double load(const void *from, Dtype dtype);
 std::vector<double> inputRow(const Scenario &scenario, Poison::Where tensor,
                              int64_t layer, int sequence, int64_t position,
                              int64_t head);
+
+/// A row of q or k as the scenario's rotation makes it, in float64.
+std::vector<double> rotated(const Scenario &scenario, std::vector<double> row,
+                            int64_t position);
 
 /// Rows of one sequence and layer, in float64, given one after the other.
 class Reference {

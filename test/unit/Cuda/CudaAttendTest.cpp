@@ -67,6 +67,7 @@ TEST_F(CudaAttend, RandomModelsGiveTheDefinition) {
       model.dtype = MOA_DTYPE_F32;
       model.decode = false;
     }
+    model.rope = seed % 4 >= 2;
     if (seed % 3 == 1) // By address.
       model.images = {{MOA_TARGET_CUDA_PTX, 80, "sm_80"}};
     model.randomRules(random);
@@ -100,6 +101,11 @@ TEST_F(CudaAttend, RandomModelsGiveTheDefinition) {
           ASSERT_LT(tokens[2 * layer + s]->difference(
                         layer, seen[s], seen[s] + chunk[s], n[s], bounds[s]),
                     model.dtype == MOA_DTYPE_F32 ? kToleranceF32 : kTolerance)
+              << "call " << call << " sequence " << s;
+        for (int s = 0; s < 2; ++s)
+          ASSERT_LT(
+              tokens[2 * layer + s]->rotationError(seen[s], seen[s] + chunk[s]),
+              1e-2)
               << "call " << call << " sequence " << s;
       }
       for (int s = 0; s < 2; ++s)
@@ -373,6 +379,7 @@ TEST_F(CudaAttend, EveryFailureOfACallChangesNothing) {
   auto run = [&](bool byAddress, int failing, int64_t at, bool &failed) {
     fakeCuda()->reset();
     Model model;
+    model.rope = byAddress;
     if (byAddress)
       model.images = {{MOA_TARGET_CUDA_PTX, 80, "sm_80"}};
     Session session;

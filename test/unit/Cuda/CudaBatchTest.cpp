@@ -68,7 +68,8 @@ public:
   void load(const std::vector<uint32_t> &members, int64_t count) {
     move(members, count, false);
   }
-  /// The batch's outputs to the sequences'.
+  /// The batch's outputs to the sequences', and queries and keys, which may
+  /// have been rotated.
   void unload(const std::vector<uint32_t> &members, int64_t count) {
     move(members, count, true);
   }
@@ -121,6 +122,11 @@ private:
           if (back) {
             ASSERT_TRUE(Status(
                 moa_device_copy(context, e.out, at(3, l, i, t), qRow() * 2)));
+            ASSERT_TRUE(Status(moa_device_copy(context, const_cast<void *>(e.q),
+                                               at(0, l, i, t), qRow() * 2)));
+            ASSERT_TRUE(
+                Status(moa_device_copy(context, const_cast<void *>(e.k),
+                                       at(1, l, i, t), m.kvHeads * m.dim * 2)));
             continue;
           }
           copy(0, e.q, qRow() * 2);
@@ -143,6 +149,7 @@ Model randomModel(std::mt19937 &random, uint32_t seed) {
   const int32_t sinks[] = {0, 1, 64, 100};
   model.sink = sinks[random() % 4];
   model.tokens = 1 + random() % 3;
+  model.rope = seed % 4 >= 2;
   if (seed % 3 == 1) // Pages by address.
     model.images = {{MOA_TARGET_CUDA_PTX, 80, "sm_80"}};
   model.randomRules(random);
@@ -228,6 +235,11 @@ void runRandomly(uint32_t seed, bool capture) {
                                            rows.seen[s] + count, rows.n[s],
                                            bounds[i][l]),
                   kTolerance)
+            << "sequence " << s << " layer " << l;
+      for (uint32_t l = 0; l < layers; ++l)
+        ASSERT_LT(
+            rows.of(s, l).rotationError(rows.seen[s], rows.seen[s] + count),
+            1e-2)
             << "sequence " << s << " layer " << l;
       rows.seen[s] += count;
     }

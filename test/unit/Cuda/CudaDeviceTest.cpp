@@ -229,6 +229,7 @@ TEST_F(CudaDevice, PagesTakeNineTenthsOrWhatWasAsked) {
 /// Opening is undone whole, whichever call of the driver fails.
 TEST_F(CudaDevice, EveryFailureOfOpeningLeavesNothing) {
   Model model;
+  model.rope = true;
   model.images = {{}, {MOA_TARGET_CUDA_PTX, 80, "sm_80"}};
   for (bool virtualMemory : {true, false}) {
     int failures = 0;
@@ -239,6 +240,7 @@ TEST_F(CudaDevice, EveryFailureOfOpeningLeavesNothing) {
       {
         Session session;
         Status status = session.open(model, 1 << 20);
+        fakeCuda()->failAt = 0; // Closing is not opening.
         if (fakeCuda()->failed.empty()) {
           EXPECT_TRUE(status) << status.message();
           break;

@@ -50,16 +50,25 @@ std::vector<uint8_t> Model::artifact() const {
     strings += value + std::string(1, 0);
     return at;
   };
-  const char *names[] = {"prefill", "decode", "append", "prepare"};
+  const char *names[] = {"prefill", "decode", "append", "prepare", "rope"};
   bool prepare = decode;
   for (const ImageSpec &image : images)
     prepare &= image.target != MOA_TARGET_CPU_X86_64;
   std::vector<moa_artifact_kernel> kernels;
   std::vector<moa_artifact_image> list;
-  for (uint32_t kind = 0; kind < (prepare ? 4 : 3); ++kind) {
+  std::vector<uint32_t> kinds = {MOA_KERNEL_PREFILL, MOA_KERNEL_DECODE,
+                                 MOA_KERNEL_APPEND};
+  if (prepare)
+    kinds.push_back(MOA_KERNEL_PREPARE);
+  if (rope)
+    kinds.push_back(MOA_KERNEL_ROPE);
+  for (uint32_t kind : kinds) {
     kernels.push_back({text(names[kind]), kind, dtype, dim,
                        kind == MOA_KERNEL_DECODE ? group : 1,
-                       uint32_t(list.size()), uint32_t(images.size()), 0});
+                       uint32_t(list.size()), uint32_t(images.size()),
+                       kind == MOA_KERNEL_ROPE
+                           ? moa_artifact_rotation(MOA_ROPE_HALF, dim)
+                           : 0});
     for (const ImageSpec &image : images) {
       bool maps = (image.features & MOA_GPU_ARCH_SPECIFIC) != 0 &&
                   dtype != MOA_DTYPE_F32;
@@ -86,9 +95,10 @@ std::vector<uint8_t> Model::artifact() const {
       code += body;
     }
   }
-  std::vector<moa_artifact_layer> table(layers, {prefill ? 0 : MOA_NO_KERNEL,
-                                                 decode ? 1 : MOA_NO_KERNEL, 2,
-                                                 prepare ? 3 : MOA_NO_KERNEL});
+  std::vector<moa_artifact_layer> table(
+      layers, {prefill ? 0 : MOA_NO_KERNEL, decode ? 1 : MOA_NO_KERNEL, 2,
+               prepare ? 3 : MOA_NO_KERNEL,
+               rope ? uint32_t(kinds.size() - 1) : MOA_NO_KERNEL});
   add(header.rules, all);
   add(header.layer_table, table);
   add(header.kernels, kernels);
@@ -162,7 +172,17 @@ Status Session::open(const Model &from, uint64_t maxBytes) {
   std::vector<uint8_t> bytes = model.artifact();
   if (Status status = module.load(context, bytes.data(), bytes.size()); !status)
     return status;
-  return cache.create(module, maxBytes);
+  if (Status status = cache.create(module, maxBytes); !status || !model.rope)
+    return status;
+  const std::vector<double> own = frequencies();
+  return cache.setRope({0, MOA_ROPE_HALF, model.dim, own.data(), kScale});
+}
+
+std::vector<double> Session::frequencies() const {
+  std::vector<double> values;
+  for (uint32_t i = 0; i < model.dim / 2; ++i)
+    values.push_back(1.0 / (1 + i));
+  return values;
 }
 
 Tokens::Tokens(const Session &session, int64_t count, std::mt19937 &random,
@@ -180,9 +200,10 @@ Tokens::Tokens(const Session &session, int64_t count, std::mt19937 &random,
     EXPECT_TRUE(Status(moa_device_alloc(context, host.size(), &tensor)));
     EXPECT_TRUE(
         Status(moa_device_copy(context, tensor, host.data(), host.size())));
+    return host;
   };
-  make(q, qRow);
-  make(k, kvRow);
+  firstQ = make(q, qRow);
+  firstK = make(k, kvRow);
   make(v, kvRow);
   make(out, qRow);
   clearOut();
@@ -219,6 +240,35 @@ moa_attend_entry Tokens::entry(const Sequence &sequence, int64_t begin,
   return {sequence.get(), end - begin, at(q, qRow), at(k, kvRow), at(v, kvRow),
           at(out, qRow),  qRow,        dim,         kvRow,        dim,
           kvRow,          dim,         qRow,        dim};
+}
+
+double Tokens::rotationError(int64_t begin, int64_t end) const {
+  EXPECT_TRUE(Status(moa_device_synchronize(session.context.get())));
+  const Model &m = session.model;
+  const std::vector<double> frequencies = session.frequencies();
+  double worst = 0;
+  auto check = [&](const void *tensor, const std::vector<char> &first,
+                   int64_t row, uint32_t heads) {
+    const int64_t half = m.dim / 2, bytes = m.elementBytes();
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t d = 0; d < int64_t(heads) * m.dim; ++d) {
+        if (d % m.dim >= half)
+          continue;
+        const int64_t low = bytes * (i * row + d), high = low + bytes * half;
+        auto at = [&](const void *from, int64_t place) {
+          return loadElement(static_cast<const char *>(from) + place, m.dtype);
+        };
+        const double x = at(first.data(), low), y = at(first.data(), high);
+        const double angle = double(i) * frequencies[d % m.dim];
+        const double c = m.rope ? std::cos(angle) * Session::kScale : 1;
+        const double s = m.rope ? std::sin(angle) * Session::kScale : 0;
+        worst = std::max({worst, std::abs(at(tensor, low) - (x * c - y * s)),
+                          std::abs(at(tensor, high) - (y * c + x * s))});
+      }
+  };
+  check(q, firstQ, qRow, m.qHeads());
+  check(k, firstK, kvRow, m.kvHeads);
+  return worst;
 }
 
 double Tokens::difference(uint32_t layer, int64_t begin, int64_t end, int64_t n,

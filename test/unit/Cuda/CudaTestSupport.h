@@ -54,6 +54,7 @@ struct Model {
   uint32_t rows = 128, keys = 128;
   uint32_t tokens = 1; ///< Of a decode kernel's item.
   bool prefill = true, decode = true;
+  bool rope = false; ///< A session sets rotations of whole heads, by halves.
   int64_t maxLength = 1 << 16;
   std::vector<moa_span_rule> rules; ///< [layer][query head].
   std::vector<ImageSpec> images = {ImageSpec()};
@@ -78,6 +79,10 @@ struct Session {
   Context context;
   Module module;
   Cache cache;
+
+  /// The rotation of `model.rope`.
+  std::vector<double> frequencies() const;
+  static constexpr float kScale = 1.25f;
 };
 
 /// All tokens of one sequence and layer, in device memory. Tensors are [token]
@@ -99,11 +104,15 @@ public:
   /// at length `n`, nothing visible between sink and bound[KV head]. Waits.
   double difference(uint32_t layer, int64_t begin, int64_t end, int64_t n,
                     const std::vector<int64_t> &bound) const;
+  /// Largest difference between rows [begin, end) of q and k and what the
+  /// session's rotation makes of those there were; 0 without one. Waits.
+  double rotationError(int64_t begin, int64_t end) const;
 
 private:
   const Session &session;
   int64_t count, qRow, kvRow;
   void *q = nullptr, *k = nullptr, *v = nullptr, *out = nullptr;
+  std::vector<char> firstQ, firstK; ///< What q and k were made with.
 };
 
 /// First resident position of each KV head.

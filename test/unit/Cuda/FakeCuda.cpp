@@ -296,7 +296,7 @@ EXPORT CUresult cuModuleLoadDataEx(CUmodule *module, const void *image,
   std::string text = static_cast<const char *>(image), chip, kind;
   std::istringstream(text) >> chip >> kind;
   if (kind != "prefill" && kind != "decode" && kind != "append" &&
-      kind != "prepare")
+      kind != "prepare" && kind != "rope")
     return kErrorInvalidImage; // Real ones, say.
   for (const auto &[prefix, result] : fake.refusals)
     if (text.rfind(prefix, 0) == 0) {

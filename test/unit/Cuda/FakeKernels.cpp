@@ -5,7 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Prefill, decode and append in float64, and prepare, that do what
+// Prefill, decode, append and rope in float64, and prepare, that do what
 // abi/gpu_args.h says to the letter. A masked key has weight 0 but its values
 // are multiplied all the same, as kernels do: what is not finite leaks.
 //
@@ -14,6 +14,8 @@
 #include "FakeCuda.h"
 
 #include "moa/abi/gpu_step.h"
+
+#include "moa/abi/rope.h"
 
 #include <algorithm>
 #include <cmath>
@@ -330,6 +332,68 @@ struct Append {
   }
 };
 
+/// Rotates halves of whole heads, then copies as append does.
+struct Rope {
+  Kernel kernel;
+  moa_gpu_rope_args args;
+  const void *items;
+
+  void rotate(char *row, const uint64_t *turns, int64_t position,
+              float scale) const {
+    const int64_t half = kernel.dim / 2, bytes = kernel.bytes();
+    for (int64_t i = 0; i < half; ++i) {
+      float c, s;
+      moa_rope_angle(turns[i], int32_t(position), &c, &s);
+      char *low = row + i * bytes, *high = low + half * bytes;
+      const double x = load(kernel, low), y = load(kernel, high);
+      store(kernel, double(scale) * (x * c - y * s), low);
+      store(kernel, double(scale) * (y * c + x * s), high);
+    }
+  }
+
+  void call(const moa_rope_item &item) const {
+    const int64_t bytes = kernel.bytes();
+    auto *k = static_cast<char *>(const_cast<void *>(item.append.k));
+    for (int64_t r = 0; r < item.append.rows; ++r) {
+      rotate(k + r * item.append.k_stride * bytes, item.turns,
+             item.position + r, item.scale);
+      for (int64_t h = 0; h < item.heads; ++h)
+        rotate(static_cast<char *>(item.q) +
+                   (r * item.q_row_stride + h * item.q_head_stride) * bytes,
+               item.turns, item.position + r, item.scale);
+    }
+    if (item.append.page_k)
+      Append{kernel, &item.append, 1}();
+    else if (item.append.zero)
+      fakeCuda()->fault("rows to zero without a page");
+  }
+
+  void step(const moa_gpu_decode_item &item) const {
+    auto at = [&](const moa_gpu_rows &rows, int64_t place, int64_t token,
+                  int64_t head) {
+      return static_cast<char *>(rows.base) +
+             kernel.bytes() * (place * rows.unit + token * rows.token_stride +
+                               head * rows.head_stride);
+    };
+    for (int64_t t = 0; t < item.tokens; ++t) {
+      const int64_t position = item.length - item.tokens + t;
+      const int64_t token = item.token + t, head = item.kv_head;
+      rotate(at(args.k, item.k, token, head), args.turns, position, args.scale);
+      for (int64_t h = 0; h < args.heads; ++h)
+        rotate(at(args.q, item.q, token, head * args.heads + h), args.turns,
+               position, args.scale);
+    }
+  }
+
+  void operator()() const {
+    if (!args.line)
+      for (int32_t i = 0; i < args.count; ++i)
+        call(static_cast<const moa_rope_item *>(items)[i]);
+    for (int32_t i = 0; args.line && i < args.line->items; ++i)
+      step(static_cast<const moa_gpu_decode_item *>(items)[i]);
+  }
+};
+
 template <typename T> T take(void **&parameters) {
   return *static_cast<const T *>(*parameters++);
 }
@@ -355,6 +419,8 @@ std::function<void()> bindKernel(const Kernel &kernel, unsigned grid,
       fakeCuda()->fault("append has one block an item");
     return append;
   }
+  if (kernel.kind == "rope")
+    return Rope{kernel, take<moa_gpu_rope_args>(p), take<const void *>(p)};
   if (kernel.kind == "prepare")
     return Prepare{take<moa_gpu_prepare_args>(p), grid};
   if (kernel.kind == "decode") {

@@ -37,7 +37,7 @@ public:
     bytes.resize(sizeof(header));
     for (int i = 0; i < 8; ++i)
       rules.push_back({-64, 0.5, 64, 128, 64, MOA_LENGTH_REQUEST});
-    layers.assign(2, {0, 1, 2, MOA_NO_KERNEL});
+    layers.assign(2, {0, 1, 2, MOA_NO_KERNEL, MOA_NO_KERNEL});
     kernels = {{0, MOA_KERNEL_PREFILL, MOA_DTYPE_F32, 64, 1, 0, 1, 0},
                {8, MOA_KERNEL_DECODE, MOA_DTYPE_F32, 64, 2, 1, 1, 0},
                {15, MOA_KERNEL_APPEND, MOA_DTYPE_F32, 64, 1, 2, 1, 0}};
@@ -240,7 +240,12 @@ TEST_F(ReaderTest, RecordsAreChecked) {
       {"layer 0 head 0", [](Builder &b) { b.rules[0].alpha = INT64_MIN; }},
       {"kernel 0: kind", [](Builder &b) { b.kernels[0].head_dim = 128; }},
       {"kernel 1: kind", [](Builder &b) { b.kernels[1].group = 4; }},
-      {"kernel 2: kind 4", [](Builder &b) { b.kernels[2].kind = 4; }},
+      {"kernel 2: kind 5", [](Builder &b) { b.kernels[2].kind = 5; }},
+      {"kernel 2: rotation 0 of kind 4",
+       [](Builder &b) { b.kernels[2].kind = 4; }},
+      {"kernel 0: rotation 64 of kind 0",
+       [](Builder &b) { b.kernels[0].rotation = 64; }},
+      {"layer 0: rope", [](Builder &b) { b.layers[0].rope = 2; }},
       {"kernel 0: kind", [](Builder &b) { b.kernels[0].dtype = 1; }},
       {"kernel 0: name", [](Builder &b) { b.kernels[0].name = 33; }},
       {"has no end", [](Builder &b) { b.strings.resize(25); }},

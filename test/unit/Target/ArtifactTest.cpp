@@ -41,7 +41,8 @@ ArtifactContents sample() {
     c.planId[i] = i;
   for (int i = 0; i < 8; ++i)
     c.rules.push_back({i, 0.5, 64, 128, 64, MOA_LENGTH_REQUEST});
-  c.layerTable.assign(2, {0, MOA_NO_KERNEL, MOA_NO_KERNEL, MOA_NO_KERNEL});
+  c.layerTable.assign(
+      2, {0, MOA_NO_KERNEL, MOA_NO_KERNEL, MOA_NO_KERNEL, MOA_NO_KERNEL});
   ArtifactImage wide;
   wide.features = MOA_CPU_X86_64_V3 | MOA_CPU_X86_64_V4;
   wide.chip = "x86-64-v4";
@@ -230,6 +231,18 @@ TEST(Artifact, PrepareServesTheLayersThatDecode) {
   EXPECT_EQ(kernel.dtype, c.dtype);
   EXPECT_EQ(kernel.head_dim, c.headDim);
   EXPECT_EQ(kernel.group, 1u);
+}
+
+TEST(Artifact, RotationsAreThoseOfRopeKernels) {
+  ArtifactContents c = prepareSample();
+  c.kernels[1].rotation = moa_artifact_rotation(0, 64);
+  EXPECT_EQ(refusalOf(c), "kernel 1 ('decode_d64_g2_f32'): expected an even "
+                          "number of rotated elements, 2 to 64, on rope "
+                          "kernels alone, got rotation 64");
+  c = prepareSample();
+  c.layerTable[0].rope = 1;
+  EXPECT_EQ(refusalOf(c), "layer 0: expected kernel 1 ('decode_d64_g2_f32') to "
+                          "be of kind 4 (rope), got 1");
 }
 
 TEST(Artifact, PrepareRefusals) {

@@ -266,9 +266,17 @@ LogicalResult TileConfigAttr::verify(EmitError emitError, Lanes, int64_t rows,
   return success();
 }
 
-LogicalResult KernelAttr::verify(EmitError emitError, KernelKind,
+LogicalResult RopeAttr::verify(EmitError emitError, RopeLayout,
+                               int64_t rotaryDim) {
+  if (rotaryDim < 2 || rotaryDim % 2)
+    return emitError() << "(C1) expected an even rotary_dim of at least 2, got "
+                       << rotaryDim;
+  return success();
+}
+
+LogicalResult KernelAttr::verify(EmitError emitError, KernelKind kind,
                                  int64_t headDim, int64_t group, Type dtype,
-                                 DenseI64ArrayAttr layers) {
+                                 DenseI64ArrayAttr layers, RopeAttr rope) {
   if (headDim < 1 || group < 1 || group > MOA_MAX_GROUP)
     return emitError()
            << "(C1) expected a positive head_dim and a group of 1 to "
@@ -279,5 +287,11 @@ LogicalResult KernelAttr::verify(EmitError emitError, KernelKind,
       llvm::adjacent_find(layers.asArrayRef(), std::greater_equal<>()) !=
           layers.asArrayRef().end())
     return emitError() << "(C3) expected increasing layers, got " << layers;
+  if (kind != KernelKind::Rope && rope)
+    return emitError() << "(C4) expected no rope on a kernel of kind "
+                       << stringifyKernelKind(kind) << ", got " << rope;
+  if (kind == KernelKind::Rope && (!rope || rope.getRotaryDim() > headDim))
+    return emitError() << "(C4) expected a rope of at most " << headDim
+                       << " elements on a rope kernel, got " << rope;
   return success();
 }

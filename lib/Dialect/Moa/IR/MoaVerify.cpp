@@ -76,13 +76,40 @@ static RankedTensorType rowsFor(RankedTensorType like, int64_t heads,
                                cache.getElementType());
 }
 
-LogicalResult CacheAppendOp::verify() {
-  auto rows = cast<RankedTensorType>(getKeys().getType());
-  CacheType cache = getCache().getType();
+/// What moa.cache_append and moa.rope_append have in common.
+template <typename OpTy> static LogicalResult verifyAppended(OpTy op) {
+  auto rows = cast<RankedTensorType>(op.getKeys().getType());
+  CacheType cache = op.getCache().getType();
   RankedTensorType expected = rowsFor(rows, cache.getHeads(), cache);
   if (rows != expected)
-    return emitOpError("(C1) expected keys and values of ")
+    return op.emitOpError("(C1) expected keys and values of ")
            << expected << ", got " << rows;
+  return success();
+}
+
+LogicalResult CacheAppendOp::verify() { return verifyAppended(*this); }
+
+/// Whether as many query heads can share the cache's heads.
+static bool isGrouped(int64_t heads, CacheType cache) {
+  return !ShapedType::isDynamic(heads) && heads >= cache.getHeads() &&
+         heads % cache.getHeads() == 0 &&
+         heads / cache.getHeads() <= MOA_MAX_GROUP;
+}
+
+LogicalResult RopeAppendOp::verify() {
+  if (failed(verifyAppended(*this)))
+    return failure();
+  auto keys = cast<RankedTensorType>(getKeys().getType());
+  auto queries = cast<RankedTensorType>(getQueries().getType());
+  CacheType cache = getCache().getType();
+  int64_t heads = queries.getDimSize(1);
+  if (!isGrouped(heads, cache) || queries != rowsFor(keys, heads, cache))
+    return emitOpError("(C2) expected queries beside keys of ")
+           << keys << ", of 1 to " << MOA_MAX_GROUP << " times the cache's "
+           << cache.getHeads() << " heads, got " << queries;
+  if (getRope().getRotaryDim() > cache.getDims())
+    return emitOpError("(C3) expected to rotate at most the head size ")
+           << cache.getDims() << ", got " << getRope();
   return success();
 }
 
@@ -120,8 +147,7 @@ static LogicalResult verifyAttend(WindowedOpInterface op, RankedTensorType rows,
                                   FloatAttr scale) {
   CacheType cache = op.getCacheType();
   int64_t heads = rows.getDimSize(1);
-  if (ShapedType::isDynamic(heads) || heads < cache.getHeads() ||
-      heads % cache.getHeads() || heads / cache.getHeads() > MOA_MAX_GROUP)
+  if (!isGrouped(heads, cache))
     return op->emitOpError("(C1) expected query heads to be 1 to ")
            << MOA_MAX_GROUP << " times the cache's " << cache.getHeads()
            << " heads, got queries of " << rows;
@@ -157,9 +183,31 @@ LogicalResult DecodeOp::verify() {
   return success();
 }
 
+/// The queries of a launch that stands for a rope kernel, as below.
+static RankedTensorType launchedRope(LaunchOp op, KernelAttr facts) {
+  if (op.getInputs().size() != 4 || op.getOutputs().size() != 2)
+    return {};
+  auto queries = dyn_cast<RankedTensorType>(op.getInputs().front().getType());
+  auto cache = dyn_cast<CacheType>(op.getInputs().back().getType());
+  if (!queries || queries.getRank() != 3 || !cache ||
+      cache.getDims() != facts.getHeadDim() ||
+      cache.getElementType() != facts.getDtype() ||
+      op.getOutputs().getTypes() != ArrayRef<Type>{queries, cache})
+    return {};
+  int64_t heads = queries.getDimSize(1);
+  Type keys = rowsFor(queries, cache.getHeads(), cache);
+  bool fits = isGrouped(heads, cache) &&
+              queries == rowsFor(queries, heads, cache) &&
+              op.getInputs()[1].getType() == keys &&
+              op.getInputs()[2].getType() == keys;
+  return fits ? queries : RankedTensorType();
+}
+
 /// The first operand of a launch that stands for `kind`, where all operands and
 /// results are of the shapes that `facts` states; null otherwise.
 static RankedTensorType launchedRows(LaunchOp op, KernelAttr facts) {
+  if (facts.getKind() == KernelKind::Rope)
+    return launchedRope(op, facts);
   bool append = facts.getKind() == KernelKind::Append;
   size_t inputs = append ? 3 : 2;
   if (op.getInputs().size() != inputs || op.getOutputs().size() != 1)
@@ -202,10 +250,11 @@ LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &tables) {
     return diag;
   }
   if (WindowAttr window = getWindowAttr()) {
-    if (facts.getKind() == KernelKind::Append)
-      return emitOpError("(C3) expected no window on a launch of an append "
-                         "kernel, got ")
-             << window;
+    if (facts.getKind() != KernelKind::Prefill &&
+        facts.getKind() != KernelKind::Decode)
+      return emitOpError("(C3) expected no window on a launch of a kernel of "
+                         "kind ")
+             << stringifyKernelKind(facts.getKind()) << ", got " << window;
     int64_t spans = window.getSpans().size();
     if (spans != rows.getDimSize(1))
       return emitOpError("(C3) expected one span per query head (")

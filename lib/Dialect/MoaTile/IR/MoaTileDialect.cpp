@@ -112,3 +112,11 @@ LogicalResult ConfigAttr::verify(function_ref<InFlightDiagnostic()> emitError,
                        << keys;
   return success();
 }
+
+LogicalResult RopeAttr::verify(function_ref<InFlightDiagnostic()> emitError,
+                               RopeLayout, int64_t rotaryDim) {
+  if (rotaryDim < 2 || rotaryDim % 2)
+    return emitError() << "(C1) expected an even rotary_dim of at least 2, got "
+                       << rotaryDim;
+  return success();
+}

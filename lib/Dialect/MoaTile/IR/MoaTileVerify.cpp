@@ -51,7 +51,7 @@ LogicalResult ForBlocksOp::verifyRegions() {
     return emitOpError("(C1) expected the body to end in a yield of ")
            << getInit().getType();
   ItemKind kind = getItem().getType().getKind();
-  if (kind == ItemKind::Append)
+  if (kind != ItemKind::Prefill && kind != ItemKind::Decode)
     return emitOpError("(C2) expected an item of kind prefill or decode, got ")
            << stringifyItemKind(kind);
   return success();
@@ -122,12 +122,27 @@ LogicalResult StorePartialOp::verify() {
   return expectKind(*this, getItem().getType(), {ItemKind::Decode});
 }
 
-LogicalResult CopyRowsOp::verify() {
-  if (failed(expectKind(*this, getItem().getType(), {ItemKind::Append})) ||
-      failed(expectElement(*this, getType())))
+template <typename OpTy>
+static LogicalResult verifyRows(OpTy op, ItemKind kind) {
+  if (failed(expectKind(op, op.getItem().getType(), {kind})) ||
+      failed(expectElement(op, op.getType())))
     return failure();
-  int64_t dims = getDims(); // The accessor is unsigned.
+  int64_t dims = op.getDims(); // The accessor is unsigned.
   if (dims < 1)
-    return emitOpError("(C2) expected a positive dims, got ") << dims;
+    return op.emitOpError("(C2) expected a positive dims, got ") << dims;
+  return success();
+}
+
+LogicalResult CopyRowsOp::verify() {
+  return verifyRows(*this, ItemKind::Append);
+}
+
+LogicalResult RotateRowsOp::verify() {
+  if (failed(verifyRows(*this, ItemKind::Rope)))
+    return failure();
+  int64_t dims = getDims();
+  if (getRope().getRotaryDim() > dims)
+    return emitOpError("(C3) expected to rotate at most ")
+           << dims << " elements, got " << getRope();
   return success();
 }

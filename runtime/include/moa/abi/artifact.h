@@ -15,7 +15,7 @@
 //  4. KERNELS: moa_artifact_kernel records, one per structure. A prepare kernel
 //     serves every layer whose decode kernel has images for GPUs; it reads no
 //     elements, and has the model's dtype and head size, group 1, and images
-//     for GPUs alone.
+//     for GPUs alone. A rope kernel has group 1.
 //  5. IMAGES: moa_artifact_image records, one per (kernel, target variant),
 //     in decreasing order of preference for each kernel.
 //  6. STRINGS: NUL-terminated UTF-8, referred to by offset in this section.
@@ -83,6 +83,7 @@ typedef struct moa_artifact_layer {
   uint32_t decode;
   uint32_t append;
   uint32_t prepare;
+  uint32_t rope;
 } moa_artifact_layer;
 
 typedef struct moa_artifact_kernel {
@@ -93,8 +94,24 @@ typedef struct moa_artifact_kernel {
   uint32_t group;       ///< Decode: query heads a work item holds; else 1.
   uint32_t first_image; ///< Its images are [first_image, first_image + images).
   uint32_t images;
-  uint32_t reserved;
+  uint32_t rotation; ///< Rope: moa_artifact_rotation; else 0.
 } moa_artifact_kernel;
+
+/// The structure of a rope kernel: its MOA_ROPE_* and how many elements of a
+/// head it rotates, an even number of 2 to head_dim.
+static inline uint32_t moa_artifact_rotation(uint32_t layout,
+                                             uint32_t rotary_dim) {
+  return layout << 16 | rotary_dim;
+}
+
+/// Whether a kernel of this head size, of kind rope or not, can have it.
+static inline int moa_artifact_rotation_fits(int is_rope, uint32_t rotation,
+                                             uint32_t head_dim) {
+  const uint32_t dim = rotation & 0xFFFFu;
+  if (!is_rope)
+    return rotation == 0;
+  return rotation >> 16 <= 1 && dim >= 2 && dim % 2 == 0 && dim <= head_dim;
+}
 
 /// Targets an image can be for.
 enum {
@@ -164,7 +181,7 @@ static_assert(offsetof(moa_artifact_header, checksum) == 16, "artifact format");
 static_assert(offsetof(moa_artifact_header, plan_id) == 64, "artifact format");
 static_assert(offsetof(moa_artifact_header, rules) == 96, "artifact format");
 static_assert(sizeof(moa_artifact_header) == 192, "artifact format");
-static_assert(sizeof(moa_artifact_layer) == 16, "artifact format");
+static_assert(sizeof(moa_artifact_layer) == 20, "artifact format");
 static_assert(sizeof(moa_artifact_kernel) == 32, "artifact format");
 static_assert(offsetof(moa_artifact_image, rows) == 48, "artifact format");
 static_assert(sizeof(moa_artifact_image) == 64, "artifact format");

@@ -18,6 +18,7 @@
 //  decode:          moa_gpu_decode_args (by value), items, line, tables,
 //                   partials, counters, int32 sink, float scale_log2
 //  append:          moa_append_item *items, int32 items
+//  rope:            moa_gpu_rope_args (by value), items
 //  prepare:         moa_gpu_prepare_args (by value; see abi/gpu_step.h)
 //
 // where `items` points to that kernel's items, `tables` to int32 block tables,
@@ -29,8 +30,8 @@
 // and values of block b lie: a page of the pool, or MOA_GPU_FROM_CALL for the
 // tensors of the call.
 //
-// The grid of prefill and decode may be of any size: blocks take items (or
-// pages) in turn. Append has one block an item.
+// The grid of prefill, decode and rope may be of any size: blocks take items
+// (or pages) in turn. Append has one block an item.
 //
 //===----------------------------------------------------------------------===//
 
@@ -172,6 +173,19 @@ typedef struct moa_gpu_decode_item {
   int32_t starts[MOA_MAX_GROUP];
 } moa_gpu_decode_item;
 
+/// What a rope kernel gets by value. Without a line its items are `count`
+/// moa_rope_items. With one they are the line's moa_gpu_decode_items, whose
+/// rows of queries and keys are rotated and go to no page: decode stores them.
+typedef struct moa_gpu_rope_args {
+  const moa_gpu_line *line;
+  moa_gpu_rows q, k;     ///< With a line alone.
+  const uint64_t *turns; ///< As in moa_rope_item; with a line alone.
+  int32_t heads;         ///< Query heads of a group; with a line alone.
+  int32_t count;         ///< Without a line alone.
+  float scale;           ///< With a line alone.
+  int32_t reserved;
+} moa_gpu_rope_args;
+
 /// Bytes of `partials` for a decode grid of `blocks` blocks: two parts of items
 /// a block, each [group rounded up to 8][D + 8] floats.
 static inline int64_t moa_gpu_partial_bytes(int64_t blocks, int64_t group,
@@ -197,6 +211,8 @@ static_assert(offsetof(moa_gpu_line, first) == 16, "kernel ABI");
 static_assert(offsetof(moa_gpu_decode_item, table) == 32, "kernel ABI");
 static_assert(offsetof(moa_gpu_decode_item, starts) == 80, "kernel ABI");
 static_assert(sizeof(moa_gpu_decode_item) == 144, "kernel ABI");
+static_assert(offsetof(moa_gpu_rope_args, turns) == 72, "kernel ABI");
+static_assert(sizeof(moa_gpu_rope_args) == 96, "kernel ABI");
 
 #ifdef __cplusplus
 }

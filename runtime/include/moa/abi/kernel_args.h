@@ -10,7 +10,8 @@
 // here moves in the generated code; bump MOA_KERNEL_ABI_VERSION when it does.
 //
 // A CPU kernel is `void kernel(const moa_work_item *item, void *scratch)` or,
-// for append, `void kernel(const moa_append_item *item, void *scratch)`.
+// for append and rope, `void kernel(const moa_append_item *item, void
+// *scratch)` and `void kernel(const moa_rope_item *item, void *scratch)`.
 // `scratch` is private to the calling thread, 64-byte aligned, and has the size
 // stated with the kernel. Kernels neither allocate, nor call out, nor fail.
 //
@@ -38,12 +39,14 @@ extern "C" {
 enum { MOA_DTYPE_F32 = 0, MOA_DTYPE_F16 = 1, MOA_DTYPE_BF16 = 2 };
 
 /// What a kernel does. Prepare makes the items of decode kernels on a GPU, for
-/// all layers at once; a CPU has none.
+/// all layers at once; a CPU has none. Rope rotates queries and keys before it
+/// appends.
 enum {
   MOA_KERNEL_PREFILL = 0,
   MOA_KERNEL_DECODE = 1,
   MOA_KERNEL_APPEND = 2,
-  MOA_KERNEL_PREPARE = 3
+  MOA_KERNEL_PREPARE = 3,
+  MOA_KERNEL_ROPE = 4
 };
 
 /// Query rows of one prefill work item. Row blocks lie at aligned positions, so
@@ -98,16 +101,35 @@ typedef struct moa_append_item {
   int32_t zero; ///< Rows to zero behind them (0 unless the page is fresh).
 } moa_append_item;
 
+/// Rotates key rows and the query rows of their group where they lie; then
+/// appends as `append` says, whose page may be NULL: then its values are not
+/// read and `zero` is 0.
+typedef struct moa_rope_item {
+  moa_append_item append; ///< Its keys are rotated in place.
+  void *q;                ///< Row 0 of the group's first head; D dense.
+  int64_t q_row_stride;   ///< Elements between rows.
+  int64_t q_head_stride;  ///< Elements between heads.
+  const uint64_t *turns;  ///< One a pair; see moa/abi/rope.h.
+  int32_t heads;          ///< Query heads of the group.
+  int32_t position;       ///< Absolute position of row 0.
+  float scale;            ///< Multiplies cosine and sine.
+  int32_t reserved;
+} moa_rope_item;
+
 static_assert(sizeof(moa_key_block) == 32, "kernel ABI");
 static_assert(offsetof(moa_work_item, q_stride) == 40, "kernel ABI");
 static_assert(offsetof(moa_work_item, rows) == 56, "kernel ABI");
 static_assert(offsetof(moa_work_item, ranges) == 72, "kernel ABI");
 static_assert(sizeof(moa_work_item) == 96, "kernel ABI");
 static_assert(sizeof(moa_append_item) == 56, "kernel ABI");
+static_assert(offsetof(moa_rope_item, q) == 56, "kernel ABI");
+static_assert(offsetof(moa_rope_item, heads) == 88, "kernel ABI");
+static_assert(sizeof(moa_rope_item) == 104, "kernel ABI");
 
 /// Entry point types of CPU kernels.
 typedef void (*moa_attention_kernel)(const moa_work_item *item, void *scratch);
 typedef void (*moa_append_kernel)(const moa_append_item *item, void *scratch);
+typedef void (*moa_rope_kernel)(const moa_rope_item *item, void *scratch);
 
 #ifdef __cplusplus
 }

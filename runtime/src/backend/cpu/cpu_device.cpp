@@ -68,34 +68,43 @@ public:
   Status copyPages(const Kernel &append,
                    const std::vector<moa_append_item> &copies,
                    void *) override {
-    copy(append, copies);
+    runRows(append, copies, 0);
     return ok();
   }
 
 private:
-  void copy(const Kernel &kernel, const std::vector<moa_append_item> &items) {
-    auto append = reinterpret_cast<moa_append_kernel>(kernel.entry);
-    threads.run(items.size(), kernel.scratchBytes,
-                [&](size_t i, void *scratch) { append(&items[i], scratch); });
-  }
-
   const Module &module;
   PagePool &pool;
+  /// Runs an append or rope kernel, which needs no scratch, over its items.
+  template <typename Item>
+  void runRows(const Kernel &kernel, const std::vector<Item> &items,
+               size_t heads);
+
   ThreadPool &threads;
   Work work; ///< Reused by every call.
 };
 
+/// `heads` are the KV heads of all entries.
+template <typename Item>
+void CpuExecutor::runRows(const Kernel &kernel, const std::vector<Item> &items,
+                          size_t heads) {
+  auto run = reinterpret_cast<void (*)(const Item *, void *)>(kernel.entry);
+  if (heads >= items.size()) {
+    // A token a sequence: waking threads would cost more than the copies.
+    for (const Item &item : items)
+      run(&item, nullptr);
+  } else {
+    threads.run(items.size(), kernel.scratchBytes,
+                [&](size_t i, void *scratch) { run(&items[i], scratch); });
+  }
+}
+
 Status CpuExecutor::run(const AttendCall &call, const Plan &plan) {
   const LayerKernels &kernels = module.layers[call.layer];
   work.build(module, pool, plan, call);
-  if (call.count * module.geometry.kvHeads >= plan.appends.size()) {
-    // A token a sequence: waking threads would cost more than the copies.
-    auto append = reinterpret_cast<moa_append_kernel>(kernels.append.entry);
-    for (const moa_append_item &item : plan.appends)
-      append(&item, nullptr);
-  } else {
-    copy(kernels.append, plan.appends);
-  }
+  const size_t heads = call.count * module.geometry.kvHeads;
+  runRows(kernels.append, plan.appends, heads);
+  runRows(kernels.rope, plan.ropes, heads);
   size_t scratchBytes =
       std::max(kernels.prefill.scratchBytes, kernels.decode.scratchBytes);
   threads.run(work.order.size(), scratchBytes, [&](size_t i, void *scratch) {

@@ -16,6 +16,8 @@
 #include "backend/cuda/cuda_staging.h"
 #include "backend/cuda/tensor_checks.h"
 
+#include <algorithm>
+
 namespace moa::rt::cuda {
 namespace {
 
@@ -28,11 +30,15 @@ public:
 
   Status open(const BatchShape &shape);
   Status begin(const StepLists &lists, void *stream) override;
-  Status attend(const StepCall &call, size_t sequences,
-                int32_t tokens) override;
+  Status attend(const StepCall &call, size_t sequences, int32_t tokens,
+                const Rope &rope) override;
 
 private:
   Status allocate(size_t bytes, const char *what, CUdeviceptr &out);
+  /// Launches the rotation of a layer's rows; `items` and `line` are those of
+  /// its decode kernel.
+  Status launchRope(const StepCall &call, const Rope &rope, CUdeviceptr items,
+                    CUdeviceptr line);
   Status checkTensors(const StepCall &call, size_t sequences, int32_t tokens);
   /// Lays the lists out for the device; writes them if the lease has room.
   size_t fill(const StepLists &lists, const Staging::Lease &lease);
@@ -161,8 +167,24 @@ Status CudaBatch::checkTensors(const StepCall &call, size_t sequences,
   return ok();
 }
 
-Status CudaBatch::attend(const StepCall &call, size_t sequences,
-                         int32_t tokens) {
+Status CudaBatch::launchRope(const StepCall &call, const Rope &rope,
+                             CUdeviceptr items, CUdeviceptr line) {
+  const Kernel &kernel = module.layers[call.layer].rope;
+  moa_gpu_rope_args rotation = {};
+  rotation.line = at<const moa_gpu_line>(line);
+  rotation.q = decoding.args.q;
+  rotation.k = decoding.args.k;
+  rotation.turns = rope.turns;
+  rotation.heads = static_cast<int32_t>(module.geometry.group());
+  rotation.scale = rope.scale;
+  const size_t grid = std::min<size_t>(kernel.grid, args.item_stride);
+  void *parameters[] = {&rotation, &items};
+  return launch(driver, {"rope", kernel, grid, call.layer, call.stream},
+                parameters);
+}
+
+Status CudaBatch::attend(const StepCall &call, size_t sequences, int32_t tokens,
+                         const Rope &rope) {
   Current current(driver, gpu.context);
   MOA_RT_TRY(std::move(current.status));
   MOA_RT_TRY(checkTensors(call, sequences, tokens));
@@ -179,16 +201,22 @@ Status CudaBatch::attend(const StepCall &call, size_t sequences,
     return reinterpret_cast<CUdeviceptr>(base) +
            static_cast<CUdeviceptr>(bytes);
   };
+  const CUdeviceptr items =
+      place(args.items, int64_t(call.layer) * args.item_stride *
+                            int64_t(sizeof(moa_gpu_decode_item)));
+  const CUdeviceptr line =
+      place(args.lines, int64_t(call.layer) * args.line_stride);
+  if (rope) {
+    MOA_RT_TRY(launchRope(call, rope, items, line));
+    prepared = false;
+  }
   // A kernel that waits for the one ahead reads what prepare wrote before it
   // does, so it must not overtake prepare.
   Launch what = {"decode",   kernel,      kernel.grid,
                  call.layer, call.stream, kernel.waits && !prepared};
-  MOA_RT_TRY(launchDecodeKernel(
-      driver, what, decoding,
-      place(args.items, int64_t(call.layer) * args.item_stride *
-                            int64_t(sizeof(moa_gpu_decode_item))),
-      place(args.lines, int64_t(call.layer) * args.line_stride),
-      reinterpret_cast<CUdeviceptr>(args.words), args.sink, call.scaleLog2()));
+  MOA_RT_TRY(launchDecodeKernel(driver, what, decoding, items, line,
+                                reinterpret_cast<CUdeviceptr>(args.words),
+                                args.sink, call.scaleLog2()));
   prepared = false;
   return ok();
 }

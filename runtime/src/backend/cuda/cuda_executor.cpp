@@ -43,7 +43,7 @@ public:
 private:
   /// Where the parts of a call's tables lie on the device.
   struct Tables {
-    CUdeviceptr appends, prefill, decode, lines, pages, places, starts;
+    CUdeviceptr appends, ropes, prefill, decode, lines, pages, places, starts;
     size_t bytes;
   };
 
@@ -149,6 +149,7 @@ CudaExecutor::Tables CudaExecutor::fill(const Plan &plan,
   Tables tables = {};
   Staging::Layout layout{lease};
   tables.appends = layout.add(plan.appends);
+  tables.ropes = layout.add(plan.ropes);
   tables.prefill = layout.add(work.prefill);
   tables.decode = layout.add(work.decode);
   tables.lines = layout.add(work.lines);
@@ -305,6 +306,16 @@ Status CudaExecutor::run(const AttendCall &call, const Plan &plan) {
   if (!plan.appends.empty())
     MOA_RT_TRY(launchAppend(kernels.append, call.layer, tables.appends,
                             plan.appends.size(), call.stream));
+  if (!plan.ropes.empty()) {
+    CUdeviceptr items = tables.ropes;
+    moa_gpu_rope_args args = {};
+    args.count = static_cast<int32_t>(plan.ropes.size());
+    void *parameters[] = {&args, &items};
+    const size_t grid = std::min<size_t>(kernels.rope.grid, plan.ropes.size());
+    MOA_RT_TRY(launch(driver,
+                      {"rope", kernels.rope, grid, call.layer, call.stream},
+                      parameters));
+  }
   for (const PrefillLaunch &part : work.launches)
     MOA_RT_TRY(launchPrefill(call, part, tables));
   for (const DecodeLaunch &part : work.decodes)

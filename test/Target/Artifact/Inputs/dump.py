@@ -43,7 +43,7 @@ for index, (alpha, beta, sink, least, block, length) in enumerate(records("rules
     layer, head = divmod(index, heads)
     rule = f"{alpha} + {beta} * N sink {sink} min {least} block {block} length {length}"
     print(f"rule {layer}.{head} {rule}")
-for index, layer in enumerate(records("layers", "4I")):
+for index, layer in enumerate(records("layers", "5I")):
     phases = f"prefill {layer[0]} decode {layer[1]} append {layer[2]:#x}"
     print(f"layer {index} {phases} prepare {layer[3]:#x}")
 for index, (name, kind, dtype, dim, group, first, count, _) in enumerate(records("kernels", "8I")):

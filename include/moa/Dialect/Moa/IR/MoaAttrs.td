@@ -132,6 +132,21 @@ def Moa_TileConfigAttr : Moa_Attr<"TileConfig", "tile_config"> {
   let assemblyFormat = "`<` struct(params) `>`";
 }
 
+def Moa_RopeAttr : Moa_Attr<"Rope", "rope"> {
+  let summary = "structure of a rotary embedding";
+  let description = [{
+    The first `rotary_dim` elements of a head are rotated in pairs, the rest
+    passes through. A pair is (i, i + rotary_dim / 2) with layout `half`, and
+    (2 i, 2 i + 1) with `interleaved`. Frequencies are no part of it: they
+    belong to the cache. Example: `#moa.rope<half, 64>`.
+
+    - (C1) `rotary_dim` is even and at least 2.
+  }];
+  let parameters = (ins EnumParameter<Moa_RopeLayout>:$layout,
+                        "int64_t":$rotary_dim);
+  let assemblyFormat = "`<` $layout `,` $rotary_dim `>`";
+}
+
 def Moa_KernelAttr : Moa_Attr<"Kernel", "kernel"> {
   let summary = "facts of one kernel, for the artifact";
   let description = [{
@@ -141,11 +156,13 @@ def Moa_KernelAttr : Moa_Attr<"Kernel", "kernel"> {
     - (C1) `head_dim` and `group` are positive, `group` at most 16.
     - (C2) `dtype` is f32, f16 or bf16.
     - (C3) `layers` is not empty and increases.
+    - (C4) A rope kernel has a `rope` that fits `head_dim`, others have none.
   }];
   let parameters = (ins EnumParameter<Moa_KernelKind>:$kind,
                         "int64_t":$head_dim, "int64_t":$group,
                         "::mlir::Type":$dtype,
-                        "::mlir::DenseI64ArrayAttr":$layers);
+                        "::mlir::DenseI64ArrayAttr":$layers,
+                        OptionalParameter<"::moa::RopeAttr">:$rope);
   let assemblyFormat = "`<` struct(params) `>`";
 }
 

@@ -27,7 +27,15 @@ def Moa_LengthRule : Moa_I32Enum<"LengthRule", "which length N a row uses", [
 def Moa_KernelKind : Moa_I32Enum<"KernelKind", "what a kernel does", [
   I32EnumAttrCase<"Prefill", 0, "prefill">,
   I32EnumAttrCase<"Decode", 1, "decode">,
-  I32EnumAttrCase<"Append", 2, "append">
+  I32EnumAttrCase<"Append", 2, "append">,
+  I32EnumAttrCase<"Rope", 4, "rope">
+]>;
+
+// Values are those of MOA_ROPE_* in moa/abi/rope.h.
+def Moa_RopeLayout : Moa_I32Enum<"RopeLayout",
+    "which elements of a head are rotated as a pair", [
+  I32EnumAttrCase<"Half", 0, "half">,
+  I32EnumAttrCase<"Interleaved", 1, "interleaved">
 ]>;
 
 def Moa_Lanes : Moa_I32Enum<"Lanes", "which dimension runs along vector lanes", [

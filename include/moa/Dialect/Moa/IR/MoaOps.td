@@ -48,6 +48,38 @@ def Moa_CacheAppendOp : Moa_Op<"cache_append", [
   let hasVerifier = 1;
 }
 
+def Moa_RopeAppendOp : Moa_Op<"rope_append", [
+    Pure, AllTypesMatch<["queries", "rotated"]>,
+    AllTypesMatch<["keys", "values"]>, AllTypesMatch<["cache", "result"]>
+  ]> {
+  let summary = "rotate queries and keys of new tokens, and append";
+  let description = [{
+    As `moa.cache_append`, of keys that are not rotated yet. Queries and keys
+    are rotated by the positions of their tokens in the cache, with the
+    frequencies that the cache has for this layer. The results are the rotated
+    queries, and the cache after the append.
+
+    - (C1) Keys and values have one type: [tokens][KV heads][head size] of the
+      cache.
+    - (C2) Queries are as many tokens of the cache's head size and element
+      type, of a multiple of its heads, at most 16 times.
+    - (C3) `rope` rotates at most the head size.
+
+    ```mlir
+    %r, %c = moa.rope_append %q, %k, %v, %cache rope(<half, 64>)
+      : tensor<?x9x64xf32>, tensor<?x3x64xf32>, !moa.cache<3x64xf32>
+    ```
+  }];
+  let arguments = (ins Moa_Rows:$queries, Moa_Rows:$keys, Moa_Rows:$values,
+                       Moa_CacheType:$cache, Moa_RopeAttr:$rope);
+  let results = (outs Moa_Rows:$rotated, Moa_CacheType:$result);
+  let assemblyFormat = [{
+    $queries `,` $keys `,` $values `,` $cache `rope` `(` $rope `)` attr-dict
+    `:` type($queries) `,` type($keys) `,` qualified(type($cache))
+  }];
+  let hasVerifier = 1;
+}
+
 class Moa_AttendOp<string mnemonic, list<Trait> traits = []>
     : Moa_Op<mnemonic, !listconcat([
         Pure, AllTypesMatch<["queries", "result"]>,
@@ -112,7 +144,8 @@ def Moa_LaunchOp : Moa_Op<"launch", [
     - (C1) `kernel` names a module with a `moa.kernel` attribute.
     - (C2) Operands and results are those of the operation that the kernel
       stands for, with its head size, element type and group: for append keys,
-      values and cache to cache, else queries and cache to rows like the
+      values and cache to cache, for rope queries, keys, values and cache to
+      rows like the queries and cache, else queries and cache to rows like the
       queries.
     - (C3) A window stands on attention alone, with one span per query head.
     - (C4) In a function with `moa.layer`, the kernel's `layers` name it.

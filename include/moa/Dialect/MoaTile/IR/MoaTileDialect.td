@@ -17,7 +17,7 @@ def MoaTile_Dialect : Dialect {
   let description = [{
     One kernel works on one *item* at a time: up to 64 query rows of one head
     (prefill), one row of every head of a group (decode), or a few rows to copy
-    into a page (append). An attention kernel loads its queries once, walks the
+    into a page (append), perhaps after a rotation (rope). An attention kernel loads its queries once, walks the
     64-key blocks that its rows can see, and keeps an online softmax in a
     *state*: running maximum, running sum and accumulated output per row.
 

@@ -22,7 +22,14 @@ class MoaTile_I32Enum<string name, string summary,
 def MoaTile_ItemKind : MoaTile_I32Enum<"ItemKind", "what an item asks for", [
   I32EnumAttrCase<"Prefill", 0, "prefill">,
   I32EnumAttrCase<"Decode", 1, "decode">,
-  I32EnumAttrCase<"Append", 2, "append">
+  I32EnumAttrCase<"Append", 2, "append">,
+  I32EnumAttrCase<"Rope", 4, "rope">
+]>;
+
+def MoaTile_RopeLayout : MoaTile_I32Enum<"RopeLayout",
+    "which elements of a row are rotated as a pair", [
+  I32EnumAttrCase<"Half", 0, "half">,
+  I32EnumAttrCase<"Interleaved", 1, "interleaved">
 ]>;
 
 def MoaTile_Lanes : MoaTile_I32Enum<"Lanes",
@@ -76,6 +83,23 @@ def MoaTile_ConfigAttr : AttrDef<MoaTile_Dialect, "Config"> {
     "int64_t":$keys
   );
   let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
+def MoaTile_RopeAttr : AttrDef<MoaTile_Dialect, "Rope"> {
+  let mnemonic = "rope";
+  let summary = "which elements of a row are rotated, and in what pairs";
+  let description = [{
+    The first `rotary_dim` elements are rotated, (i, i + rotary_dim / 2) with
+    layout `half`, (2 i, 2 i + 1) with `interleaved`.
+
+    - (C1) `rotary_dim` is even and at least 2.
+  }];
+  let parameters = (ins
+    EnumParameter<MoaTile_RopeLayout>:$layout,
+    "int64_t":$rotary_dim
+  );
+  let assemblyFormat = "`<` $layout `,` $rotary_dim `>`";
   let genVerifyDecl = 1;
 }
 

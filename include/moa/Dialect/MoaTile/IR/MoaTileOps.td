@@ -249,4 +249,30 @@ def MoaTile_CopyRowsOp : MoaTile_Op<"copy_rows"> {
   let hasVerifier = 1;
 }
 
+def MoaTile_RotateRowsOp : MoaTile_Op<"rotate_rows"> {
+  let summary = "rotate the item's query and key rows, and copy as copy_rows";
+  let description = [{
+    Key rows, and the query rows of each head of their group, are rotated where
+    they lie: a pair (x, y) becomes (x c - y s, y c + x s), with c and s of the
+    angle of its frequency at the row's position, times the item's scale.
+    Elements behind the rotary ones stay. Then keys and values are copied as
+    `moa_tile.copy_rows` does, if the item has a page.
+
+    - (C1) The item is rope.
+    - (C2) The type is f32, f16 or bf16 and `dims` is positive.
+    - (C3) `rope` rotates at most `dims` elements.
+
+    ```mlir
+    moa_tile.rotate_rows %item dims 128 of bf16 rope(<half, 64>)
+      : !moa_tile.item<rope>
+    ```
+  }];
+  let arguments = (ins MoaTile_ItemType:$item, I64Attr:$dims, TypeAttr:$type,
+                       MoaTile_RopeAttr:$rope);
+  let assemblyFormat = [{
+    $item `dims` $dims `of` $type `rope` `(` $rope `)` attr-dict `:` type($item)
+  }];
+  let hasVerifier = 1;
+}
+
 #endif // MOA_TILE_OPS_TD
