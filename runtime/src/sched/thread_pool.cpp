@@ -44,11 +44,18 @@ template <typename Done> bool spin(Done done) {
 
 ThreadPool::ThreadPool(int threads) : scratch(threads < 1 ? 1 : threads) {
   workers.reserve(scratch.size() - 1);
-  for (size_t i = 1; i < scratch.size(); ++i)
-    workers.emplace_back([this, i] { work(i); });
+  try {
+    for (size_t i = 1; i < scratch.size(); ++i)
+      workers.emplace_back([this, i] { work(i); });
+  } catch (...) { // Those that started are waited for.
+    stop();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   stopping = true;
   {
     std::lock_guard<std::mutex> lock(sleepLock);

@@ -50,6 +50,7 @@ private:
   };
 
   void work(size_t thread);
+  void stop();
   void take(size_t thread);
 
   std::mutex turn; ///< Held by the caller of run().
