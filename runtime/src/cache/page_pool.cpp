@@ -71,17 +71,17 @@ PagePool::PagePool(size_t pageBytes, uint64_t limit,
       pagesPerSlab(memory->pagesPerSlab()) {}
 
 Status PagePool::grow() {
-  uint64_t before = usable, after = usable;
   if (usable >= INT32_MAX)
     return error(MOA_OUT_OF_MEMORY, "the pool has ", usable,
                  " pages, its most; set max_bytes and free sequences");
-  MOA_RT_TRY(memory->grow(slabs, after));
+  if (made == usable)
+    MOA_RT_TRY(memory->grow(slabs, made));
   // Room for every page in the free list first: release may not allocate.
-  free.reserve(after);
-  holders.resize(after);
-  usable = after;
-  for (uint64_t page = after; page > before; --page)
+  free.reserve(made);
+  holders.resize(made);
+  for (uint64_t page = made; page > usable; --page)
     free.push_back(static_cast<PageId>(page - 1));
+  usable = made;
   return ok();
 }
 

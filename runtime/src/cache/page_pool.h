@@ -103,8 +103,10 @@ private:
   const size_t pagesPerSlab;
   std::vector<char *> slabs;
   std::vector<PageId> free; ///< Capacity for every page, so release is safe.
-  std::vector<uint32_t> holders; ///< Of each page made so far.
-  uint64_t usable = 0;           ///< Pages made so far.
+  std::vector<uint32_t> holders; ///< Of each usable page.
+  uint64_t usable = 0;           ///< Pages that are taken or in `free`.
+  uint64_t made = 0; ///< Pages of the memory: more where the list of
+                     ///< free ones found no room for the newest.
   uint64_t taken = 0, mostTaken = 0;
   uint64_t sharedPages = 0, references = 0;
 };
