@@ -21,6 +21,10 @@
 
 using namespace moa::rt;
 
+moa_status moa::rt::noMemory = {
+    MOA_OUT_OF_MEMORY, "the system refused memory, nothing has changed; free "
+                       "sequences or caches and call again"};
+
 namespace {
 
 Status loadModule(moa_context *context, const uint8_t *bytes, size_t size,
@@ -50,7 +54,10 @@ moa_status_code moa_status_get_code(const moa_status *status) {
 const char *moa_status_get_message(const moa_status *status) {
   return status ? status->message.c_str() : "ok";
 }
-void moa_status_free(moa_status *status) { delete status; }
+void moa_status_free(moa_status *status) {
+  if (status != &noMemory)
+    delete status;
+}
 
 moa_status *moa_context_create(const moa_context_options *options,
                                moa_context **out) {

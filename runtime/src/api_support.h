@@ -40,16 +40,24 @@ struct moa_cache {
 
 namespace moa::rt {
 
+/// What a call returns that found no memory, not even for a status. Made when
+/// the library is loaded; moa_status_free leaves it alone.
+extern moa_status noMemory;
+
 /// Runs `body`, turning exceptions to statuses.
 template <typename Body> moa_status *guard(Body body) {
   try {
-    Status status = body();
-    return status.release();
-  } catch (const std::bad_alloc &) {
-    // Made without allocating more than the status itself.
-    return new (std::nothrow) moa_status{MOA_OUT_OF_MEMORY, "out of memory"};
-  } catch (const std::exception &exception) {
-    return error(MOA_OUT_OF_MEMORY, "unexpected: ", exception.what()).release();
+    try {
+      Status status = body();
+      return status.release();
+    } catch (const std::bad_alloc &) {
+      return &noMemory;
+    } catch (const std::exception &exception) {
+      return error(MOA_OUT_OF_MEMORY, "the system refused: ", exception.what())
+          .release();
+    }
+  } catch (const std::bad_alloc &) { // The status found no memory.
+    return &noMemory;
   }
 }
 
