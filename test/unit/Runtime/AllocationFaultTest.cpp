@@ -1,0 +1,337 @@
+//===- AllocationFaultTest.cpp - Every allocation fails once --------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Plays a list of calls of the C ABI twice: as it is, and so that every call is
+// made with each of its allocations failing, and with all from each one on,
+// before it succeeds. A call that fails says MOA_OUT_OF_MEMORY and changes
+// nothing; at the end of each call both plays have the same state and outputs.
+//
+// A new call of the ABI is a line of script().
+//
+//===----------------------------------------------------------------------===//
+
+#include "Faults.h"
+#include "Reference.h"
+#include "SmallArtifact.h"
+
+#include "api_support.h"
+
+#include "gtest/gtest.h"
+
+#include <array>
+#include <fstream>
+#include <unistd.h>
+
+using namespace moa::rt;
+using namespace moa::rt::test;
+
+namespace {
+
+constexpr uint32_t kLayers = 2;
+constexpr size_t kSequences = 3;
+constexpr int64_t kMostTokens = 640; ///< Of a sequence.
+constexpr int64_t kStepTokens = 4;   ///< Most of a sequence in a step.
+constexpr int64_t kLength = 500;     ///< N at first.
+
+moa_cache_stats statsOf(const moa_cache *cache) {
+  moa_cache_stats stats = {};
+  stats.struct_size = sizeof(stats);
+  EXPECT_EQ(moa_cache_get_stats(cache, &stats), nullptr);
+  return stats;
+}
+
+/// All objects of one play.
+struct World {
+  explicit World(uint32_t seed);
+  ~World();
+
+  /// What a caller can see, handles as whether they are there.
+  std::vector<int64_t> state() const;
+  /// Memory taken for pages: a call that fails may leave it to the next one.
+  uint64_t reserved() const;
+
+  Bytes artifact = SmallArtifact().build();
+  std::string file; ///< With the same bytes.
+  std::mt19937 random;
+  Tokens tokens[kSequences][kLayers];
+  Tokens step[kLayers]; ///< Rows of the steps of a batch.
+
+  moa_context *context = nullptr, *second = nullptr;
+  moa_module *loaded = nullptr, *read = nullptr;
+  moa_module model = {nullptr, std::make_unique<Module>()};
+  moa_cache *cache = nullptr;
+  moa_sequence *sequences[kSequences] = {};
+  moa_batch *batch = nullptr;
+  void *memory = nullptr;
+};
+
+World::World(uint32_t seed) : random(seed) {
+  Shape shape;
+  shape.layers = kLayers;
+  shape.lengthRule = seed % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST;
+  fill(*model.module, shape, random);
+  for (auto &sequence : tokens)
+    for (Tokens &layer : sequence)
+      layer.add(model.module->geometry, kMostTokens, random);
+  for (Tokens &layer : step)
+    layer.add(model.module->geometry, kSequences * kStepTokens, random);
+  file = testing::TempDir() + "faults-" + std::to_string(getpid()) + ".moa";
+  std::ofstream(file, std::ios::binary)
+      .write(reinterpret_cast<const char *>(artifact.data()), artifact.size());
+}
+
+World::~World() {
+  moa_status_free(moa_device_free(context, memory));
+  moa_cache_destroy(cache);
+  moa_module_destroy(loaded);
+  moa_module_destroy(read);
+  moa_context_destroy(context);
+  moa_context_destroy(second);
+  unlink(file.c_str());
+}
+
+std::vector<int64_t> World::state() const {
+  std::vector<int64_t> all = {
+      context != nullptr, second != nullptr, loaded != nullptr, read != nullptr,
+      cache != nullptr,   batch != nullptr,  memory != nullptr};
+  for (const moa_sequence *sequence : sequences) {
+    all.push_back(sequence != nullptr);
+    for (uint32_t layer = 0; sequence && layer < kLayers; ++layer) {
+      int64_t length = -1, seen = -1;
+      moa_sequence_get_length(sequence, layer, &length, &seen);
+      all.insert(all.end(), {length, seen});
+      for (uint32_t h = 0; h < model.module->geometry.kvHeads; ++h) {
+        int64_t first = -1;
+        moa_sequence_get_first_resident(sequence, layer, h, &first);
+        all.push_back(first);
+      }
+      uint64_t bytes = 0;
+      moa_sequence_get_bytes(sequence, &bytes);
+      all.push_back(int64_t(bytes));
+    }
+  }
+  if (cache) {
+    const moa_cache_stats stats = statsOf(cache);
+    // High water counts what failed calls took for a while.
+    all.insert(all.end(),
+               {int64_t(stats.pages_used), int64_t(stats.sequences)});
+  }
+  if (batch) {
+    moa_batch_info info = {};
+    info.struct_size = sizeof(info);
+    moa_batch_get_info(batch, &info);
+    all.push_back(info.open);
+  }
+  return all;
+}
+
+uint64_t World::reserved() const {
+  return cache ? statsOf(cache).reserved_bytes : 0;
+}
+
+//===----------------------------------------------------------------------===//
+// Calls
+//===----------------------------------------------------------------------===//
+
+moa_status *createContext(moa_context **out, int32_t threads) {
+  moa_context_options options = {};
+  options.struct_size = sizeof(options);
+  options.threads = threads;
+  return moa_context_create(&options, out);
+}
+
+/// One layer of a call that gives sequence i `counts[i]` more tokens.
+moa_status *attend(World &w, uint32_t layer,
+                   const std::array<int64_t, kSequences> &counts) {
+  moa_attend_entry entries[kSequences];
+  size_t count = 0;
+  for (size_t i = 0; i < kSequences; ++i)
+    if (counts[i]) {
+      Sequence &sequence = *unwrap(w.sequences[i]);
+      const int64_t seen = sequence.layers[layer].seen;
+      entries[count++] = w.tokens[i][layer].entry(
+          w.model.module->geometry, sequence, seen, seen + counts[i]);
+    }
+  moa_attend_options options = {};
+  options.struct_size = sizeof(options);
+  options.entry_size = sizeof(moa_attend_entry);
+  options.layer = layer;
+  return moa_attend(w.cache, &options, entries, count);
+}
+
+moa_status *createBatch(World &w) {
+  moa_batch_options options = {sizeof(options), kSequences, kStepTokens, 0};
+  return moa_batch_create(w.cache, &options, &w.batch);
+}
+
+moa_status *begin(World &w, int64_t tokens) {
+  moa_batch_step step = {sizeof(step), w.sequences, kSequences, tokens,
+                         nullptr};
+  return moa_batch_begin(w.batch, &step);
+}
+
+/// One layer of a step of `tokens` rows a sequence.
+moa_status *attendStep(World &w, uint32_t layer, int64_t tokens) {
+  const moa_attend_entry all = w.step[layer].entry(
+      w.model.module->geometry, *unwrap(w.sequences[0]), 0, 0);
+  auto tensor = [&](const void *data, int64_t row) {
+    return moa_batch_tensor{const_cast<void *>(data), tokens * row, row, kDim};
+  };
+  moa_batch_attend_options options = {};
+  options.struct_size = sizeof(options);
+  options.layer = layer;
+  options.q = tensor(all.q, all.q_row_stride);
+  options.k = tensor(all.k, all.k_row_stride);
+  options.v = tensor(all.v, all.v_row_stride);
+  options.out = tensor(all.out, all.out_row_stride);
+  return moa_batch_attend(w.batch, &options);
+}
+
+struct Call {
+  const char *name;
+  std::function<moa_status *(World &)> make;
+};
+
+/// A call that cannot fail.
+template <typename Body> auto always(Body body) {
+  return [body](World &w) -> moa_status * {
+    body(w);
+    return nullptr;
+  };
+}
+
+std::vector<Call> script() {
+  std::vector<Call> calls = {
+      {"context", [](World &w) { return createContext(&w.context, 3); }},
+      {"second context", [](World &w) { return createContext(&w.second, 1); }},
+      {"load from memory",
+       [](World &w) {
+         return moa_module_load_memory(w.context, w.artifact.data(),
+                                       w.artifact.size(), &w.loaded);
+       }},
+      {"load from a file",
+       [](World &w) {
+         return moa_module_load_file(w.context, w.file.c_str(), &w.read);
+       }},
+      {"device memory",
+       [](World &w) { return moa_device_alloc(w.context, 1000, &w.memory); }},
+      {"cache",
+       [](World &w) {
+         w.model.context = w.context;
+         return moa_cache_create(&w.model, nullptr, &w.cache);
+       }},
+  };
+  for (size_t i = 0; i < kSequences; ++i)
+    calls.push_back({"sequence", [i](World &w) {
+                       return moa_sequence_create(w.cache, kLength,
+                                                  &w.sequences[i]);
+                     }});
+  auto eachLayer = [&](const char *name, auto make) {
+    for (uint32_t layer = 0; layer < kLayers; ++layer)
+      calls.push_back({name, [=](World &w) { return make(w, layer); }});
+  };
+  using Counts = std::array<int64_t, kSequences>;
+  auto attends = [&](const char *name, Counts counts) {
+    eachLayer(name, [=](World &w, uint32_t layer) {
+      return attend(w, layer, counts);
+    });
+  };
+  attends("prefill", {130, 0, 0});
+  attends("prefill beside decode", {1, 65, 200});
+  attends("decode", {1, 1, 1});
+  attends("chunk", {300, 63, 2});
+  calls.push_back({"length", [](World &w) {
+                     return moa_sequence_set_length(w.sequences[0],
+                                                    kLength + 99);
+                   }});
+  attends("decode behind a longer length", {1, 1, 1});
+  calls.push_back({"batch", createBatch});
+  auto steps = [&](int64_t tokens) {
+    calls.push_back({"begin", [=](World &w) { return begin(w, tokens); }});
+    eachLayer("layer of a step", [=](World &w, uint32_t layer) {
+      return attendStep(w, layer, tokens);
+    });
+  };
+  for (int64_t tokens : {1, 4, 4, 1}) {
+    steps(tokens);
+    calls.push_back({"end", always([](World &w) { moa_batch_end(w.batch); })});
+  }
+  steps(4);
+  calls.push_back(
+      {"cancel", always([](World &w) { moa_batch_cancel(w.batch); })});
+  attends("chunk behind a cancelled step", {3, 70, 1});
+  calls.push_back({"free a sequence", always([](World &w) {
+                     moa_sequence_destroy(w.sequences[1]);
+                     w.sequences[1] = nullptr;
+                   })});
+  calls.push_back({"free a batch", always([](World &w) {
+                     moa_batch_destroy(w.batch);
+                     w.batch = nullptr;
+                   })});
+  attends("decode after all", {1, 0, 1});
+  return calls;
+}
+
+//===----------------------------------------------------------------------===//
+// The test
+//===----------------------------------------------------------------------===//
+
+/// Makes a call with failing allocations, later and later, until none of them
+/// is reached; how often it failed.
+int64_t failThrough(World &world, const Call &call, Fault fault) {
+  const std::vector<int64_t> before = world.state();
+  for (int64_t at = 0;; ++at) {
+    SCOPED_TRACE("allocation " + std::to_string(at));
+    FaultyAllocations faulty(fault, at);
+    moa_status *status = call.make(world);
+    const int64_t failed = faulty.stop();
+    EXPECT_EQ(status != nullptr, failed > 0) << "an error without a status";
+    if (!status)
+      return at;
+    EXPECT_EQ(moa_status_get_code(status), MOA_OUT_OF_MEMORY)
+        << moa_status_get_message(status);
+    EXPECT_STRNE(moa_status_get_message(status), "");
+    moa_status_free(status);
+    EXPECT_EQ(world.state(), before);
+    if (testing::Test::HasFailure())
+      return at;
+  }
+}
+
+void expectEqualOutputs(const World &a, const World &b) {
+  auto equal = [](const Tokens &x, const Tokens &y) {
+    return std::memcmp(x.out.data(), y.out.data(),
+                       x.out.size() * sizeof(float)) == 0;
+  };
+  for (uint32_t layer = 0; layer < kLayers; ++layer) {
+    EXPECT_TRUE(equal(a.step[layer], b.step[layer])) << "step";
+    for (size_t i = 0; i < kSequences; ++i)
+      EXPECT_TRUE(equal(a.tokens[i][layer], b.tokens[i][layer])) << i;
+  }
+}
+
+TEST(AllocationFault, EveryFailureOfEveryCallChangesNothing) {
+  int64_t failures = 0;
+  for (uint32_t seed = 0; seed < 6; ++seed)
+    for (Fault fault : {Fault::One, Fault::AllBehind}) {
+      World sound(seed), faulty(seed);
+      for (const Call &call : script()) {
+        SCOPED_TRACE("seed " + std::to_string(seed) + ", " + call.name);
+        ASSERT_EQ(call.make(sound), nullptr);
+        failures += failThrough(faulty, call, fault);
+        EXPECT_EQ(faulty.state(), sound.state());
+        EXPECT_EQ(faulty.reserved(), sound.reserved());
+        expectEqualOutputs(sound, faulty);
+        if (HasFailure())
+          return;
+      }
+    }
+  // Fewer would say that allocations go round the test.
+  EXPECT_GT(failures, 1000);
+}
+
+} // namespace
