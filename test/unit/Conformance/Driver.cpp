@@ -64,8 +64,8 @@ std::string planText(const Scenario &s) {
 /// Where artifacts of this very compiler are kept between test processes.
 fs::path artifactFolder(const fs::path &compiler) {
   auto built = fs::last_write_time(compiler).time_since_epoch().count();
-  fs::path folder =
-      fs::path(MOA_TEST_BUILD) / "conformance" / std::to_string(built);
+  fs::path folder = compiler.parent_path().parent_path() / "conformance" /
+                    std::to_string(built);
   fs::create_directories(folder);
   return folder;
 }
@@ -322,7 +322,7 @@ Outputs Run::run() {
 std::string moa::conformance::compileScenario(const Scenario &s,
                                               int64_t maxLength,
                                               const std::string &target) {
-  fs::path compiler = fs::path(MOA_TEST_BUILD) / "bin" / "moa-compile";
+  fs::path compiler = MOA_TEST_COMPILER;
   if (!fs::exists(compiler)) {
     ADD_FAILURE() << "expected a built moa-compile at " << compiler;
     return "";

@@ -212,7 +212,10 @@ TEST(Batch, StepsAreTheCallsTheyStandFor) {
 TEST(Batch, WithoutPagesNothingHappens) {
   Model m(2, 40);
   std::vector<Sequence *> all = {&m.add(1 << 16), &m.add(1 << 16)};
-  Batch batch(*m.cache, {2, 8, 1024});
+  // Of the cache, which tells it of sequences that go.
+  m.cache->batches.push_back(
+      std::make_unique<Batch>(*m.cache, BatchShape{2, 8, 1024}));
+  Batch &batch = *m.cache->batches.back();
   ASSERT_FALSE(batch.open());
   int64_t steps = 0;
   for (;; ++steps) {
