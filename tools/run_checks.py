@@ -64,12 +64,44 @@ def run(name: str, command: list[str], report: Path, env: dict) -> Result:
     return result
 
 
+# Tests of the runtime for each sanitizer, as a regular expression of ctest.
+# Kernels of compiled plans run as they are, machine code without checks. ASan
+# and UBSan take all that is not long; TSan what has threads.
+SANITIZED = {
+    "asan": "Reader|^Batch|^Cache|Work|Pool|Merge|Shared|Fault|Span|Step"
+    "|Cuda(Attend|Batch|Device)|RuntimeCpp|Refused"
+    "|x86_64_v3_(Sinks|ShortWindows|Turns|RaggedBatch|Strides)",
+    "tsan": r"^Batch|^Cache\.(Out|Seq)|ThreadPool|Shared|RuntimeCpp|Refused"
+    r"|Bits\.DoNotDepend.*v3",
+}
+SANITIZER_OPTIONS = {
+    "ASAN_OPTIONS": "halt_on_error=1:detect_leaks=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+
+
+def run_sanitized(name: str, jobs: str, report: Path, env: dict) -> Result:
+    """Builds the preset of a sanitizer and runs the tests chosen for it."""
+    build = ROOT / f"build-{name}"
+    for command in (["cmake", "--preset", name], ["cmake", "--build", str(build), "-j", jobs]):
+        print(f"\n== {name}: {' '.join(command)}", flush=True)
+        if subprocess.run(command, check=False, cwd=ROOT).returncode:
+            return Result(failures=[f"{name}: {' '.join(command)} failed"])
+    command = ["ctest", "--test-dir", str(build), "--output-on-failure", "-j", jobs]
+    command += ["-R", SANITIZED[name], "--output-junit", str(report)]
+    return run(name, command, report, env | SANITIZER_OPTIONS)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=Path, default=ROOT / "build")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--only", choices=("lit", "unit", "python"), action="append", help="repeatable"
+        "--only",
+        choices=("lit", "unit", "python", *SANITIZED),
+        action="append",
+        help="repeatable",
     )
     args = parser.parse_args()
     build = args.build.resolve()
@@ -87,9 +119,12 @@ def main() -> int:
         + ["-o", f"cache_dir={build}/.pytest_cache", "--junitxml"],
     }
     results = {}
-    for name in args.only or commands:
+    for name in args.only or (*commands, *SANITIZED):
         report = reports / f"{name}.xml"
-        results[name] = run(name, [*commands[name], str(report)], report, env)
+        if name in SANITIZED:
+            results[name] = run_sanitized(name, jobs, report, env)
+        else:
+            results[name] = run(name, [*commands[name], str(report)], report, env)
 
     print()
     for name, result in results.items():
