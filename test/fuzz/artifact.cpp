@@ -1,0 +1,62 @@
+//===- artifact.cpp - Fuzzing the artifact reader ---===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Loads bytes as an artifact and asks what a caller may ask of a module. Most
+// mutations are sealed anew, with the sizes and the checksum that the reader
+// looks at first, so that they reach the checks behind.
+//
+//===----------------------------------------------------------------------===//
+
+#include "moa/abi/artifact.h"
+#include "moa/abi/version.h"
+#include "moa/runtime.hpp"
+
+#include <cstring>
+
+extern "C" size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t most);
+
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
+                                          size_t most, unsigned seed) {
+  size = LLVMFuzzerMutate(data, size, most);
+  moa_artifact_header header;
+  if (size < sizeof(header) || seed % 8 == 0)
+    return size;
+  std::memcpy(&header, data, sizeof(header));
+  header.magic = MOA_ARTIFACT_MAGIC;
+  header.version = MOA_ARTIFACT_VERSION;
+  header.kernel_abi_version = MOA_KERNEL_ABI_VERSION;
+  header.header_size = sizeof(header);
+  header.file_size = size;
+  std::memcpy(data, &header, sizeof(header));
+  header.checksum = moa_artifact_checksum(data, size);
+  std::memcpy(data, &header, sizeof(header));
+  return size;
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static moa::Context *context = [] {
+    auto *made = new moa::Context;
+    if (!made->create(1))
+      __builtin_trap();
+    return made;
+  }();
+  moa::Module module;
+  if (!module.load(*context, static_cast<const void *>(data), size))
+    return 0;
+  moa_module_info info = {};
+  if (!module.info(info))
+    __builtin_trap();
+  uint64_t bytes = 0, dense = 0;
+  for (int64_t seen : {int64_t(0), int64_t(1), info.max_length})
+    if (!module.kvBytes(info.max_length, seen, bytes, dense))
+      __builtin_trap();
+  moa::Cache cache;
+  moa::Sequence sequence;
+  if (!cache.create(module) || !sequence.create(cache, info.max_length))
+    __builtin_trap();
+  return 0;
+}

@@ -1,0 +1,127 @@
+"""Builds the fuzz targets and runs each over its corpus and new inputs.
+
+    tools/fuzz.py [--seconds N] [--jobs N] [--only TARGET] [--junit FILE]
+
+A target is a `moa_add_fuzz_target` of test/fuzz/CMakeLists.txt. First its corpus
+in the tree runs, then it looks for new inputs for the time given, from seeds of
+the tests' inputs. What it finds lies in build-fuzz/found/TARGET-*; reproduce it
+with `build-fuzz/bin/moa-fuzz-TARGET FILE` and the options this program prints.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build-fuzz"
+FUZZ = ROOT / "test" / "fuzz"
+# The libraries of LLVM are those of the distribution, without checks: containers
+# that cross to them and memory pools they share with inline code of their headers
+# would look wrong, so these two checks are off.
+OPTIONS = {
+    "ASAN_OPTIONS": "detect_leaks=1:detect_container_overflow=0:allow_user_poisoning=0"
+    ":allocator_may_return_null=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+}
+LIMITS = ["-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=512", "-max_len=16384"]
+MOST_SEED_BYTES = 8 << 10
+
+
+def targets() -> list[str]:
+    text = (FUZZ / "CMakeLists.txt").read_text()
+    return re.findall(r"^moa_add_fuzz_target\((\w+)", text, re.MULTILINE)
+
+
+def add_seed(folder: Path, name: str, data: bytes) -> None:
+    if len(data) <= MOST_SEED_BYTES:
+        (folder / name).write_bytes(data)
+
+
+def make_seeds(target: str) -> Path:
+    """Writes the small inputs of the tests as seeds, one for each `// -----`."""
+    folder = BUILD / "seeds" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    patterns = {
+        "plan": ["Inputs/plans/*.json", "Tools/Inputs/moa-compile/*.json"],
+        "model": ["Tools/Inputs/moa-compile/*.json"],
+        "roundtrip": ["Dialect/*/*.mlir", "Conversion/*/*.mlir"],
+        "pipeline": ["Pipelines/*.mlir", "Dialect/Moa/*.mlir", "Conversion/MoaToTile/*.mlir"],
+    }
+    for pattern in patterns.get(target, []):
+        for file in (ROOT / "test").glob(pattern):
+            for i, part in enumerate(file.read_bytes().split(b"// -----")):
+                add_seed(folder, f"{file.stem}-{i}", part)
+    return folder
+
+
+def run_target(target: str, seconds: int) -> tuple[str, str, str]:
+    """The target, its failure or "", and one line on what it did."""
+    program = str(BUILD / "bin" / f"moa-fuzz-{target}")
+    env = os.environ | OPTIONS
+    found = BUILD / "found"
+    work = BUILD / "work" / target
+    for folder in (found, work):
+        folder.mkdir(parents=True, exist_ok=True)
+    corpus = FUZZ / "corpus" / target
+    corpora = [str(folder) for folder in (corpus, make_seeds(target)) if folder.is_dir()]
+    common = [program, *LIMITS, f"-artifact_prefix={found}/{target}-"]
+    kept = sorted(str(file) for file in corpus.glob("*"))
+    commands = [[*common, *kept]] if kept else []
+    if seconds:
+        commands.append([*common, f"-max_total_time={seconds}", "-print_final_stats=1"])
+        commands[-1] += [str(work), *corpora]
+    text = ""
+    for command in commands:
+        run = subprocess.run(command, env=env, capture_output=True, check=False)
+        text = run.stderr.decode(errors="replace")
+        if run.returncode:
+            return target, " ".join(command[:-1]) + "\n" + text[-6000:], ""
+    counts = dict(re.findall(r"stat::(\w+):\s+(\d+)", text))
+    executed = counts.get("number_of_executed_units", "0")
+    rate = counts.get("average_exec_per_sec", "0")
+    return target, "", f"{len(kept)} kept inputs, {executed} runs, {rate} a second"
+
+
+def write_junit(path: Path, results: list[tuple[str, str, str]]) -> None:
+    suite = ElementTree.Element("testsuite", name="fuzz")
+    for target, failure, _ in results:
+        case = ElementTree.SubElement(suite, "testcase", classname="fuzz", name=target)
+        if failure:
+            ElementTree.SubElement(case, "failure", message="see the output")
+    ElementTree.ElementTree(suite).write(path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = int(os.environ.get("FUZZ_SECONDS", "60"))
+    parser.add_argument("--seconds", type=int, default=default, help="for each target")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", choices=targets(), action="append", help="repeatable")
+    parser.add_argument("--junit", type=Path, help="write the results as JUnit XML")
+    args = parser.parse_args()
+    for command in (
+        ["cmake", "--preset", "fuzz"],
+        ["cmake", "--build", str(BUILD), "--target", "moa-fuzz", "-j", str(args.jobs)],
+    ):
+        if subprocess.run(command, check=False, cwd=ROOT).returncode:
+            return 1
+    print("options: " + " ".join(f"{k}={v}" for k, v in OPTIONS.items()))
+    results = []
+    with ThreadPoolExecutor(args.jobs) as pool:
+        chosen = args.only or targets()
+        for result in pool.map(run_target, chosen, [args.seconds] * len(chosen)):
+            target, failure, line = result
+            print(f"FAILED {target}: {failure}" if failure else f"{target}: {line}", flush=True)
+            results.append(result)
+    if args.junit:
+        write_junit(args.junit, results)
+    return 1 if any(failure for _, failure, _ in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
