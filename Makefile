@@ -3,9 +3,11 @@
 BUILD  := build
 PYTHON := $(BUILD)/venv/bin/python
 JOBS   ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
+export FUZZ_SECONDS
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
 
-.PHONY: help setup build demo check bench doc format coverage wheel clean
+.PHONY: help setup build demo check bench doc format coverage fuzz wheel clean
 
 help:
 	@echo "make demo      set up, build, and generate text with SmolLM2-135M under a plan"
@@ -16,6 +18,7 @@ help:
 	@echo "make doc       reference of dialects, passes and C headers in $(BUILD)/docs"
 	@echo "make format    clang-format and ruff over the sources"
 	@echo "make coverage  line coverage of the hand-written C++ (a build of its own)"
+	@echo "make fuzz      each fuzz target for FUZZ_SECONDS (60), a build of its own"
 	@echo "make wheel     one wheel that needs no LLVM where it is installed; in $(BUILD)/dist"
 	@echo "make clean     remove what was built; keeps $(BUILD)/venv"
 
@@ -47,6 +50,9 @@ format: setup
 
 coverage: setup
 	tools/coverage.sh
+
+fuzz: setup
+	$(PYTHON) tools/fuzz.py --jobs $(JOBS)
 
 wheel: setup
 	rm -rf $(BUILD)/dist

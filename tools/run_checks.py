@@ -99,7 +99,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--only",
-        choices=("lit", "unit", "python", *SANITIZED),
+        choices=("lit", "unit", "python", *SANITIZED, "fuzz"),
         action="append",
         help="repeatable",
     )
@@ -117,6 +117,7 @@ def main() -> int:
         + ["--output-junit"],
         "python": [sys.executable, "-m", "pytest", str(ROOT / "test" / "python"), "-q"]
         + ["-o", f"cache_dir={build}/.pytest_cache", "--junitxml"],
+        "fuzz": [sys.executable, str(ROOT / "tools" / "fuzz.py"), "--jobs", jobs, "--junit"],
     }
     results = {}
     for name in args.only or (*commands, *SANITIZED):
