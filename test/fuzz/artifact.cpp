@@ -1,4 +1,4 @@
-//===- artifact.cpp - Fuzzing the artifact reader ---===//
+//===- artifact.cpp - Fuzzing the artifact reader -------------------------===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -1,4 +1,4 @@
-//===- model.cpp - Fuzzing the readers of model shapes ---===//
+//===- model.cpp - Fuzzing the readers of model shapes --------------------===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

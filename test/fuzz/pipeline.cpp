@@ -1,4 +1,4 @@
-//===- pipeline.cpp - Fuzzing the passes to tiles ---===//
+//===- pipeline.cpp - Fuzzing the passes to tiles -------------------------===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

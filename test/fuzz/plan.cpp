@@ -1,4 +1,4 @@
-//===- plan.cpp - Fuzzing the plan reader ---===//
+//===- plan.cpp - Fuzzing the plan reader ---------------------------------===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

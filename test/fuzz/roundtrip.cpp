@@ -1,4 +1,4 @@
-//===- roundtrip.cpp - Fuzzing the assembly of our dialects ---===//
+//===- roundtrip.cpp - Fuzzing the assembly of our dialects ---------------===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
