@@ -1,4 +1,4 @@
-//===- Assembly.h - Text to a verified module ----------------- -*- C++ -*-===//
+//===- Assembly.h - Text to a verified module -------------------*- C++ -*-===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

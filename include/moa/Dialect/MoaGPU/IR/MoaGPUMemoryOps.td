@@ -19,7 +19,7 @@ class MoaGPU_Op<string mnemonic, list<Trait> traits = []>
 /// Pairs of 16-bit floats.
 def MoaGPU_Packed : VectorOfRankAndType<[1], [I32]>;
 
-def MoaGPU_RolesOp : MoaGPU_Op<"roles", [NoTerminator]> {
+def MoaGPU_RolesOp : MoaGPU_Op<"roles", [SingleBlock, NoTerminator]> {
   let summary = "split the block's warpgroups in one that loads and some that "
                 "compute";
   let description = [{

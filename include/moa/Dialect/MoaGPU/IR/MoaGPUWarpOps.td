@@ -22,7 +22,7 @@ def MoaGPU_RightBlock : MoaGPU_VectorOf<2, I32, "registers of 8 columns of 32 by
 def MoaGPU_SumBlock : MoaGPU_VectorOf<4, F32, "four f32 of a block">,
     BuildableType<"::mlir::VectorType::get({4}, $_builder.getF32Type())">;
 
-def MoaGPU_WarpRolesOp : MoaGPU_Op<"warp_roles", [NoTerminator]> {
+def MoaGPU_WarpRolesOp : MoaGPU_Op<"warp_roles", [SingleBlock, NoTerminator]> {
   let summary = "split the block's warps in some that compute and one that "
                 "loads";
   let description = [{
