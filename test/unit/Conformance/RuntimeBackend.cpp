@@ -54,7 +54,9 @@ public:
     std::string error = take(moa_context_create(&contextOptions, &context));
     if (error.empty())
       error = take(moa_module_load_file(context, artifact.c_str(), &module));
-    moa_cache_options cacheOptions = {sizeof cacheOptions, options.maxBytes};
+    moa_cache_options cacheOptions = {};
+    cacheOptions.struct_size = sizeof cacheOptions;
+    cacheOptions.max_bytes = options.maxBytes;
     if (error.empty())
       error = take(moa_cache_create(module, &cacheOptions, &cache));
     info.struct_size = sizeof info;
