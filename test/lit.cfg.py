@@ -26,7 +26,7 @@ else:
     config.name = "MoA"
     config.test_format = lit.formats.ShTest(execute_external=False)
     config.suffixes = [".mlir", ".test", ".c"]
-    config.excludes = ["Inputs", "unit", "python", "bench"]
+    config.excludes = ["Inputs", "unit", "python", "bench", "fuzz"]
     config.test_source_root = os.path.join(config.moa_source_dir, "test")
     config.test_exec_root = os.path.join(config.moa_build_dir, "test")
 

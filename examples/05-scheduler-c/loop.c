@@ -66,7 +66,7 @@ int main(int argc, char **argv) {
   uint64_t bytes;
   check(moa_module_kv_bytes(module, MOST_TOKENS, MOST_TOKENS, &bytes, NULL),
         "bytes");
-  moa_cache_options room = {sizeof room, 2 * bytes};
+  moa_cache_options room = {.struct_size = sizeof room, .max_bytes = 2 * bytes};
   check(moa_cache_create(module, &room, &cache), "cache");
   moa_scheduler_options options = {.struct_size = sizeof options,
                                    .max_sequences = 8,
