@@ -29,10 +29,15 @@ namespace {
 
 Status loadModule(moa_context *context, const uint8_t *bytes, size_t size,
                   const std::string &origin, moa_module **out) {
+  Span span(&context->trace, "module_load");
+  span.arg("bytes", static_cast<int64_t>(size));
   auto module = std::make_unique<moa_module>();
   module->context = context;
-  MOA_RT_TRY(
-      Module::load(bytes, size, origin, *context->device, module->module));
+  Status failed =
+      Module::load(bytes, size, origin, *context->device, module->module);
+  span.arg("status", moa_status_get_code(failed.get()));
+  if (failed)
+    return failed;
   *out = module.release();
   return ok();
 }
@@ -251,6 +256,7 @@ moa_status *moa_cache_create(moa_module *module,
     MOA_RT_TRY(checkRollback(*module->module, o.rollback_tokens));
     MOA_RT_TRY(Cache::create(*cache->device, *module->module, o.max_bytes,
                              o.rollback_tokens, cache->cache));
+    cache->cache->trace = &module->context->trace;
     *out = cache.release();
     return ok();
   });
@@ -302,7 +308,8 @@ moa_status *moa_cache_set_limit(moa_cache *cache, uint64_t max_bytes) {
 
 moa_status *moa_attend(moa_cache *cache, const moa_attend_options *options,
                        const moa_attend_entry *entries, size_t count) {
-  return guard([&]() -> Status {
+  Cache *owner = cache ? cache->cache.get() : nullptr;
+  return observe(owner, "attend", [&](Span &span) -> Status {
     if (!cache || !options)
       return missing(!cache ? "cache" : "options");
     moa_attend_options o;
@@ -313,6 +320,14 @@ moa_status *moa_attend(moa_cache *cache, const moa_attend_options *options,
                    "; set it to sizeof(moa_attend_entry)");
     float scale = 0;
     MOA_RT_TRY(scaleOf(cache->cache->module, o.has_scale != 0, o.scale, scale));
+    if (span) {
+      span.arg("layer", o.layer);
+      span.arg("entries", static_cast<int64_t>(count));
+      uint64_t rows = 0;
+      for (size_t i = 0; entries && i < count; ++i)
+        rows += static_cast<uint64_t>(entries[i].tokens);
+      span.arg("rows", static_cast<int64_t>(rows));
+    }
     return cache->cache->attend({o.layer, scale, o.stream, entries, count});
   });
 }

@@ -28,6 +28,11 @@ Status scaleOf(const Module &module, bool given, float scale, float &out) {
 
 using namespace moa::rt;
 
+/// The cache of a batch, or null for none.
+static Cache *ownerOf(moa_batch *batch) {
+  return batch ? &unwrap(batch)->owner() : nullptr;
+}
+
 extern "C" {
 
 moa_status *moa_batch_create(moa_cache *cache, const moa_batch_options *options,
@@ -85,24 +90,29 @@ moa_status *moa_batch_get_info(const moa_batch *batch, moa_batch_info *info) {
 }
 
 moa_status *moa_batch_begin(moa_batch *batch, const moa_batch_step *step) {
-  return guard([&]() -> Status {
+  return observe(ownerOf(batch), "batch_begin", [&](Span &span) -> Status {
     if (!batch || !step)
       return missing(!batch ? "batch" : "step");
     moa_batch_step s;
     MOA_RT_TRY(readOptions(step, s, "moa_batch_step"));
+    const int64_t tokens = s.tokens ? s.tokens : 1;
+    span.arg("sequences", static_cast<int64_t>(s.count));
+    span.arg("rows",
+             static_cast<int64_t>(s.count * static_cast<uint64_t>(tokens)));
     return unwrap(batch)->begin(
-        reinterpret_cast<Sequence *const *>(s.sequences), s.count,
-        s.tokens ? s.tokens : 1, s.stream);
+        reinterpret_cast<Sequence *const *>(s.sequences), s.count, tokens,
+        s.stream);
   });
 }
 
 moa_status *moa_batch_attend(moa_batch *batch,
                              const moa_batch_attend_options *options) {
-  return guard([&]() -> Status {
+  return observe(ownerOf(batch), "batch_attend", [&](Span &span) -> Status {
     if (!batch || !options)
       return missing(!batch ? "batch" : "options");
     moa_batch_attend_options o;
     MOA_RT_TRY(readOptions(options, o, "moa_batch_attend_options"));
+    span.arg("layer", o.layer);
     StepCall call;
     MOA_RT_TRY(scaleOf(unwrap(batch)->owner().module, o.has_scale != 0, o.scale,
                        call.scale));
@@ -115,13 +125,17 @@ moa_status *moa_batch_attend(moa_batch *batch,
     call.k = tensor(o.k);
     call.v = tensor(o.v);
     call.out = tensor(o.out);
-    return unwrap(batch)->attend(call);
+    MOA_RT_TRY(unwrap(batch)->attend(call));
+    ++unwrap(batch)->owner().counters.batch_attend_calls;
+    return ok();
   });
 }
 
 void moa_batch_end(moa_batch *batch) {
-  if (batch)
-    unwrap(batch)->end();
+  if (!batch)
+    return;
+  Span span(ownerOf(batch)->trace, "batch_end");
+  unwrap(batch)->end();
 }
 
 void moa_batch_cancel(moa_batch *batch) {

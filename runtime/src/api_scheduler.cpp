@@ -61,6 +61,11 @@ Status readShape(const Cache &cache, moa_scheduler_options o,
   return ok();
 }
 
+/// The cache of a scheduler, or null for none.
+Cache *ownerOf(moa_scheduler *scheduler) {
+  return scheduler ? &scheduler->scheduler.owner() : nullptr;
+}
+
 } // namespace
 
 extern "C" {
@@ -105,7 +110,8 @@ moa_status *moa_scheduler_cancel(moa_scheduler *scheduler, uint64_t id) {
 
 moa_status *moa_scheduler_next(moa_scheduler *scheduler,
                                moa_scheduler_step *step) {
-  return guard([&]() -> Status {
+  Cache *owner = ownerOf(scheduler);
+  return observe(owner, "scheduler_next", [&](Span &span) -> Status {
     if (!scheduler || !step)
       return missing(!scheduler ? "scheduler" : "step");
     moa_scheduler_step full;
@@ -120,15 +126,21 @@ moa_status *moa_scheduler_next(moa_scheduler *scheduler,
     full.count = s.entries().size();
     full.decodes = s.decodes();
     full.tokens = s.tokens();
+    span.arg("entries", static_cast<int64_t>(full.count));
+    span.arg("decodes", static_cast<int64_t>(full.decodes));
+    span.arg("rows", full.tokens);
     return writeInfo(full, step, "moa_scheduler_step");
   });
 }
 
 moa_status *moa_scheduler_commit(moa_scheduler *scheduler, const uint8_t *stops,
                                  size_t count) {
-  return guard([&]() -> Status {
+  Cache *owner = ownerOf(scheduler);
+  return observe(owner, "scheduler_commit", [&](Span &span) -> Status {
     if (!scheduler)
       return missing("scheduler");
+    span.arg("entries",
+             static_cast<int64_t>(scheduler->scheduler.entries().size()));
     return scheduler->scheduler.commit(stops, count);
   });
 }

@@ -51,6 +51,7 @@ moa_status *moa_sequence_create(moa_cache *cache, int64_t length,
     MOA_RT_TRY(checkLength(c.module, length));
     c.sequences.push_back(
         std::make_unique<Sequence>(c, c.module, c.pool, length));
+    ++c.counters.sequences_created;
     *out = reinterpret_cast<moa_sequence *>(c.sequences.back().get());
     return ok();
   });

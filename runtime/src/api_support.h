@@ -26,6 +26,7 @@
 
 struct moa_context {
   std::unique_ptr<moa::rt::Device> device;
+  moa::rt::Trace trace;
 };
 
 struct moa_module {
@@ -59,6 +60,17 @@ template <typename Body> moa_status *guard(Body body) {
   } catch (const std::bad_alloc &) { // The status found no memory.
     return &noMemory;
   }
+}
+
+/// Runs `body`, which gets the call's span, as guard() does; counts failures.
+template <typename Body>
+moa_status *observe(Cache *cache, const char *name, Body body) {
+  Span span(cache ? cache->trace : nullptr, name);
+  moa_status *failed = guard([&] { return body(span); });
+  if (failed && cache)
+    ++cache->counters.failed_calls;
+  span.arg("status", moa_status_get_code(failed));
+  return failed;
 }
 
 inline Status missing(const char *what) {

@@ -14,6 +14,7 @@
 #ifndef MOA_RUNTIME_HPP
 #define MOA_RUNTIME_HPP
 
+#include "moa/observe.h"
 #include "moa/runtime.h"
 #include "moa/scheduler.h"
 
@@ -87,6 +88,11 @@ public:
     info.struct_size = sizeof(info);
     return Status(moa_context_get_device_info(get(), &info));
   }
+  /// Writes what calls do to a file until endTrace(): see moa/observe.h.
+  Status trace(const std::string &path) {
+    return Status(moa_context_set_trace(get(), path.c_str()));
+  }
+  Status endTrace() { return Status(moa_context_set_trace(get(), nullptr)); }
 };
 
 /// A loaded artifact. Outlives its caches.
@@ -131,6 +137,24 @@ public:
   Status stats(moa_cache_stats &stats) const {
     stats.struct_size = sizeof(stats);
     return Status(moa_cache_get_stats(get(), &stats));
+  }
+  Status counters(moa_counters &counters) const {
+    counters.struct_size = sizeof(counters);
+    return Status(moa_cache_get_counters(get(), &counters));
+  }
+  /// The counters as text for Prometheus; labels as in
+  /// moa_cache_format_prometheus.
+  Status prometheus(std::string &text, const std::string &labels = {}) const {
+    size_t size = 0;
+    if (Status status(moa_cache_format_prometheus(get(), labels.c_str(),
+                                                  nullptr, 0, &size));
+        !status)
+      return status;
+    text.resize(size + 1);
+    Status status(moa_cache_format_prometheus(get(), labels.c_str(),
+                                              text.data(), size + 1, &size));
+    text.resize(size);
+    return status;
   }
   Status setLimit(uint64_t maxBytes) {
     return Status(moa_cache_set_limit(get(), maxBytes));

@@ -36,6 +36,12 @@ public:
                         const Rope &rope) = 0;
 };
 
+/// What an executor knows of moa_counters.
+struct ExecutorCounts {
+  uint64_t items = 0, splits = 0;
+  uint64_t waitNs = 0; ///< Of the host, for staging buffers.
+};
+
 /// Runs the calls of one cache.
 class Executor {
 public:
@@ -55,6 +61,8 @@ public:
   virtual Status makeBatch(const BatchShape &, std::unique_ptr<BatchDevice> &) {
     return ok();
   }
+
+  ExecutorCounts counts;
 };
 
 /// Facts for moa_device_info.

@@ -146,6 +146,36 @@ void Cache::destroy(Batch &batch) noexcept {
   batches.pop_back();
 }
 
+Status Cache::run(const AttendCall &call) {
+  Span span(trace, "run");
+  return executor->run(call, plan);
+}
+
+void Cache::count(const AttendCall &call) noexcept {
+  ++counters.attend_calls;
+  counters.pages_copied += plan.copyCount;
+  for (size_t i = 0; i < call.count; ++i) {
+    const uint64_t rows = call.entries[i].tokens;
+    (EntryView(module, call, i).decodes() ? counters.decode_rows
+                                          : counters.prefill_rows) += rows;
+    if (call.layer == 0)
+      counters.tokens += rows;
+  }
+}
+
+moa_counters Cache::countersNow() const {
+  moa_counters now = counters;
+  now.pages_taken = pool.takenEver();
+  now.pages_returned = pool.takenEver() - pool.used();
+  now.page_bytes = pool.used() * pool.pageBytes();
+  now.page_bytes_high_water = pool.highWater() * pool.pageBytes();
+  now.out_of_pages = pool.refusals();
+  now.work_items = executor->counts.items;
+  now.work_splits = executor->counts.splits;
+  now.staging_wait_ns = executor->counts.waitNs;
+  return now;
+}
+
 Status Cache::attendWith(const AttendCall &call,
                          const std::vector<PageId> &pages) {
   MOA_RT_TRY(check(call, true));
@@ -156,7 +186,7 @@ Status Cache::attendWith(const AttendCall &call,
   plan.newPages = pages;
   plan.place(module, pool, call, dirtyTails, executor->decodeAppends(),
              ropeOf(call.layer));
-  Status failed = executor->run(call, plan);
+  Status failed = run(call);
   dirtyTails |= failed != nullptr;
   return failed;
 }
@@ -177,7 +207,7 @@ Status Cache::attend(const AttendCall &call) {
   try {
     plan.place(module, pool, call, dirtyTails, executor->decodeAppends(),
                ropeOf(call.layer));
-    if (Status failed = executor->run(call, plan)) {
+    if (Status failed = run(call)) {
       undo();
       return failed;
     }
@@ -186,6 +216,7 @@ Status Cache::attend(const AttendCall &call) {
     throw;
   }
   plan.commit(pool, call);
+  count(call);
   return ok();
 }
 

@@ -295,9 +295,23 @@ Status Batch::begin(Sequence *const *sequences, size_t count, int64_t rows,
   return ok();
 }
 
+/// The rows of a step that ends.
+void Batch::count() noexcept {
+  moa_counters &counters = cache.counters;
+  const uint64_t rows = members.size() * tokens;
+  ++counters.batch_steps;
+  counters.tokens += rows;
+  counters.pages_copied += copies.size();
+  for (const LayerKernels &layer : cache.module.layers)
+    (device || (tokens == 1 && layer.decode.entry) ? counters.decode_rows
+                                                   : counters.prefill_rows) +=
+        rows;
+}
+
 void Batch::end() noexcept {
   if (!isOpen())
     return;
+  count();
   for (const Copy &copy : copies)
     cache.pool.release(copy.old);
   copies.clear();

@@ -88,6 +88,7 @@ private:
   PageId &placeOf(const Copy &copy) const;
   void useCopies() noexcept;
   void listChanges();
+  void count() noexcept;
   void giveUp() noexcept;
   void dropMembers() noexcept;
   Status attendByList(const StepCall &call);

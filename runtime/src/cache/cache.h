@@ -17,6 +17,8 @@
 #include "cache/batch.h"
 #include "cache/rope_table.h"
 #include "cache/sequence.h"
+#include "moa/observe.h"
+#include "observe/trace.h"
 #include "sched/plan.h"
 
 #include <memory>
@@ -64,8 +66,13 @@ public:
   /// Gives the batch's step up, if one is under way, and destroys it.
   void destroy(Batch &batch) noexcept;
 
+  /// All counters at this moment.
+  moa_counters countersNow() const;
+
 private:
   Status check(const AttendCall &call, bool ofStep);
+  Status run(const AttendCall &call);
+  void count(const AttendCall &call) noexcept;
 
   std::unique_ptr<PagePool> ownPool;
 
@@ -75,6 +82,8 @@ public:
   const int64_t rollback; ///< Tokens that can always be taken back.
   std::vector<std::unique_ptr<Sequence>> sequences;
   std::vector<std::unique_ptr<Batch>> batches;
+  Trace *trace = nullptr;     ///< Of the context, if there is one.
+  moa_counters counters = {}; ///< But what pool and executor know.
 
 private:
   std::unique_ptr<Executor> executor; ///< Gone before the pool it works on.

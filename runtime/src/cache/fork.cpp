@@ -27,6 +27,7 @@ Status Cache::fork(Sequence &sequence, Sequence *&out) {
         if (page != kNoPage)
           pool.share(page);
   ++sequence.disturbed;
+  ++counters.sequences_forked;
   out = child.get();
   sequences.push_back(std::move(child));
   return ok();

@@ -101,10 +101,12 @@ Status PagePool::setLimit(uint64_t pages) {
 }
 
 Status PagePool::allocate(size_t count, std::vector<PageId> &pages) {
-  if (mostPages && count > mostPages - taken)
+  if (mostPages && count > mostPages - taken) {
+    ++refused;
     return error(MOA_OUT_OF_PAGES, "wanted ", count, " pages of ", bytes,
                  " bytes, ", mostPages - taken, " of ", mostPages,
                  " are free; free sequences or raise max_bytes");
+  }
   pages.reserve(pages.size() + count);
   while (free.size() < count)
     MOA_RT_TRY(grow());
@@ -114,6 +116,7 @@ Status PagePool::allocate(size_t count, std::vector<PageId> &pages) {
     free.pop_back();
   }
   taken += count;
+  everTaken += count;
   references += count;
   mostTaken = std::max(mostTaken, taken);
   return ok();

@@ -92,6 +92,10 @@ public:
   /// Pages in use, each as often as it is held.
   uint64_t referenced() const { return references; }
   uint64_t highWater() const { return mostTaken; }
+  /// Pages taken so far, again and again; less used() they came back.
+  uint64_t takenEver() const { return everTaken; }
+  /// Times there were too few pages.
+  uint64_t refusals() const { return refused; }
   uint64_t reservedBytes() const { return memory->bytes(); }
 
 private:
@@ -109,6 +113,7 @@ private:
                      ///< free ones found no room for the newest.
   uint64_t taken = 0, mostTaken = 0;
   uint64_t sharedPages = 0, references = 0;
+  uint64_t everTaken = 0, refused = 0;
 };
 
 } // namespace moa::rt

@@ -269,6 +269,7 @@ Status Reader::run(Sequence *&out) {
   sequence->layers.swap(layers);
   out = sequence.get();
   cache.sequences.push_back(std::move(sequence));
+  ++cache.counters.sequences_restored;
   return ok();
 }
 

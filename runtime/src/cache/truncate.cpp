@@ -120,6 +120,7 @@ Status Sequence::truncate(int64_t tokens) {
     state.dirtyTail = tokens % kBlock != 0;
   }
   ++disturbed;
+  ++cache.counters.sequences_truncated;
   return ok();
 }
 

@@ -32,7 +32,7 @@ moa_append_item copyOfPage(const Geometry &g, const PagePool &pool, PageId from,
 }
 
 void Plan::clear() {
-  newPageCount = 0;
+  newPageCount = copyCount = 0;
   newPages.clear();
   appends.clear();
   ropes.clear();
@@ -56,6 +56,7 @@ void Plan::addEntry(const AttendCall &call, size_t entry) {
                           head.next.window_end -
                               std::max<int64_t>(head.next.window_begin, begun));
     newPageCount += head.newPages;
+    copyCount += head.copies;
     heads.push_back(head);
   }
 }

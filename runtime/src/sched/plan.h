@@ -59,6 +59,7 @@ public:
   }
 
   size_t newPageCount = 0;
+  size_t copyCount = 0; ///< Of newPageCount: copies of shared pages.
   std::vector<PageId> newPages;
   /// Block tables: a page, or MOA_GPU_FROM_CALL where the block is read from
   /// the call's tensors or, given up, by nobody. Each has an even length.

@@ -253,6 +253,7 @@ void Scheduler::addEntry(Place place, int64_t tokens) noexcept {
 void Scheduler::makeSequence(Place place) {
   cache.sequences.push_back(
       std::make_unique<Sequence>(cache, module, cache.pool, place->length()));
+  ++cache.counters.sequences_created;
   place->sequence = cache.sequences.back().get();
   made.push_back(place);
 }

@@ -50,6 +50,7 @@ public:
   size_t decodes() const { return singles; }
   int64_t tokens() const { return stepTokens; }
   void fill(moa_scheduler_stats &stats) const;
+  Cache &owner() const { return cache; }
 
 private:
   using Place = RequestList::iterator;

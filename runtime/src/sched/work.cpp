@@ -151,6 +151,7 @@ void Work::addDecode(const Head &head) {
   merge.headStride = call.entry.out_head_stride;
   merge.left.store(merge.shares, std::memory_order_relaxed);
   partialsUsed += shares * floats;
+  splits += shares - 1;
 
   for (int64_t share = 0; share < shares; ++share) {
     auto low = static_cast<int32_t>(
@@ -186,6 +187,7 @@ void Work::build(const Module &module, const PagePool &pool, const Plan &plan,
   tasks.clear();
   order.clear();
   blocksUsed = startSlab = startUsed = mergesUsed = partialsUsed = 0;
+  splits = 0;
   size_t blocks = 0, floats = 0, decodes = 0;
   for (size_t i = 0; i < call.count; ++i) {
     int64_t perHead = (EntryView(module, call, i).total + kBlock - 1) / kBlock;

@@ -53,6 +53,7 @@ public:
 
   std::vector<Task> tasks;
   std::vector<uint32_t> order; ///< Tasks, most costly first.
+  size_t splits = 0;           ///< Shares of decode rows behind their first.
 
 private:
   struct Head; ///< What the builders of one KV head share.

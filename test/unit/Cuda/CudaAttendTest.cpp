@@ -154,6 +154,13 @@ TEST_F(CudaAttend, ASteadyLoopNeitherAllocatesNorWaitsForItself) {
   EXPECT_EQ(count["cuLaunchKernel"], 80) << "decode, which appends";
   EXPECT_EQ(count["cuMemcpyHtoDAsync"], 80) << "one copy a call";
   EXPECT_EQ(count["cuPointerGetAttribute"], 0) << "allocations are known";
+  moa_counters counters = {};
+  ASSERT_TRUE(session.cache.counters(counters));
+  EXPECT_EQ(counters.attend_calls, 100u);
+  EXPECT_EQ(counters.decode_rows, 100u);
+  EXPECT_EQ(counters.work_items, 100u * session.model.kvHeads);
+  EXPECT_EQ(counters.work_splits, 0u);
+  EXPECT_GT(counters.staging_wait_ns, 0u) << "for the eighth call before";
 }
 
 TEST_F(CudaAttend, AllocationsWithoutRangesAreLookedUpEachTime) {
@@ -417,6 +424,10 @@ TEST_F(CudaAttend, EveryFailureOfACallChangesNothing) {
                   std::string::npos)
             << status.message();
         EXPECT_EQ(pagesUsed(session), pages);
+        moa_counters counters = {};
+        ASSERT_TRUE(session.cache.counters(counters));
+        EXPECT_EQ(counters.failed_calls, 1u);
+        EXPECT_EQ(counters.attend_calls, static_cast<uint64_t>(c));
         int64_t seen = 0;
         ASSERT_TRUE(first.seen(0, seen));
         EXPECT_EQ(seen, begins[c]);

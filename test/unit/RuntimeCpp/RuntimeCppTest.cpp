@@ -145,6 +145,34 @@ TEST(RuntimeCpp, SchedulerFeedsARequest) {
   EXPECT_EQ(stats.rows, 3u);
 }
 
+TEST(RuntimeCpp, CountersTextAndTrace) {
+  moa::Context context;
+  ASSERT_TRUE(context.create(1));
+  const std::string path = ::testing::TempDir() + "moa-runtime-cpp-trace.json";
+  ASSERT_TRUE(context.trace(path));
+  moa::Module module;
+  ASSERT_TRUE(module.load(context, compileSmallPlan()));
+  ASSERT_TRUE(context.endTrace());
+  std::ifstream file(path);
+  const std::string trace((std::istreambuf_iterator<char>(file)), {});
+  EXPECT_NE(trace.find("module_load"), std::string::npos) << trace;
+  std::remove(path.c_str());
+  moa::Cache cache;
+  ASSERT_TRUE(cache.create(module));
+  moa::Sequence sequence;
+  ASSERT_TRUE(sequence.create(cache, 10));
+  moa_counters counters = {};
+  ASSERT_TRUE(cache.counters(counters));
+  EXPECT_EQ(counters.sequences_created, 1u);
+  std::string text;
+  ASSERT_TRUE(cache.prometheus(text, "model=\"a\""));
+  EXPECT_NE(text.find("\nmoa_cache_sequences_created_total{model=\"a\"} 1\n"),
+            std::string::npos)
+      << text;
+  EXPECT_EQ(text.back(), '\n');
+  EXPECT_EQ(cache.prometheus(text, "model").code(), MOA_INVALID_ARGUMENT);
+}
+
 TEST(RuntimeCpp, LoadingFailsWithAReason) {
   moa::Context context;
   ASSERT_TRUE(context.create(1));

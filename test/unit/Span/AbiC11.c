@@ -16,6 +16,7 @@
 #include "moa/abi/kernel_args.h"
 #include "moa/abi/span.h"
 #include "moa/abi/version.h"
+#include "moa/observe.h"
 #include "moa/runtime.h"
 #include "moa/scheduler.h"
 
@@ -57,6 +58,7 @@ uint64_t abi_c11_layout(void) {
                             sizeof(moa_attend_options),
                             sizeof(moa_scheduler_entry),
                             sizeof(moa_scheduler_step),
+                            sizeof(moa_counters),
                             offsetof(moa_work_item, ranges),
                             offsetof(moa_attend_entry, out)};
   return moa_artifact_checksum((const uint8_t *)sizes, sizeof sizes);

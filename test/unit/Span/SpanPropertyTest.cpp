@@ -15,6 +15,7 @@
 #include "moa/abi/artifact.h"
 #include "moa/abi/gpu_step.h"
 #include "moa/abi/kernel_args.h"
+#include "moa/observe.h"
 #include "moa/runtime.h"
 #include "moa/scheduler.h"
 
@@ -256,6 +257,7 @@ TEST(Abi, CAndCppAgreeOnLayouts) {
                             sizeof(moa_attend_options),
                             sizeof(moa_scheduler_entry),
                             sizeof(moa_scheduler_step),
+                            sizeof(moa_counters),
                             offsetof(moa_work_item, ranges),
                             offsetof(moa_attend_entry, out)};
   EXPECT_EQ(abi_c11_layout(),

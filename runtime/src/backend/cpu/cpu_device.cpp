@@ -113,6 +113,8 @@ Status CpuExecutor::run(const AttendCall &call, const Plan &plan) {
     if (task.merge)
       finishShare(*task.merge, module.geometry);
   });
+  counts.items += work.order.size();
+  counts.splits += work.splits;
   return ok();
 }
 

@@ -23,9 +23,10 @@ namespace {
 
 class CudaBatch : public BatchDevice {
 public:
-  CudaBatch(Gpu &gpu, const Module &module, DecodeMemory &memory)
+  CudaBatch(Gpu &gpu, const Module &module, DecodeMemory &memory,
+            uint64_t &waitNs)
       : gpu(gpu), driver(*gpu.driver), module(module), decoding(memory),
-        checks(gpu, module.geometry), staging(gpu) {}
+        checks(gpu, module.geometry), staging(gpu, waitNs) {}
   ~CudaBatch() override;
 
   Status open(const BatchShape &shape);
@@ -224,14 +225,14 @@ Status CudaBatch::attend(const StepCall &call, size_t sequences, int32_t tokens,
 } // namespace
 
 Status makeBatchDevice(Gpu &gpu, const Module &module, DecodeMemory &memory,
-                       const BatchShape &shape,
+                       uint64_t &waitNs, const BatchShape &shape,
                        std::unique_ptr<BatchDevice> &out) {
   const LayerKernels &first = module.layers[0];
   for (const LayerKernels &layer : module.layers)
     if (!layer.decode.entry || !layer.prepare.entry ||
         layer.decode.rows != first.decode.rows)
       return ok();
-  auto batch = std::make_unique<CudaBatch>(gpu, module, memory);
+  auto batch = std::make_unique<CudaBatch>(gpu, module, memory, waitNs);
   MOA_RT_TRY(batch->open(shape));
   out = std::move(batch);
   return ok();

@@ -24,8 +24,8 @@ namespace {
 class CudaExecutor : public Executor {
 public:
   CudaExecutor(Gpu &gpu, const Module &module, PagePool &pool)
-      : gpu(gpu), driver(*gpu.driver), module(module), pool(pool), staging(gpu),
-        checks(gpu, module.geometry) {}
+      : gpu(gpu), driver(*gpu.driver), module(module), pool(pool),
+        staging(gpu, counts.waitNs), checks(gpu, module.geometry) {}
   ~CudaExecutor() override;
 
   Status open();
@@ -37,7 +37,7 @@ public:
                    void *stream) override;
   Status makeBatch(const BatchShape &shape,
                    std::unique_ptr<BatchDevice> &out) override {
-    return makeBatchDevice(gpu, module, decoding, shape, out);
+    return makeBatchDevice(gpu, module, decoding, counts.waitNs, shape, out);
   }
 
 private:
@@ -320,6 +320,7 @@ Status CudaExecutor::run(const AttendCall &call, const Plan &plan) {
     MOA_RT_TRY(launchPrefill(call, part, tables));
   for (const DecodeLaunch &part : work.decodes)
     MOA_RT_TRY(launchDecode(call, part, tables));
+  counts.items += work.prefill.size() + work.decode.size();
   return ok();
 }
 

@@ -46,8 +46,9 @@ Status launchDecodeKernel(const Driver &driver, const Launch &what,
                           float scaleLog2);
 
 /// Leaves `out` null where the module has no kernels to prepare and decode.
+/// Adds the nanoseconds that the host waits to `waitNs`.
 Status makeBatchDevice(Gpu &gpu, const Module &module, DecodeMemory &memory,
-                       const BatchShape &shape,
+                       uint64_t &waitNs, const BatchShape &shape,
                        std::unique_ptr<BatchDevice> &out);
 
 } // namespace moa::rt::cuda

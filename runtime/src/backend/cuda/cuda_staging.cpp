@@ -12,6 +12,7 @@
 #include "backend/cuda/cuda_staging.h"
 
 #include <algorithm>
+#include <chrono>
 
 namespace moa::rt::cuda {
 
@@ -88,13 +89,22 @@ Status Staging::takePrivate(size_t bytes, Lease &out) {
   return ok();
 }
 
+Status Staging::wait(CUevent copied) {
+  const auto began = std::chrono::steady_clock::now();
+  MOA_CUDA_TRY(driver, cuEventSynchronize, (copied),
+               "waiting for the tables of an earlier call");
+  waitNs += std::chrono::duration_cast<std::chrono::nanoseconds>(
+                std::chrono::steady_clock::now() - began)
+                .count();
+  return ok();
+}
+
 Status Staging::take(size_t bytes, bool capturing, Lease &out) {
   if (capturing)
     return takePrivate(bytes, out);
   Pinned &slot = slots[next];
   if (slot.used)
-    MOA_CUDA_TRY(driver, cuEventSynchronize, (slot.copied),
-                 "waiting for the tables of an earlier call");
+    MOA_RT_TRY(wait(slot.copied));
   slot.used = false;
   MOA_RT_TRY(growHost(slot, bytes));
   MOA_RT_TRY(growDevice(bytes));

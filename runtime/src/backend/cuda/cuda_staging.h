@@ -26,7 +26,9 @@ constexpr size_t kStagingSlots = 8;
 
 class Staging {
 public:
-  explicit Staging(Gpu &gpu) : gpu(gpu), driver(*gpu.driver) {}
+  /// Adds the nanoseconds that it waits to `waitNs`.
+  Staging(Gpu &gpu, uint64_t &waitNs)
+      : gpu(gpu), driver(*gpu.driver), waitNs(waitNs) {}
   /// The device has to be done with all calls.
   ~Staging();
   Staging(const Staging &) = delete;
@@ -70,12 +72,14 @@ private:
     bool used = false; ///< `copied` was recorded.
   };
 
+  Status wait(CUevent copied);
   Status growHost(Pinned &slot, size_t bytes);
   Status growDevice(size_t bytes);
   Status takePrivate(size_t bytes, Lease &out);
 
   Gpu &gpu;
   const Driver &driver;
+  uint64_t &waitNs;
   Pinned slots[kStagingSlots];
   size_t next = 0;
   CUdeviceptr device = 0;
