@@ -10,6 +10,8 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "Observe.h"
+
 #include "moa/abi/kernel_args.h"
 #include "moa/runtime.h"
 
@@ -162,6 +164,12 @@ struct Cache {
     check(moa_cache_create(module->handle, &options, &handle));
   }
   ~Cache() { moa_cache_destroy(handle); }
+  /// What a function of Observe.h reads.
+  nb::dict read(moa_status *(*from)(const moa_cache *, nb::dict &)) const {
+    nb::dict out;
+    check(from(handle, out));
+    return out;
+  }
 };
 
 struct Sequence {
@@ -425,7 +433,15 @@ NB_MODULE(_runtime, m) {
            "instruction sets used, 0 for all. driver_path names the CUDA "
            "driver's library, None for libcuda.so.1.")
       .def_prop_ro("device", &Context::name)
-      .def_prop_ro("info", &Context::describe);
+      .def_prop_ro("info", &Context::describe)
+      .def(
+          "trace",
+          [](Context &context, const std::optional<std::string> &path) {
+            check(moa_context_set_trace(context.handle,
+                                        path ? path->c_str() : nullptr));
+          },
+          nb::arg("path").none(),
+          "Writes what calls do to a file that Perfetto opens; None ends it.");
   nb::class_<Module>(m, "Module", "A loaded artifact.")
       .def(nb::init<std::shared_ptr<Context>, const std::string &>(),
            nb::arg("context"), nb::arg("path"))
@@ -462,22 +478,17 @@ NB_MODULE(_runtime, m) {
           nb::arg("max_bytes"),
           "Changes the most bytes of pages; less than is in use is refused.")
       .def_prop_ro("stats",
-                   [](const Cache &cache) {
-                     moa_cache_stats stats = {};
-                     stats.struct_size = sizeof(stats);
-                     check(moa_cache_get_stats(cache.handle, &stats));
-                     nb::dict d;
-                     d["page_bytes"] = stats.page_bytes;
-                     d["pages_used"] = stats.pages_used;
-                     d["pages_high_water"] = stats.pages_high_water;
-                     d["pages_limit"] = stats.pages_limit;
-                     d["reserved_bytes"] = stats.reserved_bytes;
-                     d["sequences"] = stats.sequences;
-                     d["pages_shared"] = stats.pages_shared;
-                     d["pages_referenced"] = stats.pages_referenced;
-                     d["unused_bytes"] = stats.unused_bytes;
-                     return d;
-                   })
+                   [](const Cache &cache) { return cache.read(readStats); })
+      .def_prop_ro("counters",
+                   [](const Cache &cache) { return cache.read(readCounters); })
+      .def(
+          "prometheus",
+          [](const Cache &cache, const std::string &labels) {
+            std::string text;
+            check(readPrometheus(cache.handle, labels, text));
+            return text;
+          },
+          nb::arg("labels") = "", "The counters in Prometheus' text format.")
       .def("set_rope", &setRope, nb::arg("frequencies"),
            nb::arg("layout") = "half", nb::arg("scale") = 1.0f,
            nb::arg("layer") = nb::none(),

@@ -1,5 +1,7 @@
 """The runtime through Python: values against float64, and every refusal."""
 
+import json
+
 import pytest
 import torch
 
@@ -277,6 +279,29 @@ def test_forked_truncated_restored_equal_from_scratch_bit_for_bit(dtype, length,
         assert again.length == 500 and again.seen() == 340
         feed(again, [60])
     feed(sequence, [60])
+
+
+def test_counters_and_traces(tmp_path):
+    context = Context(2)
+    module = Module(context, str(compiled().path))
+    cache = Cache(module)
+    with pytest.raises(moa.errors.ArtifactIOError, match="cannot be opened"):
+        context.trace("/nowhere/trace.json")
+    context.trace(str(tmp_path / "trace.json"))
+    q, k, v = tensors(70)
+    run(module, q, k, v, [64, 1, 5], 100, cache)
+    context.trace(None)
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    calls = [e["args"] for e in events if e["name"] == "attend"]
+    assert [c["rows"] for c in calls] == [64, 1, 5]
+    counters = cache.counters
+    assert counters["tokens"] == 70 and counters["failed_calls"] == 0
+    assert counters["attend_calls"] == 3 and counters["decode_rows"] == 1
+    text = cache.prometheus('model="a"')
+    assert 'moa_cache_tokens_total{model="a"} 70\n' in text
+    assert "moa_cache_tokens_total 70\n" in cache.prometheus()
+    with pytest.raises(moa.errors.InvalidArgumentError, match="expected ="):
+        cache.prometheus("model")
 
 
 def test_what_was_given_up_cannot_be_truncated():
