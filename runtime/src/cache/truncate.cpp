@@ -36,9 +36,11 @@ int64_t Sequence::leastLength(uint32_t layer, uint32_t kvHead) const {
   const HeadPages &head = layers[layer].heads[kvHead];
   if (!head.firstResident())
     return 0;
-  const int64_t least = leastByWindow(layer, kvHead);
-  return head.floor == head.resident.window_begin ? std::min(least, head.since)
-                                                  : least;
+  int64_t least = leastByWindow(layer, kvHead);
+  if (head.floor == head.resident.window_begin)
+    least = std::min(least, head.since);
+  // Lengths within the sink's pages are always possible.
+  return least <= head.resident.sink_pages * kBlock + 1 ? 0 : least;
 }
 
 int64_t Sequence::leastLength() const {

@@ -78,7 +78,7 @@ Status Trace::finish() {
   if (!file)
     return ok();
   writing = false;
-  write("\n]}\n");
+  write("%s", "\n]}\n");
   if (std::fclose(file) != 0 && !failed)
     failed = errno;
   file = nullptr;
@@ -106,7 +106,7 @@ void Trace::add(const Span &span) noexcept {
   for (size_t i = 0; i < span.used; ++i)
     write("%s\"%s\":%lld", i ? "," : "", span.args[i].key,
           static_cast<long long>(span.args[i].value));
-  write("}}");
+  write("%s", "}}");
 }
 
 } // namespace moa::rt

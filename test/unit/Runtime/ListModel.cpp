@@ -523,7 +523,8 @@ const char *ListModel::step() {
     }
   }
   if (even && random() % 2) {
-    batchStep(members, 1 + random() % 4, random() % 5 == 0);
+    const int64_t rows = 1 + random() % 4; // One draw after the other.
+    batchStep(members, rows, random() % 5 == 0);
     return "batch step";
   }
   append(members, counts);
