@@ -20,7 +20,7 @@
 #include "moa/Pipelines/Pipelines.h"
 #include "moa/Target/Artifact.h"
 #include "moa/Target/Chip.h"
-#include "moa/abi/kernel_args.h"
+#include "moa/abi/gpu_args.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -59,6 +59,8 @@ private:
                   std::vector<KernelJob> &jobs);
   llvm::Error addGpuJobs(ModuleOp module, const ArtifactContents &contents,
                          std::vector<KernelJob> &jobs, CompileResult &result);
+  void addWideJobs(const ArtifactContents &contents,
+                   std::vector<KernelJob> &jobs);
   void addPrepareJobs(ArtifactContents &contents, std::vector<KernelJob> &jobs);
   llvm::Error compileAll(ModuleOp module, ModuleOp tiles,
                          ArtifactContents &contents, CompileResult &result);
@@ -261,6 +263,25 @@ llvm::Error Compilation::addGpuJobs(ModuleOp module,
   return llvm::Error::success();
 }
 
+/// Adds, behind each decode kernel that has room for less, one with all columns
+/// there can be: it reads the pages of a step of several tokens less often.
+/// Like prepare it belongs to artifacts.
+void Compilation::addWideJobs(const ArtifactContents &contents,
+                              std::vector<KernelJob> &jobs) {
+  if (options.emit != EmitKind::Artifact)
+    return;
+  for (size_t i = 0, count = jobs.size(); i < count; ++i) {
+    const ArtifactKernel &kernel = contents.kernels[jobs[i].kernel];
+    if (!jobs[i].gpu || kernel.kind != MOA_KERNEL_DECODE ||
+        moa_gpu_decode_columns(kernel.group) == MOA_MAX_GROUP)
+      continue;
+    KernelJob wide = jobs[i];
+    wide.columns = MOA_MAX_GROUP;
+    wide.name += "_c" + std::to_string(wide.columns);
+    jobs.push_back(std::move(wide));
+  }
+}
+
 /// Adds the kernel that makes the items of decode kernels, for the chips that
 /// have such a kernel. It belongs to artifacts: --emit prints kernels of
 /// phases.
@@ -364,6 +385,7 @@ llvm::Error Compilation::compileAll(ModuleOp module, ModuleOp tiles,
   addCpuJobs(tiles, contents, jobs);
   if (llvm::Error error = addGpuJobs(module, contents, jobs, result))
     return error;
+  addWideJobs(contents, jobs);
   addPrepareJobs(contents, jobs);
   bool cubins =
       options.emit == EmitKind::Artifact || options.emit == EmitKind::Cubin;
@@ -391,7 +413,7 @@ llvm::Error Compilation::compileAll(ModuleOp module, ModuleOp tiles,
     if (options.emit != EmitKind::Artifact)
       text += textOf(job, options.emit);
     KernelStats stats;
-    stats.name = kernel.name;
+    stats.name = job.name;
     stats.chip = job.chipName().str();
     stats.kind =
         kernel.kind == MOA_KERNEL_PREPARE

@@ -66,11 +66,11 @@ static bool compileForGpu(KernelJob &job, ModuleOp module,
                           const KernelJobOptions &options) {
   if (options.keepText) {
     OwningOpRef<ModuleOp> copy = module.clone();
-    if (failed(lowerTilesToGpu(*copy, *job.gpu)))
+    if (failed(lowerTilesToGpu(*copy, *job.gpu, job.columns)))
       return false;
     llvm::raw_string_ostream(job.gpuDialect) << *copy << '\n';
   }
-  if (failed(lowerTilesToNvvm(module, *job.gpu)))
+  if (failed(lowerTilesToNvvm(module, *job.gpu, job.columns)))
     return false;
   FailureOr<GpuKernelFacts> facts = readGpuKernelFacts(module, *job.gpu);
   if (failed(facts))

@@ -24,10 +24,12 @@ namespace moa {
 
 /// One kernel to compile for one chip, and what came of it.
 struct KernelJob {
-  size_t kernel = 0;  ///< Index in the artifact's kernels.
-  std::string name;   ///< As in the artifact.
-  std::string source; ///< Its module at the tile level, as text; empty
-                      ///< for prepare, which comes with the compiler.
+  size_t kernel = 0;    ///< Index in the artifact's kernels.
+  std::string name;     ///< As in the artifact.
+  std::string source;   ///< Its module at the tile level, as text; empty
+                        ///< for prepare, which comes with the compiler.
+  unsigned columns = 0; ///< Of a decode kernel for a GPU; 0: what
+                        ///< its group needs.
   const CpuChip *cpu = nullptr; ///< Borrowed; either this one
   const GpuChip *gpu = nullptr; ///< or this one is set.
 

@@ -24,18 +24,26 @@ LogicalResult moa::lowerToGpuTiles(ModuleOp module, const GpuChip &chip) {
   return pm.run(module);
 }
 
-LogicalResult moa::lowerTilesToGpu(ModuleOp kernel, const GpuChip &chip) {
+static void setOptions(TileToGpuOptions &options, const GpuChip &chip,
+                       unsigned columns) {
+  options.chip = chip.name.str();
+  options.columns = columns;
+}
+
+LogicalResult moa::lowerTilesToGpu(ModuleOp kernel, const GpuChip &chip,
+                                   unsigned columns) {
   PassManager pm(kernel.getContext());
   TileToGpuOptions options;
-  options.chip = chip.name.str();
+  setOptions(options, chip, columns);
   buildTileToGpuDialectPipeline(pm, options);
   return pm.run(kernel);
 }
 
-LogicalResult moa::lowerTilesToNvvm(ModuleOp kernel, const GpuChip &chip) {
+LogicalResult moa::lowerTilesToNvvm(ModuleOp kernel, const GpuChip &chip,
+                                    unsigned columns) {
   PassManager pm(kernel.getContext());
   TileToGpuOptions options;
-  options.chip = chip.name.str();
+  setOptions(options, chip, columns);
   buildTileToGpuPipeline(pm, options);
   return pm.run(kernel);
 }

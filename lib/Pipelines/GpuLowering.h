@@ -20,12 +20,14 @@ namespace moa {
 /// From the moa level to kernels at the tile level, with the chip's tiles.
 mlir::LogicalResult lowerToGpuTiles(mlir::ModuleOp module, const GpuChip &chip);
 
-/// One kernel's module from the tile level to the gpu level.
-mlir::LogicalResult lowerTilesToGpu(mlir::ModuleOp kernel, const GpuChip &chip);
+/// One kernel's module from the tile level to the gpu level; `columns` of a
+/// decode kernel, or 0 for what its group needs.
+mlir::LogicalResult lowerTilesToGpu(mlir::ModuleOp kernel, const GpuChip &chip,
+                                    unsigned columns);
 
-/// One kernel's module from the tile level to the LLVM and NVVM dialects.
-mlir::LogicalResult lowerTilesToNvvm(mlir::ModuleOp kernel,
-                                     const GpuChip &chip);
+/// The same from the tile level to the LLVM and NVVM dialects.
+mlir::LogicalResult lowerTilesToNvvm(mlir::ModuleOp kernel, const GpuChip &chip,
+                                     unsigned columns);
 
 } // namespace moa
 

@@ -24,6 +24,7 @@ void moa::buildTileToGpuDialectPipeline(OpPassManager &pm,
                                         const TileToGpuOptions &options) {
   ConvertMoaTileToGPUOptions conversion;
   conversion.chip = options.chip;
+  conversion.columns = options.columns;
   pm.addPass(createConvertMoaTileToGPU(conversion));
   pm.addPass(createCanonicalizerPass());
   pm.addPass(createCSEPass());

@@ -12,6 +12,7 @@
 #include "module.h"
 
 #include "backend/device.h"
+#include "moa/abi/gpu_step.h"
 
 #include <algorithm>
 #include <cstring>
@@ -47,6 +48,25 @@ uint64_t Module::residentPages(int64_t seen, int64_t n, int64_t margin) const {
   return pages;
 }
 
+const Kernel &Module::decodeFor(uint32_t layer, int64_t tokens) const {
+  const LayerKernels &kernels = layers[layer];
+  const auto group = static_cast<int32_t>(geometry.group());
+  auto reads = [&](const Kernel &kernel) {
+    return moa_gpu_step_parts(static_cast<int32_t>(tokens),
+                              static_cast<int32_t>(kernel.rows), group);
+  };
+  return kernels.wide.entry && reads(kernels.wide) < reads(kernels.decode)
+             ? kernels.wide
+             : kernels.decode;
+}
+
+bool Module::decodes(uint32_t layer, int64_t tokens) const {
+  const LayerKernels &kernels = layers[layer];
+  const uint32_t columns = std::max(kernels.decode.rows, kernels.wide.rows);
+  return kernels.decode.entry &&
+         (tokens == 1 || tokens * geometry.group() <= columns);
+}
+
 Status Module::checkLayer(uint32_t layer) const {
   if (layer < geometry.layers)
     return ok();
@@ -78,13 +98,18 @@ Status Module::load(const uint8_t *bytes, size_t size,
   auto kernelAt = [&](uint32_t index) {
     return index == MOA_NO_KERNEL ? Kernel() : loaded.kernels[index];
   };
+  auto wideOf = [&](uint32_t index) {
+    return index == MOA_NO_KERNEL || loaded.wide.empty() ? Kernel()
+                                                         : loaded.wide[index];
+  };
   auto rotationOf = [&](uint32_t index) {
     return index == MOA_NO_KERNEL ? 0 : artifact.kernels[index].facts.rotation;
   };
   for (const moa_artifact_layer &layer : artifact.layers)
     module->layers.push_back({kernelAt(layer.prefill), kernelAt(layer.decode),
                               kernelAt(layer.append), kernelAt(layer.prepare),
-                              kernelAt(layer.rope), rotationOf(layer.rope)});
+                              kernelAt(layer.rope), wideOf(layer.decode),
+                              rotationOf(layer.rope)});
   module->code = std::move(loaded.code);
   module->chip = std::move(loaded.chip);
   module->remark = std::move(loaded.remark);

@@ -31,7 +31,7 @@ struct Kernel {
   size_t scratchBytes = 0; ///< A thread's on the CPU, a block's on a GPU.
   // The rest is for GPUs.
   uint32_t threads = 0; ///< Of a block.
-  uint32_t rows = 0;    ///< Prefill: query rows of a tile.
+  uint32_t rows = 0;    ///< Prefill: query rows of a tile; decode: columns.
   uint32_t keys = 0;    ///< Prefill: keys of a tile.
   uint32_t grid = 0;    ///< Blocks that run at a time on the whole device.
   bool maps = false;    ///< Reads through tensor maps (sm_90a, not f32).
@@ -46,6 +46,8 @@ struct KernelCode {
 /// What a device made of an artifact's kernels.
 struct LoadedKernels {
   std::vector<Kernel> kernels; ///< A null entry: none for this device.
+  /// By kernel: a decode kernel's image with more columns; empty on the CPU.
+  std::vector<Kernel> wide;
   std::unique_ptr<KernelCode> code;
   std::string chip;   ///< Name of the variant in use.
   std::string remark; ///< One line on what fell back, or empty.
@@ -55,6 +57,7 @@ struct LoadedKernels {
 /// the device has no such kernel.
 struct LayerKernels {
   Kernel prefill, decode, append, prepare, rope;
+  Kernel wide; ///< Decode with more columns; null where `decode` has all.
   uint32_t rotation = 0; ///< Of rope: moa_artifact_rotation.
 };
 
@@ -100,6 +103,13 @@ public:
                         int64_t *start = nullptr) const;
   /// Pages of a sequence over all layers, in closed form.
   uint64_t residentPages(int64_t seen, int64_t n, int64_t margin) const;
+  /// The decode kernel for `tokens` rows of a sequence: the one that reads
+  /// their pages least often, of equals the one with fewer columns.
+  const Kernel &decodeFor(uint32_t layer, int64_t tokens) const;
+  /// Whether a decode kernel takes `tokens` rows of a sequence in one call: one
+  /// row, or as many as fit in the columns of one item, so that no page is read
+  /// twice.
+  bool decodes(uint32_t layer, int64_t tokens) const;
   /// Refuses a layer that the model has not.
   Status checkLayer(uint32_t layer) const;
 

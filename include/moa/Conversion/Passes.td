@@ -89,10 +89,16 @@ def ConvertMoaTileToGPU : Pass<"convert-moa-tile-to-gpu", "::mlir::ModuleOp"> {
     tile overlaps the softmax of the next. Prefill for other chips, and in f32
     for all, fetches by all threads and multiplies warp by warp; a product of
     f32 is three of tf32.
+
+    A decode kernel has as many columns as the heads of its group fill tiles of
+    8; with `columns` it has that many, for items of several tokens, and a name
+    that says so.
   }];
   let options = [
     Option<"chip", "chip", "std::string", /*default=*/"\"sm_90a\"",
-           "GPU to arrange for (sm_90a, sm_80)">
+           "GPU to arrange for (sm_90a, sm_80)">,
+    Option<"columns", "columns", "unsigned", /*default=*/"0",
+           "Columns of decode kernels (8 or 16; 0: what the group needs)">
   ];
   let dependentDialects = [
     "::mlir::arith::ArithDialect", "::mlir::func::FuncDialect",

@@ -22,6 +22,10 @@ struct TileToGpuOptions : mlir::PassPipelineOptions<TileToGpuOptions> {
   Option<std::string> chip{*this, "chip",
                            llvm::cl::desc("GPU to lower for (sm_90a)"),
                            llvm::cl::init("sm_90a")};
+  Option<unsigned> columns{
+      *this, "columns",
+      llvm::cl::desc("columns of decode kernels (0: what the group needs)"),
+      llvm::cl::init(0)};
 };
 
 /// Builds the passes that take a module of one tile kernel, its loop whole, to

@@ -177,11 +177,12 @@ void KernelLowering::lowerMaskColumns(MaskColumnsOp op) {
   for (auto [e, score] : llvm::enumerate(scores)) {
     Value key = add(first, e / 2 * 8);
     Value start = e % 2 ? op.getStart1() : op.getStart0();
+    Value end = e % 2 ? op.getEnd1() : op.getEnd0();
     Value left = arith::AndIOp::create(
         b, less(key, start),
         arith::CmpIOp::create(b, arith::CmpIPredicate::sge, key, op.getSink()));
-    Value behind = arith::CmpIOp::create(b, arith::CmpIPredicate::sge, key,
-                                         op.getLength());
+    Value behind =
+        arith::CmpIOp::create(b, arith::CmpIPredicate::sge, key, end);
     score = select(arith::OrIOp::create(b, left, behind), none, score);
   }
   op.getResult().replaceAllUsesWith(join(scores, b.getF32Type()));

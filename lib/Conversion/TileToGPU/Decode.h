@@ -1,4 +1,4 @@
-//===- Decode.h - Attention of single rows over pages -----------*- C++ -*-===//
+//===- Decode.h - Attention of few rows over pages --------------*- C++ -*-===//
 //
 // Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -7,7 +7,8 @@
 //
 // The builder of decode kernels. Blocks share the line of all items' pages in
 // equal parts; in a block four warps compute on a page, with the heads of the
-// group as columns. How pages come, a kernel family says.
+// group as columns, once for each token of the item. How pages come, a kernel
+// family says.
 //
 //===----------------------------------------------------------------------===//
 
@@ -35,8 +36,8 @@ public:
 
 protected:
   static constexpr int64_t kSharers = 4; ///< Warps that share a page.
-  /// Heads of a column tile: what one product of a warp has.
-  static constexpr int64_t kHeads = 8;
+  /// Columns of a column tile: what one product of a warp has.
+  static constexpr int64_t kColumns = 8;
   static constexpr int64_t kBarrier = 1; ///< Of the warps that compute.
 
   /// The part of an item that lies in this block's part of the line.
@@ -98,6 +99,20 @@ protected:
   Pages loadPages(Value item);
   Value pageId(const Pages &run, Value page);
 
+  // DecodeColumns.cpp
+  /// A column of the share's item: a query row of one head.
+  struct Column {
+    Value token, head; ///< Counted from the item's first, and in the group.
+  };
+  void findColumns(const Share &share);
+  Value columnCount(); ///< Of the share's item.
+  Column columnOf(Value number);
+  Value startOf(const Share &share, Value number);
+  Value endOf(Value number);
+  Value queryRow(const Share &share, size_t tensor, size_t place, Value number);
+  void forColumns(Value count, int64_t most,
+                  llvm::function_ref<void(Value, Value)> body);
+
   // DecodeStep.cpp
   void takePlace(Value warp);
   void loadQueries(const Share &share);
@@ -131,16 +146,15 @@ protected:
   void writeColumns(const Columns &columns);
   void combineWarps(const Share &share, int64_t columnTile);
   void mergeParts(const Share &share);
-  void mergePartsOf(const Share &share, Value head, Value quad, Value parts);
-  void store(const Share &share, Value head, Value quad, Value sum,
+  void mergePartsOf(const Share &share, Value column, Value quad, Value parts);
+  void store(const Share &share, Value column, Value quad, Value sum,
              Value output);
-  /// Maximum, sum and outputs of parts, each of one head and four dimensions.
+  /// Maximum, sum and outputs of parts, each of one column and four dimensions.
   struct Part {
     Value maximum, sum, output;
   };
   Part combine(llvm::ArrayRef<Part> parts);
-  Value slotPlace(Value slot, Value head);
-  void forHeads(int64_t heads, llvm::function_ref<void(Value, Value)> body);
+  Value slotPlace(Value slot, Value column);
   void meet() {
     BarrierOp::create(b, BarrierAction::Sync, b.i32(kBarrier), threads());
   }
@@ -152,24 +166,19 @@ protected:
   /// Row of a head and a token (null: the first) at a place (i64) of the tensor
   /// whose moa_gpu_rows lies `tensor` bytes into the arguments.
   Value rowOf(size_t tensor, Value place, Value head, Value token);
-  /// The same of a head of the share's group; the place lies `place` bytes into
-  /// the item.
-  Value queryRow(const Share &share, size_t tensor, size_t place, Value head);
   Value splat(int64_t size, Value value) {
     return mlir::vector::BroadcastOp::create(b, b.f32s(size), value);
   }
-  int64_t columnTiles() const { return (form.rows + kHeads - 1) / kHeads; }
-  int64_t headsOf(int64_t columnTile) const {
-    return std::min(kHeads, form.rows - columnTile * kHeads);
-  }
+  int64_t group() const { return form.rows; }
+  int64_t columnTiles() const { return form.columns / kColumns; }
   int64_t headDim() const { return form.headDim; }
   /// Whether all queries of a share fit in registers beside its outputs.
   bool keepsQueries() const { return columnTiles() * headDim() <= 384; }
-  /// Bytes of one head in the scratch of a warp: 16 more than its floats, so
+  /// Bytes of one column in the scratch of a warp: 16 more than its floats, so
   /// that the lanes' stores meet no bank twice.
-  int64_t headBytes() const { return (headDim() + 4) * 4; }
-  /// Bytes of one head of a part: maximum and sum lie behind its floats, in 32
-  /// bytes that four threads write whole.
+  int64_t columnBytes() const { return (headDim() + 4) * 4; }
+  /// Bytes of one column of a part: maximum and sum lie behind its floats, in
+  /// 32 bytes that four threads write whole.
   int64_t partBytes() const { return (headDim() + 8) * 4; }
 
   KernelBuilder b;
@@ -178,8 +187,8 @@ protected:
   Value args, items, line, tables, partials, counters; ///< Parameters.
   Value sink, scale;
   Value count, starts; ///< Of items; the line page at which each starts.
-  Value outputs;       ///< [warp][head of a column tile] floats of a head.
-  Value sums;          ///< [warp][head]: maximum and sum.
+  Value outputs;       ///< [warp][column of a tile] floats of a column.
+  Value sums;          ///< [warp][column]: maximum and sum.
   Value ticket;        ///< What the block's arrival found in the counter.
   Value pages, blocks, block; ///< Of the line; blocks that have a part of it.
   Value begin, end;           ///< Line pages of this block.
@@ -187,9 +196,11 @@ protected:
   // In a warp that computes.
   Value warp, laneRow, laneColumn; ///< lane / 4 and 2 * (lane % 4).
   Value stream, warpRow;           ///< Which pages, and which rows of them.
-  // Of the share at hand, in a warp that computes; by column tile.
+  // Of the share at hand, in a warp that computes.
   Value length, startMax;
+  Value firstEnd;  ///< Position behind the last key of its first token.
   Value freshFrom; ///< Position of the first fresh key, or the largest i32.
+  // Of those, by column tile.
   llvm::SmallVector<Value> queryRows;
   llvm::SmallVector<llvm::SmallVector<Value>> queries;
   llvm::SmallVector<std::pair<Value, Value>> windowStarts;

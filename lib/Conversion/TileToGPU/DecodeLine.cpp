@@ -24,7 +24,7 @@ LLVM::LLVMFuncOp Decode::build(StringRef name) {
   LLVM::LLVMFuncOp function = b.attentionKernel(
       name, sizeof(moa_gpu_decode_args), 64, 5, 3, 1,
       LaunchAttr::get(b.getContext(), threads() + 32 * loaders(), registers(),
-                      form.rows, MOA_BLOCK_KEYS));
+                      form.columns, MOA_BLOCK_KEYS));
   OpBuilder::InsertionGuard guard(b);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);
@@ -33,8 +33,8 @@ LLVM::LLVMFuncOp Decode::build(StringRef name) {
   for (auto [i, parameter] : llvm::enumerate(parameters))
     *parameter = entry->getArgument(i);
 
-  const int64_t outputBytes = warps() * kHeads * headBytes(),
-                sumBytes = warps() * kHeads * 8, ticketBytes = 16;
+  const int64_t outputBytes = warps() * kColumns * columnBytes(),
+                sumBytes = warps() * kColumns * 8, ticketBytes = 16;
   placePages(outputBytes + sumBytes + ticketBytes);
   auto scratch = [&](int64_t bytes) -> Value {
     return ScratchOp::create(b, LLVM::LLVMPointerType::get(b.getContext(), 3),
@@ -144,18 +144,6 @@ void Decode::forShares(ValueRange init, ShareBody body) {
         next.append(carried);
         return next;
       });
-}
-
-Value Decode::queryRow(const Share &share, size_t tensor, size_t place,
-                       Value head) {
-  auto field = [&](size_t offset, Type type) {
-    return b.loadField(share.place, offset, type);
-  };
-  Type i32 = b.getI32Type();
-  Value kvHead = field(offsetof(moa_gpu_decode_item, kv_head), i32);
-  return rowOf(tensor, field(place, b.getI64Type()),
-               b.add(b.mul(kvHead, form.rows), head),
-               field(offsetof(moa_gpu_decode_item, token), i32));
 }
 
 Decode::Pages Decode::loadPages(Value item) {

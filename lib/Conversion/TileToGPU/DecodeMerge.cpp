@@ -29,21 +29,6 @@ static constexpr float kNoPart = -3.0e38f;
 /// As in DecodeStep.cpp.
 static constexpr float kNoMaximum = -0x1p+100f;
 
-/// Threads take a head and four dimensions each, for `heads` heads.
-void Decode::forHeads(int64_t heads,
-                      llvm::function_ref<void(Value, Value)> body) {
-  int64_t quads = headDim() / 4, atOnce = threads() / quads;
-  Value thread = opaque(b.threadId());
-  Value quad = b.remainder(thread, quads), first = b.divide(thread, quads);
-  // Threads that are left over take none.
-  first = b.select(b.less(first, b.i32(atOnce)), first, b.i32(heads));
-  b.loop(first, b.i32(heads), b.i32(atOnce), {},
-         [&](Value head, ValueRange) -> SmallVector<Value> {
-           body(head, quad);
-           return {};
-         });
-}
-
 /// Scales parts to their common maximum and adds them up, in their order. The
 /// number of parts is a fragment's.
 Decode::Part Decode::combine(ArrayRef<Part> parts) {
@@ -93,50 +78,52 @@ void Decode::mergeWarps(const Share &share, const State &state) {
 }
 
 /// Element e of block d of a warp's outputs is dimension 16 d + laneRow +
-/// 8 * (e / 2) of head laneColumn + e % 2.
+/// 8 * (e / 2) of column laneColumn + e % 2 of the tile.
 void Decode::writeColumns(const Columns &columns) {
-  Value firstHead = b.add(b.mul(warp, kHeads), laneColumn);
-  Value place = b.offset(
-      outputs, b.add(b.mul(firstHead, headBytes()), b.mul(laneRow, 4)));
+  Value first = b.add(b.mul(warp, kColumns), laneColumn);
+  Value place =
+      b.offset(outputs, b.add(b.mul(first, columnBytes()), b.mul(laneRow, 4)));
   for (auto [d, block] : llvm::enumerate(columns.outputs))
     for (auto [e, element] : llvm::enumerate(b.split(block))) {
       int64_t dimension = 16 * d + 8 * (e / 2);
       LLVM::StoreOp::create(
           b, element,
-          b.offset(place, int64_t(e % 2) * headBytes() + 4 * dimension), 4);
+          b.offset(place, int64_t(e % 2) * columnBytes() + 4 * dimension), 4);
     }
   Value sum =
       LaneReduceOp::create(b, b.f32s(2), Reduction::Add, columns.sum, true);
   SmallVector<Value> high = b.split(columns.maximum), total = b.split(sum);
   b.ifThen(b.equal(laneRow, 0), [&] {
     for (int64_t e : {0, 1})
-      LLVM::StoreOp::create(
-          b, b.join({high[e], total[e]}),
-          b.offset(b.offset(sums, b.mul(firstHead, 8)), 8 * e), 8);
+      LLVM::StoreOp::create(b, b.join({high[e], total[e]}),
+                            b.offset(b.offset(sums, b.mul(first, 8)), 8 * e),
+                            8);
   });
 }
 
 void Decode::combineWarps(const Share &share, int64_t columnTile) {
   Value whole =
       b.both(b.lessEqual(begin, share.first), b.lessEqual(share.last, end));
-  forHeads(headsOf(columnTile), [&](Value head, Value quad) {
+  Value left = b.add(columnCount(), -kColumns * columnTile);
+  forColumns(left, kColumns, [&](Value inTile, Value quad) {
     SmallVector<Part> parts;
     for (int64_t w = 0; w < warps(); ++w) {
-      Value number = b.add(head, w * kHeads);
+      Value number = b.add(inTile, w * kColumns);
       SmallVector<Value> pair = b.split(LLVM::LoadOp::create(
           b, b.f32s(2), b.offset(sums, b.mul(number, 8)), 8));
       Value output = LLVM::LoadOp::create(
           b, b.f32s(4),
-          b.offset(outputs, b.add(b.mul(number, headBytes()), b.mul(quad, 16))),
+          b.offset(outputs,
+                   b.add(b.mul(number, columnBytes()), b.mul(quad, 16))),
           16);
       parts.push_back({pair[0], pair[1], output});
     }
     Part sum = combine(parts);
-    Value ownHead = b.add(head, kHeads * columnTile);
+    Value column = b.add(inTile, kColumns * columnTile);
     b.branch(
         whole, {},
         [&] {
-          store(share, ownHead, quad, sum.sum, sum.output);
+          store(share, column, quad, sum.sum, sum.output);
           return SmallVector<Value>();
         },
         [&] {
@@ -145,7 +132,7 @@ void Decode::combineWarps(const Share &share, int64_t columnTile) {
           Value slot =
               b.add(b.mul(block, 2), b.select(b.lessEqual(begin, share.first),
                                               b.i32(1), b.i32(0)));
-          Value place = slotPlace(slot, ownHead);
+          Value place = slotPlace(slot, column);
           LLVM::StoreOp::create(b, sum.output, b.offset(place, b.mul(quad, 16)),
                                 16);
           b.ifThen(b.less(quad, b.i32(4)), [&] {
@@ -158,13 +145,13 @@ void Decode::combineWarps(const Share &share, int64_t columnTile) {
   });
 }
 
-Value Decode::slotPlace(Value slot, Value head) {
-  Value number = b.add(b.mul(slot, kHeads * columnTiles()), head);
+Value Decode::slotPlace(Value slot, Value column) {
+  Value number = b.add(b.mul(slot, form.columns), column);
   return b.offset(partials, b.mul(number, partBytes()));
 }
 
-/// Divides and rounds four dimensions of a head.
-void Decode::store(const Share &share, Value head, Value quad, Value sum,
+/// Divides and rounds four dimensions of a column.
+void Decode::store(const Share &share, Value column, Value quad, Value sum,
                    Value output) {
   Value inverse =
       b.split(ReciprocalOp::create(b, b.f32s(2), splat(2, sum))).front();
@@ -172,7 +159,7 @@ void Decode::store(const Share &share, Value head, Value quad, Value sum,
   Value rounded =
       PackOp::create(b, b.i32s(2), scaled, TypeAttr::get(form.element));
   Value row = queryRow(share, offsetof(moa_gpu_decode_args, out),
-                       offsetof(moa_gpu_decode_item, out), head);
+                       offsetof(moa_gpu_decode_item, out), column);
   LLVM::StoreOp::create(b, rounded, b.offset(row, b.mul(quad, 8)), 8);
 }
 
@@ -196,15 +183,15 @@ void Decode::mergeParts(const Share &share) {
                                      b.add(parts, -1));
   b.ifThen(last, [&] {
     b.ifThen(leader, [&] { LLVM::StoreOp::create(b, b.i32(0), counter, 4); });
-    forHeads(form.rows, [&](Value head, Value quad) {
-      mergePartsOf(share, head, quad, parts);
+    forColumns(columnCount(), form.columns, [&](Value column, Value quad) {
+      mergePartsOf(share, column, quad, parts);
     });
   });
 }
 
 /// Part j of an item is of block first + j: slot 2 * block + 1 of the first,
 /// where it begins, and 2 * block of the others.
-void Decode::mergePartsOf(const Share &share, Value head, Value quad,
+void Decode::mergePartsOf(const Share &share, Value column, Value quad,
                           Value parts) {
   Value firstBlock = blockOf(share.first);
   SmallVector<Value> none = {b.f32(kNoMaximum), b.f32(0), b.splat(4, 0)};
@@ -217,7 +204,7 @@ void Decode::mergePartsOf(const Share &share, Value head, Value quad,
           Value part = b.min(own, b.add(parts, -1));
           Value slot = b.add(b.mul(b.add(firstBlock, part), 2),
                              b.select(b.equal(part, 0), b.i32(1), b.i32(0)));
-          Value place = slotPlace(slot, head);
+          Value place = slotPlace(slot, column);
           SmallVector<Value> pair = b.split(LLVM::LoadOp::create(
               b, b.f32s(2), b.offset(place, 4 * headDim()), 8));
           Value output = LLVM::LoadOp::create(
@@ -228,5 +215,5 @@ void Decode::mergePartsOf(const Share &share, Value head, Value quad,
         Part next = combine(read);
         return {next.maximum, next.sum, next.output};
       });
-  store(share, head, quad, sum[1], sum[2]);
+  store(share, column, quad, sum[1], sum[2]);
 }

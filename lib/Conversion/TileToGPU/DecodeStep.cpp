@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Keys are the left operand, so that the heads of a group are the eight columns
-// of a product rather than 16 rows of which most are empty:
+// Keys are the left operand, so that the heads of a group, and tokens, are the
+// eight columns of a product rather than 16 rows of which most are empty:
 //
 //   S^T = K Q^T, 16 keys a warp; softmax down the columns; O^T += V^T P^T
 //
@@ -38,33 +38,29 @@ void Decode::takePlace(Value number) {
   warpRow = b.mul(b.remainder(warp, kSharers), MOA_BLOCK_KEYS / kSharers);
 }
 
-/// Where the thread's dimensions of its head start, for each column tile; heads
-/// that are none repeat the last. The queries themselves stay in registers
-/// unless they are too many.
+/// Where the thread's dimensions of its column start, for each column tile. The
+/// queries themselves stay in registers unless they are too many.
 void Decode::loadQueries(const Share &share) {
   auto field = [&](size_t offset, Type type) {
     return b.loadField(share.place, offset, type);
   };
   length = field(offsetof(moa_gpu_decode_item, length), b.getI32Type());
   startMax = field(offsetof(moa_gpu_decode_item, start_max), b.getI32Type());
+  findColumns(share);
   findFresh(share);
   queryRows.clear();
   queries.assign(columnTiles(), {});
   windowStarts.clear();
   for (int64_t i = 0; i < columnTiles(); ++i) {
-    Value head = b.min(b.add(laneRow, kHeads * i), b.i32(form.rows - 1));
     Value row = queryRow(share, offsetof(moa_gpu_decode_args, q),
-                         offsetof(moa_gpu_decode_item, q), head);
+                         offsetof(moa_gpu_decode_item, q),
+                         b.add(laneRow, kColumns * i));
     queryRows.push_back(b.offset(row, b.mul(laneColumn, 2)));
     for (int64_t k = 0; keepsQueries() && k < headDim() / 16; ++k)
       queries[i].push_back(loadQuery(i, k));
-    Value column = b.add(laneColumn, kHeads * i);
-    auto start = [&](int64_t e) {
-      Value own = b.offset(
-          share.place, int64_t(offsetof(moa_gpu_decode_item, starts)) + 4 * e);
-      return b.loadI32(own, column);
-    };
-    windowStarts.push_back({start(0), start(1)});
+    Value column = b.add(laneColumn, kColumns * i);
+    windowStarts.push_back(
+        {startOf(share, column), startOf(share, b.add(column, 1))});
   }
 }
 
@@ -138,10 +134,10 @@ void Decode::addValues(const Half &values, ArrayRef<Value> probabilities,
 Decode::State Decode::step(Value firstKey, const State &before, HalfOf keys,
                            HalfOf values) {
   SmallVector<Value> scores = scoresOf(keys());
-  // Masks only where some head does not see all of the page.
+  // Masks only where some column does not see all of the page.
   Value behind = b.add(firstKey, MOA_BLOCK_KEYS);
   Value whole = b.both(
-      b.lessEqual(behind, length),
+      b.lessEqual(behind, firstEnd),
       b.either(b.lessEqual(startMax, firstKey), b.lessEqual(behind, sink)));
   SmallVector<Type> types(scores.size(), b.f32s(4));
   scores = b.branch(
@@ -149,10 +145,13 @@ Decode::State Decode::step(Value firstKey, const State &before, HalfOf keys,
       [&] {
         SmallVector<Value> masked;
         Value key = b.add(firstKey, warpRow);
-        for (auto [i, score] : llvm::enumerate(scores))
+        for (auto [i, score] : llvm::enumerate(scores)) {
+          Value column = b.add(laneColumn, kColumns * i);
           masked.push_back(MaskColumnsOp::create(
               b, b.f32s(4), score, key, windowStarts[i].first,
-              windowStarts[i].second, sink, length));
+              windowStarts[i].second, endOf(column), endOf(b.add(column, 1)),
+              sink));
+        }
         return masked;
       });
 

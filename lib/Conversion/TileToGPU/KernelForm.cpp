@@ -84,8 +84,12 @@ static FailureOr<KernelForm> matchAttention(func::FuncOp kernel,
     return failure();
   auto keys = *loop.getBody().front().getOps<LoadKeysOp>().begin();
   TileType tile = keys.getTile().getType();
-  return KernelForm{kind, tile.getCols(), tile.getElementType(),
-                    config.getRows(), config.getKeys()};
+  return KernelForm{kind,
+                    tile.getCols(),
+                    tile.getElementType(),
+                    config.getRows(),
+                    config.getKeys(),
+                    /*columns=*/0};
 }
 
 template <typename OpTy>
@@ -96,8 +100,12 @@ static FailureOr<KernelForm> matchRows(func::FuncOp kernel, ConfigAttr config,
     return refuse(kernel) << "expected one " << OpTy::getOperationName()
                           << ", got " << llvm::range_size(copies);
   OpTy copy = *copies.begin();
-  return KernelForm{kind, static_cast<int64_t>(copy.getDims()), copy.getType(),
-                    config.getRows(), config.getKeys()};
+  return KernelForm{kind,
+                    static_cast<int64_t>(copy.getDims()),
+                    copy.getType(),
+                    config.getRows(),
+                    config.getKeys(),
+                    /*columns=*/0};
 }
 
 FailureOr<KernelForm> moa::gpu::matchKernelForm(func::FuncOp kernel) {

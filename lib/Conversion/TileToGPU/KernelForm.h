@@ -26,6 +26,8 @@ struct KernelForm {
   mlir::Type element; ///< Of keys, values and outputs.
   int64_t rows;       ///< Query rows of an item; decode: heads of a group.
   int64_t keys;       ///< Keys of a tile.
+  /// Decode: most query rows of an item, which the form does not say; else 0.
+  int64_t columns;
   tile::RopeAttr rope = {}; ///< Null unless rope.
 };
 

@@ -28,9 +28,9 @@ mlir::LLVM::LLVMFuncOp buildAppend(mlir::OpBuilder &builder, mlir::Location loc,
 mlir::LLVM::LLVMFuncOp buildRope(mlir::OpBuilder &builder, mlir::Location loc,
                                  llvm::StringRef name, const KernelForm &form);
 
-/// Attention of one row of each head of a group from sm_80 on: persistent over
-/// the pages of all items. As many are fetched ahead as `sharedBytes` have room
-/// for.
+/// Attention of a few rows of each head of a group from sm_80 on: persistent
+/// over the pages of all items. As many are fetched ahead as `sharedBytes` have
+/// room for.
 mlir::LLVM::LLVMFuncOp buildDecodeAmpere(mlir::OpBuilder &builder,
                                          mlir::Location loc,
                                          llvm::StringRef name,

@@ -97,8 +97,27 @@ static LogicalResult expectAmpereShape(func::FuncOp tileKernel,
   return diag;
 }
 
-/// Builds the GPU kernel beside `tileKernel`, under its name.
-static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
+/// Sets the columns of a decode kernel: `wanted`, or, for 0, as many as its
+/// group fills tiles of 8.
+static LogicalResult setColumns(func::FuncOp tileKernel, int64_t wanted,
+                                KernelForm &form) {
+  if (form.rows > MOA_MAX_GROUP)
+    return tileKernel.emitOpError("has ")
+           << form.rows << " heads in a group, expected at most "
+           << MOA_MAX_GROUP;
+  form.columns = wanted ? wanted : moa_gpu_decode_columns(form.rows);
+  if (form.columns % 8 == 0 && form.columns >= form.rows &&
+      form.columns <= MOA_MAX_GROUP)
+    return success();
+  return tileKernel.emitOpError("has ")
+         << form.rows << " heads in a group, expected columns=" << form.columns
+         << " to be a multiple of 8 from that number to " << MOA_MAX_GROUP;
+}
+
+/// Builds the GPU kernel beside `tileKernel`, under its name; one with columns
+/// of its own has their number in its name.
+static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip,
+                             int64_t columns) {
   FailureOr<KernelForm> form = matchKernelForm(tileKernel);
   if (failed(form))
     return failure();
@@ -114,13 +133,15 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip) {
       failed(hopper ? expectHopperShape(tileKernel, *form, chip)
                     : expectAmpereShape(tileKernel, *form, chip)))
     return failure();
-  if (form->kind == ItemKind::Decode && form->rows > MOA_MAX_GROUP)
-    return tileKernel.emitOpError("has ")
-           << form->rows << " heads in a group, expected at most "
-           << MOA_MAX_GROUP;
+  std::string name = tileKernel.getName().str();
+  if (form->kind == ItemKind::Decode) {
+    if (failed(setColumns(tileKernel, columns, *form)))
+      return failure();
+    if (columns)
+      name += "_c" + std::to_string(columns);
+  }
   OpBuilder builder(tileKernel);
   Location loc = tileKernel.getLoc();
-  StringRef name = tileKernel.getName();
   if (form->kind == ItemKind::Append)
     buildAppend(builder, loc, name, *form);
   else if (form->kind == ItemKind::Rope)
@@ -148,6 +169,6 @@ void ConvertMoaTileToGPU::runOnOperation() {
   for (auto kernel :
        llvm::make_early_inc_range(getOperation().getOps<func::FuncOp>()))
     if (kernel->hasAttr(tile::kConfigAttrName) &&
-        failed(convert(kernel, *target)))
+        failed(convert(kernel, *target, columns)))
       return signalPassFailure();
 }

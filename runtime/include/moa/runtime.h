@@ -409,8 +409,12 @@ typedef struct moa_attend_options {
 /// for the first. The lists are made from what the host knows, so a captured
 /// call replays with the lengths and pages of its capture. Equal calls give
 /// equal bits; rows decoded in another batch may be cut at other pages and
-/// differ in rounding. A value that is not finite in a key that is masked for a
-/// row may reach that row if their tiles meet. Since: 1.0
+/// differ in rounding. A decode kernel takes entries of one row, and those of
+/// several that, times the query heads of a KV head, fit in its columns (16
+/// with artifacts since 1.3); prefill takes the others, and all where the
+/// artifact has no decode kernel for the device. A value that is not finite in
+/// a key that is masked for a row may reach that row if their tiles meet.
+/// Since: 1.0
 MOA_API moa_status *moa_attend(moa_cache *cache,
                                const moa_attend_options *options,
                                const moa_attend_entry *entries, size_t count);
@@ -445,8 +449,11 @@ typedef struct moa_batch moa_batch;
 typedef struct moa_batch_options {
   size_t struct_size;
   uint32_t max_sequences;
-  uint32_t max_tokens; ///< New rows a sequence in a step: 1 to 16; 0 = 1.
-  int64_t max_length;  ///< Tokens of a sequence; 0 = the artifact's most.
+  /// New rows a sequence in a step: 1 to 16; 0 = 1. On a CUDA device a batch
+  /// picks its decode kernel by it, for all its steps: the one that reads pages
+  /// least often in steps of so many rows. Ask for no more than come.
+  uint32_t max_tokens;
+  int64_t max_length; ///< Tokens of a sequence; 0 = the artifact's most.
 } moa_batch_options;
 
 /// Makes a batch. On a CUDA device it takes the memory for its tables here, 4

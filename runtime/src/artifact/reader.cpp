@@ -231,6 +231,12 @@ Status Reader::readGpuFacts(uint32_t index, uint32_t kind, ImageRecord &image) {
   if (facts.registers > 255)
     return corrupt("image ", index, ": ", facts.registers,
                    " registers, expected at most 255");
+  const uint32_t group = header.q_heads / header.kv_heads;
+  if (kind == MOA_KERNEL_DECODE &&
+      (facts.rows < group || facts.rows > MOA_MAX_GROUP))
+    return corrupt("image ", index, ": ", facts.rows,
+                   " columns, expected the group's ", group, " to ",
+                   MOA_MAX_GROUP);
   const struct {
     uint32_t value;
     const char *name;

@@ -79,8 +79,7 @@ Status Cache::check(const AttendCall &call, bool ofStep) {
                    " tokens seen and ", entry.tokens,
                    " new exceed the artifact's max length ", g.maxLength,
                    "; compile with a larger --max-length");
-    bool decode = entry.tokens == 1 && kernels.decode.entry;
-    if (!decode && !kernels.prefill.entry)
+    if (!module.decodes(layer, entry.tokens) && !kernels.prefill.entry)
       return error(MOA_UNSUPPORTED, "layer ", layer, " has no ",
                    entry.tokens == 1 ? "decode or prefill" : "prefill",
                    " kernel; compile with --phase prefill,decode,append");

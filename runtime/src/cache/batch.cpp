@@ -302,8 +302,8 @@ void Batch::count() noexcept {
   ++counters.batch_steps;
   counters.tokens += rows;
   counters.pages_copied += copies.size();
-  for (const LayerKernels &layer : cache.module.layers)
-    (device || (tokens == 1 && layer.decode.entry) ? counters.decode_rows
+  for (uint32_t layer = 0; layer < cache.module.geometry.layers; ++layer)
+    (device || cache.module.decodes(layer, tokens) ? counters.decode_rows
                                                    : counters.prefill_rows) +=
         rows;
 }

@@ -48,9 +48,7 @@ struct EntryView {
   bool dirtyTail; ///< As LayerState has it.
 
   /// Whether a decode kernel takes the entry.
-  bool decodes() const {
-    return entry.tokens == 1 && module.layers[layer].decode.entry != nullptr;
-  }
+  bool decodes() const { return module.decodes(layer, entry.tokens); }
   int64_t bytes(int64_t elements) const {
     return elements * static_cast<int64_t>(module.geometry.elementBytes());
   }

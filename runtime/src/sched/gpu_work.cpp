@@ -148,11 +148,16 @@ void GpuWork::endLine() {
 
 void GpuWork::addDecode(const EntryView &view, const Plan &plan, size_t entry) {
   const moa_attend_entry &e = view.entry;
+  // The stride of rows matters to entries that have several.
+  auto fits = [&](const moa_gpu_rows &rows, int64_t row, int64_t head) {
+    return rows.head_stride == head &&
+           (e.tokens == 1 || rows.token_stride == row);
+  };
   const DecodeLaunch *last = decodes.empty() ? nullptr : &decodes.back();
-  if (!last || last->q.head_stride != e.q_head_stride ||
-      last->k.head_stride != e.k_head_stride ||
-      last->v.head_stride != e.v_head_stride ||
-      last->out.head_stride != e.out_head_stride) {
+  if (!last || !fits(last->q, e.q_row_stride, e.q_head_stride) ||
+      !fits(last->k, e.k_row_stride, e.k_head_stride) ||
+      !fits(last->v, e.v_row_stride, e.v_head_stride) ||
+      !fits(last->out, e.out_row_stride, e.out_head_stride)) {
     endLine();
     DecodeLaunch launch;
     launch.firstItem = decode.size();
@@ -166,6 +171,7 @@ void GpuWork::addDecode(const EntryView &view, const Plan &plan, size_t entry) {
     launch.out = rowsOf(e.out, e.out_row_stride, e.out_head_stride);
     decodes.push_back(launch);
   }
+  decodes.back().tokens = std::max(decodes.back().tokens, e.tokens);
   const Geometry &g = view.module.geometry;
   for (uint32_t h = 0; h < g.kvHeads; ++h)
     addDecodeItem(view, plan, plan.head(g, entry, h), h);

@@ -31,11 +31,13 @@ struct PrefillLaunch {
   std::vector<size_t> entries; ///< Of the call, by moa_gpu_prefill_item::entry.
 };
 
-/// One launch of the decode kernel: entries whose heads lie equally far apart.
+/// One launch of a decode kernel: entries whose heads, and rows of those with
+/// several, lie equally far apart.
 struct DecodeLaunch {
   size_t firstItem = 0, items = 0;
-  size_t line = 0;   ///< Its moa_gpu_line in GpuWork::lines.
-  int32_t pages = 0; ///< Of the line.
+  int64_t tokens = 1; ///< Most of an entry.
+  size_t line = 0;    ///< Its moa_gpu_line in GpuWork::lines.
+  int32_t pages = 0;  ///< Of the line.
   moa_gpu_rows q, k, v, out;
 };
 

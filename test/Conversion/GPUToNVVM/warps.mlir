@@ -105,7 +105,7 @@ llvm.func @fragments(%a: vector<4xi32>, %b: vector<2xi32>, %s: vector<4xf32>,
   // CHECK: %[[EIGHT:.*]] = arith.constant 8 : i32
   // CHECK: %[[SECOND:.*]] = arith.addi %[[FIRST]], %[[EIGHT]]
   // CHECK: arith.cmpi slt, %[[SECOND]]
-  %m = moa_gpu.mask_columns %q, key %x starts %x, %n sink %x length %x
+  %m = moa_gpu.mask_columns %q, key %x starts %x, %n ends %n, %x sink %x
   // CHECK: vector.to_elements
   // CHECK-COUNT-2: arith.maxnumf
   %h = moa_gpu.row_reduce max %m by_column : vector<4xf32>

@@ -77,8 +77,8 @@ func.func @fragments(%a: vector<4xi32>, %b: vector<2xi32>, %s: vector<4xf32>,
   %y = moa_gpu.opaque %x
   // CHECK: moa_gpu.multiply %{{.*}}, %{{.*}}, %{{.*}} as f16
   %p = moa_gpu.multiply %a, %b, %s as f16
-  // CHECK: moa_gpu.mask_columns %{{.*}}, key %{{.*}} starts %{{.*}}, %{{.*}} sink %{{.*}} length %{{.*}}
-  %m = moa_gpu.mask_columns %p, key %x starts %x, %n sink %x length %x
+  // CHECK: moa_gpu.mask_columns %{{.*}}, key %{{.*}} starts %{{.*}}, %{{.*}} ends %{{.*}}, %{{.*}} sink %{{.*}}
+  %m = moa_gpu.mask_columns %p, key %x starts %x, %n ends %n, %x sink %x
   // CHECK: moa_gpu.row_reduce max %{{.*}} by_column : vector<4xf32>
   %h = moa_gpu.row_reduce max %m by_column : vector<4xf32>
   // CHECK: moa_gpu.lane_reduce max %{{.*}} by_column

@@ -117,6 +117,35 @@ static std::vector<Scenario> groups() {
   return list;
 }
 
+/// Few rows at a time, over and before page borders, with windows narrower than
+/// a step beside those that see all.
+static std::vector<Scenario> multiToken() {
+  std::vector<Scenario> list;
+  for (int64_t group : {1, 2, 3, 4, 7, 8, 16})
+    for (int64_t dim : {64, 80, 128, 256}) {
+      Scenario s;
+      s.headDim = dim;
+      s.kvHeads = group == 3 ? 2 : 1;
+      s.qHeads = group * s.kvHeads;
+      s.perRow = list.size() % 2;
+      s.sink = list.size() % 3 * 50;
+      s.block = 1;
+      s.min = s.sink + 1;
+      s.rules = {{0, 0.5}, {s.sink + 1, 0}, {0, 1}, {s.sink + 3, 0}, {70, 0.1}};
+      // From 62 on, 126, 189, 253, 317 and 370.
+      s.steps =
+          chunks({62, 4, 60, 3, 60, 5, 59, 8, 56, 16, 37, 2, 1, 4, 2}, 380);
+      list.push_back(s);
+    }
+  Scenario batch; // Other lengths, some of one row.
+  batch.steps = {{{0, 62, 200}, {1, 126, 200}, {2, 1, 200}},
+                 {{0, 4}, {1, 4}, {2, 4}},
+                 {{2, 2}, {0, 1}, {1, 8}},
+                 {{1, 3}, {2, 3}}};
+  list.push_back(batch);
+  return list;
+}
+
 static std::vector<Scenario> chunkSizes() {
   std::vector<Scenario> list;
   for (bool perRow : {false, true})
@@ -353,6 +382,7 @@ const std::vector<Case> &moa::conformance::cases() {
       {"HeadDimsF16", [] { return headDims(Dtype::F16); }},
       {"HeadDimsBF16", [] { return headDims(Dtype::BF16); }},
       {"Groups", groups},
+      {"MultiToken", multiToken},
       {"ChunkSizes", chunkSizes},
       {"RowRule", rowRule},
       {"Turns", turns},

@@ -40,12 +40,12 @@ uint64_t pagesUsed(const Session &session) {
 }
 
 int64_t chunkOf(std::mt19937 &random) {
-  const int64_t sizes[] = {1, 1, 1, 2, 63, 64, 65, 130, 200};
-  return sizes[random() % 9];
+  const int64_t sizes[] = {1, 1, 1, 2, 3, 5, 8, 16, 63, 64, 65, 130, 200};
+  return sizes[random() % 13];
 }
 
-/// Everything at once: chunks, single tokens, batches, raised lengths, both
-/// forms of kernels, all types, every tile.
+/// Everything at once: chunks, single tokens and a few, batches, raised
+/// lengths, both forms of kernels, wide ones, all types, every tile.
 TEST_F(CudaAttend, RandomModelsGiveTheDefinition) {
   for (uint32_t seed = 0; seed < 48; ++seed) {
     SCOPED_TRACE(seed);
@@ -63,6 +63,7 @@ TEST_F(CudaAttend, RandomModelsGiveTheDefinition) {
     model.rows = rows[random() % 3];
     model.keys = keys[random() % 2];
     model.decode = seed % 5 != 4;
+    model.wide = seed % 16 < 8 ? MOA_MAX_GROUP : 0;
     if (seed % 8 == 5) { // By address too, and without decode on all chips.
       model.dtype = MOA_DTYPE_F32;
       model.decode = false;

@@ -148,8 +148,9 @@ Model randomModel(std::mt19937 &random, uint32_t seed) {
   model.lengthRule = seed % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST;
   const int32_t sinks[] = {0, 1, 64, 100};
   model.sink = sinks[random() % 4];
-  model.tokens = 1 + random() % 3;
-  model.rope = seed % 4 >= 2;
+  model.columns = model.group * (1 + random() % 3);
+  model.wide = seed % 4 < 2 ? MOA_MAX_GROUP : 0;
+  model.rope = seed % 8 >= 4;
   if (seed % 3 == 1) // Pages by address.
     model.images = {{MOA_TARGET_CUDA_PTX, 80, "sm_80"}};
   model.randomRules(random);

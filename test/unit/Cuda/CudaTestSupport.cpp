@@ -63,13 +63,19 @@ std::vector<uint8_t> Model::artifact() const {
   if (rope)
     kinds.push_back(MOA_KERNEL_ROPE);
   for (uint32_t kind : kinds) {
-    kernels.push_back({text(names[kind]), kind, dtype, dim,
-                       kind == MOA_KERNEL_DECODE ? group : 1,
-                       uint32_t(list.size()), uint32_t(images.size()),
+    const bool decodes = kind == MOA_KERNEL_DECODE;
+    std::vector<std::pair<ImageSpec, uint32_t>> own;
+    for (const ImageSpec &image : images) {
+      own.push_back({image, decodes ? std::max(columns, group) : rows});
+      if (decodes && wide && image.target != MOA_TARGET_CPU_X86_64)
+        own.push_back({image, wide});
+    }
+    kernels.push_back({text(names[kind]), kind, dtype, dim, decodes ? group : 1,
+                       uint32_t(list.size()), uint32_t(own.size()),
                        kind == MOA_KERNEL_ROPE
                            ? moa_artifact_rotation(MOA_ROPE_HALF, dim)
                            : 0});
-    for (const ImageSpec &image : images) {
+    for (const auto &[image, rows] : own) {
       bool maps = (image.features & MOA_GPU_ARCH_SPECIFIC) != 0 &&
                   dtype != MOA_DTYPE_F32;
       std::string body = image.chip + " " + names[kind] + " " +
@@ -88,7 +94,7 @@ std::vector<uint8_t> Model::artifact() const {
         record.threads = 128;
         record.entry = text(std::string("moa_") + names[kind]);
         record.scratch_bytes = kind >= MOA_KERNEL_APPEND ? 0 : 100000;
-        record.rows = kind == MOA_KERNEL_DECODE ? group * tokens : rows;
+        record.rows = rows;
         record.keys = keys;
       }
       list.push_back(record);

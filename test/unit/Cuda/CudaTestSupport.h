@@ -52,7 +52,8 @@ struct Model {
   uint32_t dtype = MOA_DTYPE_BF16;
   int32_t lengthRule = MOA_LENGTH_REQUEST, sink = 64;
   uint32_t rows = 128, keys = 128;
-  uint32_t tokens = 1; ///< Of a decode kernel's item.
+  uint32_t columns = 0; ///< Of the decode kernel; 0: the group's.
+  uint32_t wide = 0;    ///< Of a second image of it; 0: none.
   bool prefill = true, decode = true;
   bool rope = false; ///< A session sets rotations of whole heads, by halves.
   int64_t maxLength = 1 << 16;

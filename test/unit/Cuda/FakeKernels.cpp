@@ -210,20 +210,26 @@ struct Decode {
                 head * rows.head_stride);
   }
 
-  /// Stores the fresh keys and values and zeroes what lies behind them.
+  /// Stores the fresh keys and values that lie in the item's pages and zeroes
+  /// what lies behind them.
   void store(const moa_gpu_decode_item &item, const Tensor &pool,
-             const std::vector<int32_t> &ids, int64_t lastBlock) const {
+             const std::vector<int32_t> &ids) const {
     const int64_t bytes = 2 * kernel.dim;
     for (int64_t j = item.length - item.fresh; j < item.length; ++j) {
-      // Pages behind window_begin end with the last block.
-      int64_t id = ids[ids.size() - 1 - size_t(lastBlock - j / 64)];
+      const int64_t block = j / 64;
+      if (block >= item.sink_pages && block < item.window_begin)
+        continue;
+      const int64_t id =
+          ids[size_t(block < item.sink_pages
+                         ? block
+                         : block - item.window_begin + item.sink_pages)];
       for (int half : {0, 1}) {
         const moa_gpu_rows &rows = half ? args.v : args.k;
         std::memcpy(pool.at(j % 64, 2 * id + half),
                     at(rows, half ? item.v : item.k,
                        j - (item.length - item.fresh), item.kv_head),
                     bytes);
-        bool freshPage = j / 64 * 64 >= item.length - item.fresh;
+        bool freshPage = block * 64 >= item.length - item.fresh;
         if (item.zero >= 0 && (item.zero || freshPage) &&
             (j == item.length - 1 || j % 64 == 63))
           for (int64_t r = j % 64 + 1; r < 64; ++r)
@@ -235,7 +241,7 @@ struct Decode {
   void operator()() const {
     // Where a kernel may write.
     std::memset(partials, 0xab,
-                moa_gpu_partial_bytes(grid, kernel.group, kernel.dim));
+                moa_gpu_partial_bytes(grid, kernel.rows, kernel.dim));
     const Tensor pool =
         kernel.maps ? fromMap(args.map) : poolAt(uint64_t(args.pool), kernel);
     if (line->items && line->first[line->items] != line->pages)
@@ -248,8 +254,8 @@ struct Decode {
       const int64_t count = item.sink_pages + last + 1 - item.window_begin;
       if (line->first[i + 1] - line->first[i] != count)
         fakeCuda()->fault("a line does not count its pages");
-      if (item.tokens * kernel.group > MOA_MAX_GROUP)
-        fakeCuda()->fault("an item has too many columns");
+      if (item.tokens < 1 || item.tokens * kernel.group > kernel.rows)
+        fakeCuda()->fault("an item has more columns than the kernel, or none");
       std::vector<int32_t> ids;
       for (int64_t p = 0; p < count; ++p) {
         ids.push_back(
@@ -259,7 +265,7 @@ struct Decode {
           return;
         }
       }
-      store(item, pool, ids, last);
+      store(item, pool, ids);
       for (int64_t column = 0; column < item.tokens * kernel.group; ++column) {
         const int64_t token = column / kernel.group;
         const int64_t head =
@@ -271,14 +277,22 @@ struct Decode {
               p < item.sink_pages ? p : p - item.sink_pages + item.window_begin;
           // Behind the last key of a page with fresh ones kernels see zeros.
           const bool grown = block * 64 + 64 > item.length - item.fresh;
-          for (int64_t j = block * 64; j < block * 64 + 64; ++j)
+          // A kernel leaves the mask out where all columns see the whole page.
+          const bool full =
+              block * 64 + 64 <= item.length - item.tokens + 1 &&
+              (item.start_max <= block * 64 || block * 64 + 64 <= sink);
+          for (int64_t j = block * 64; j < block * 64 + 64; ++j) {
+            const bool seen =
+                moa_visible(position, j, item.starts[column], sink) != 0;
+            if (full && !seen)
+              fakeCuda()->fault("a full page has a masked key");
             row.add(kernel, at(args.q, item.q, item.token + token, head),
                     pool.at(j % 64, 2 * int64_t(ids[p])),
                     grown && j >= item.length
                         ? nullptr
                         : pool.at(j % 64, 2 * int64_t(ids[p]) + 1),
-                    scaleLog2,
-                    moa_visible(position, j, item.starts[column], sink));
+                    scaleLog2, seen);
+          }
         }
         row.write(kernel, at(args.out, item.out, item.token + token, head));
       }

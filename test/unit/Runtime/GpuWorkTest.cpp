@@ -439,7 +439,7 @@ TEST(GpuWork, MoreEntriesThanALaunchHolds) {
   std::vector<int64_t> tokens;
   for (int i = 0; i < 35; ++i) {
     p.add(400);
-    tokens.push_back(2 + i);
+    tokens.push_back(20 + i);
   }
   p.plan(tokens);
   ASSERT_EQ(p.work.launches.size(), 3u);

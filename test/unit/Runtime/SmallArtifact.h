@@ -52,10 +52,11 @@ public:
     for (uint32_t i = 0; i < 3; ++i) {
       const uint32_t features = 90 | MOA_GPU_ARCH_SPECIFIC;
       images.push_back(cpu[i]);
+      const uint32_t rows = kernels[i].kind == MOA_KERNEL_DECODE ? 8 : 128;
       images.push_back({MOA_TARGET_CUDA_CUBIN, features, 26, 384, 0, 64,
-                        kernels[i].name, 200000, 128, 176, 168, 0});
+                        kernels[i].name, 200000, rows, 176, 168, 0});
       images.push_back({MOA_TARGET_CUDA_PTX, features, 26, 384, 192, 5,
-                        kernels[i].name, 200000, 128, 176, 0, 0});
+                        kernels[i].name, 200000, rows, 176, 0, 0});
       kernels[i].first_image = 3 * i;
       kernels[i].images = 3;
     }

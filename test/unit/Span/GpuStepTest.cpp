@@ -36,8 +36,9 @@ struct Step {
     a.kv_heads = int32_t(random.between(1, 3));
     group = int32_t(random.between(1, 5));
     a.q_heads = a.kv_heads * group;
-    a.columns = int32_t(random.between(1, MOA_MAX_GROUP / group)) * group;
-    a.tokens = int32_t(random.between(1, 8));
+    a.columns = int32_t(random.of<int64_t>(
+        {8, MOA_MAX_GROUP, random.between(group, MOA_MAX_GROUP)}));
+    a.tokens = int32_t(random.between(1, MOA_GPU_STEP_TOKENS));
     a.zero = int32_t(random.between(0, 1));
     a.sink = int32_t(random.of<int64_t>({0, 1, 63, 64, 65, 128, 130}));
     for (int32_t i = 0; i < a.layers * a.q_heads; ++i)
@@ -265,6 +266,7 @@ private:
     EXPECT_EQ(item.start_max, largest);
     const int32_t pages = checkPages(
         item, seen, step.tableOf(sequence.slot, layer, item.kv_head));
+    checkWholePages(item, seen.size());
     checkWindow(item, layer, floor, sequence.n, pages);
     return pages;
   }
@@ -282,6 +284,20 @@ private:
       }
     EXPECT_GE(item.window_begin, item.sink_pages);
     return page;
+  }
+
+  /// In the pages that kernels take without a mask every column sees all.
+  void checkWholePages(const moa_gpu_decode_item &item, size_t blocks) {
+    for (int32_t key = 0; key < int32_t(blocks) * kBlock; key += kBlock) {
+      if (key + kBlock > item.length - item.tokens + 1 ||
+          (item.start_max > key && key + kBlock > a.sink))
+        continue;
+      for (int32_t c = 0; c < item.tokens * step.group; ++c)
+        for (int64_t j = key; j < key + kBlock; ++j)
+          ASSERT_TRUE(seesKey(item.length - item.tokens + c / step.group, j,
+                              item.starts[c], a.sink))
+              << "column " << c << ", key " << j;
+    }
   }
 
   /// The same window comes of the function that hosts call.

@@ -17,7 +17,9 @@
 //     elements, and has the model's dtype and head size, group 1, and images
 //     for GPUs alone. A rope kernel has group 1.
 //  5. IMAGES: moa_artifact_image records, one per (kernel, target variant),
-//     in decreasing order of preference for each kernel.
+//     in decreasing order of preference for each kernel. For a GPU, a decode
+//     kernel may have another image behind it with more columns, for items of
+//     several tokens: of each number of columns the first that runs is used.
 //  6. STRINGS: NUL-terminated UTF-8, referred to by offset in this section.
 //  7. CODE: the images' bytes. A CPU image is position-independent machine code
 //     with its constants, free of relocations: mapping it is loading it. A
@@ -157,7 +159,7 @@ typedef struct moa_artifact_image {
   uint64_t scratch_bytes; ///< CPU: scratch the kernel needs per thread.
                           ///< GPU: dynamic shared memory of a block.
   uint32_t rows;          ///< GPU prefill: query rows of an item, a multiple of
-                          ///< 16; decode: likewise, or 0. CPU: 0.
+                          ///< 16; decode: its columns; else any. CPU: 0.
   uint32_t keys;          ///< GPU: keys of a tile, as for rows. CPU: 0.
   uint32_t registers;     ///< GPU: registers of a thread; PTX and CPU: 0.
   uint32_t reserved;

@@ -143,18 +143,28 @@ typedef struct moa_gpu_line {
   int32_t first[4]; ///< In fact items + 1 of them.
 } moa_gpu_line;
 
-/// The last `tokens` query rows of every head of a group: `tokens` * group is
-/// at most MOA_MAX_GROUP. Its pages form a line: sink_pages pages from block 0,
-/// then those from window_begin to the block of the last key. The id of page p
-/// of the item is element (p < sink_pages ? table : window_table) + p of
-/// `tables`. Blocks of a launch cut the line of all items in equal parts.
+/// Columns of a decode kernel that has `rows` at least: they come by eight.
+static inline int64_t moa_gpu_decode_columns(int64_t rows) {
+  return (rows + 7) / 8 * 8;
+}
+
+/// The last `tokens` query rows of every head of a group, at least one: column
+/// token * group + head of the item is row length - tokens + token of that head
+/// and sees keys up to that position. There are at most as many columns as the
+/// kernel has, a fact of its image. The pages that any of them sees form a
+/// line: sink_pages pages from block 0, then those from window_begin to the
+/// block of the last key. The id of page p of the item is element (p <
+/// sink_pages ? table : window_table) + p of `tables`. Blocks of a launch cut
+/// the line of all items in equal parts.
 ///
 /// Keys [length - fresh, length) are not in their pages yet: the kernel reads
-/// them from the call's tensors (the first of them is token 0 of k and v),
-/// attends to them and stores them; in a page with fresh rows it takes those
-/// behind `length` as zero. Rows behind the last of them are zeroed in
-/// the pages whose first row is fresh; in all with fresh rows if `zero` is 1,
-/// in none if it is -1, where another item of the launch does it.
+/// those in pages of the line from the call's tensors (the first of them is
+/// token 0 of k and v), attends to them and stores them; in a page with fresh
+/// rows it takes those behind `length` as zero. A page of which no row of the
+/// item sees a key gets its fresh ones from the item of their own rows. Rows
+/// behind the last of them are zeroed in the pages whose first row is fresh; in
+/// all with fresh rows if `zero` is 1, in none if it is -1, where another item
+/// of the launch does it.
 typedef struct moa_gpu_decode_item {
   int64_t q, out, k, v; ///< Places in those tensors.
   int32_t table, window_table;
@@ -174,8 +184,10 @@ typedef struct moa_gpu_decode_item {
 } moa_gpu_decode_item;
 
 /// What a rope kernel gets by value. Without a line its items are `count`
-/// moa_rope_items. With one they are the line's moa_gpu_decode_items, whose
-/// rows of queries and keys are rotated and go to no page: decode stores them.
+/// moa_rope_items. With one they are the line's moa_gpu_decode_items: tokens
+/// [token, token + tokens) of queries and of keys are rotated, each at its own
+/// position. Items of a KV head have no token in common, so that each of the
+/// fresh keys is rotated once; they go to no page: decode stores them.
 typedef struct moa_gpu_rope_args {
   const moa_gpu_line *line;
   moa_gpu_rows q, k;     ///< With a line alone.
@@ -186,11 +198,11 @@ typedef struct moa_gpu_rope_args {
   int32_t reserved;
 } moa_gpu_rope_args;
 
-/// Bytes of `partials` for a decode grid of `blocks` blocks: two parts of items
-/// a block, each [group rounded up to 8][D + 8] floats.
-static inline int64_t moa_gpu_partial_bytes(int64_t blocks, int64_t group,
+/// Bytes of `partials` for a grid of `blocks` blocks of a decode kernel: two
+/// parts of items a block, each [columns rounded up to 8][D + 8] floats.
+static inline int64_t moa_gpu_partial_bytes(int64_t blocks, int64_t columns,
                                             int64_t head_dim) {
-  return blocks * 2 * ((group + 7) / 8 * 8) * (head_dim + 8) * 4;
+  return blocks * 2 * moa_gpu_decode_columns(columns) * (head_dim + 8) * 4;
 }
 
 /// Line page at which block `block` of `blocks` starts, of `pages` in all.

@@ -62,7 +62,7 @@ typedef struct moa_gpu_prepare_args {
   int32_t slots, blocks; ///< Sequences there is room for; blocks of a table.
   int32_t sequence_count;
   int32_t tokens;  ///< New rows of every sequence.
-  int32_t columns; ///< Of the decode kernel; a multiple of the group.
+  int32_t columns; ///< Of the decode kernel; at least the group.
   int32_t sink;    ///< Tokens.
   int32_t zero;    ///< 0 or 1, as in moa_gpu_decode_item.
   int32_t reserved;

@@ -52,6 +52,9 @@ private:
   Staging staging;
   std::vector<CUdeviceptr> owned;
   moa_gpu_prepare_args args = {};
+  /// Most tokens of a step. They choose the decode kernel, for all steps: a
+  /// graph that was captured in one serves the others.
+  int32_t mostTokens = 1;
   bool prepared = false; ///< Nothing was launched since the prepare kernel.
 };
 
@@ -83,7 +86,8 @@ Status CudaBatch::open(const BatchShape &shape) {
   args.kv_heads = static_cast<int32_t>(g.kvHeads);
   args.slots = static_cast<int32_t>(shape.sequences);
   args.blocks = shape.blocks;
-  args.columns = static_cast<int32_t>(module.layers[0].decode.rows);
+  mostTokens = shape.tokens;
+  args.columns = static_cast<int32_t>(module.decodeFor(0, mostTokens).rows);
   args.sink = module.sink();
   const int64_t words = moa_gpu_step_floor(&args, args.slots, 0, 0);
   const int64_t items =
@@ -197,7 +201,7 @@ Status CudaBatch::attend(const StepCall &call, size_t sequences, int32_t tokens,
   decoding.args.k = rows(call.k);
   decoding.args.v = rows(call.v);
   decoding.args.out = rows(call.out);
-  const Kernel &kernel = module.layers[call.layer].decode;
+  const Kernel &kernel = module.decodeFor(call.layer, mostTokens);
   auto place = [](const void *base, int64_t bytes) {
     return reinterpret_cast<CUdeviceptr>(base) +
            static_cast<CUdeviceptr>(bytes);
@@ -230,7 +234,8 @@ Status makeBatchDevice(Gpu &gpu, const Module &module, DecodeMemory &memory,
   const LayerKernels &first = module.layers[0];
   for (const LayerKernels &layer : module.layers)
     if (!layer.decode.entry || !layer.prepare.entry ||
-        layer.decode.rows != first.decode.rows)
+        layer.decode.rows != first.decode.rows ||
+        layer.wide.rows != first.wide.rows)
       return ok();
   auto batch = std::make_unique<CudaBatch>(gpu, module, memory, waitNs);
   MOA_RT_TRY(batch->open(shape));

@@ -90,11 +90,15 @@ Status CudaExecutor::open() {
   MOA_RT_TRY(std::move(current.status));
   const Geometry &g = module.geometry;
   base = reinterpret_cast<CUdeviceptr>(pool.base());
-  uint32_t grid = 0;
+  int64_t bytes = 0;
   bool maps = false;
   for (const LayerKernels &layer : module.layers) {
-    grid = std::max(grid, layer.decode.grid);
-    maps |= layer.prefill.maps || layer.decode.maps;
+    for (const Kernel *kernel : {&layer.decode, &layer.wide}) {
+      maps |= kernel->maps;
+      bytes = std::max(
+          bytes, moa_gpu_partial_bytes(kernel->grid, kernel->rows, g.headDim));
+    }
+    maps |= layer.prefill.maps;
   }
   if (maps)
     MOA_RT_TRY(encodeTensorMap(driver, g,
@@ -103,10 +107,10 @@ Status CudaExecutor::open() {
                                "the pages", prefillMaps.maps.pool));
   decoding.args.map = prefillMaps.maps.pool;
   decoding.args.pool = pool.base();
-  if (!grid)
+  if (!bytes)
     return ok();
-  size_t bytes = moa_gpu_partial_bytes(grid, g.group(), g.headDim);
-  MOA_CUDA_TRY(driver, cuMemAlloc, (&decoding.partials, bytes), "allocating ",
+  MOA_CUDA_TRY(driver, cuMemAlloc,
+               (&decoding.partials, static_cast<size_t>(bytes)), "allocating ",
                bytes, " bytes for partial results");
   MOA_CUDA_TRY(driver, cuMemAlloc,
                (&decoding.counters, kDecodeItems * sizeof(int32_t)),
@@ -248,7 +252,7 @@ Status CudaExecutor::launchPrefill(const AttendCall &call,
 Status CudaExecutor::launchDecode(const AttendCall &call,
                                   const DecodeLaunch &part,
                                   const Tables &tables) {
-  const Kernel &kernel = module.layers[call.layer].decode;
+  const Kernel &kernel = module.decodeFor(call.layer, part.tokens);
   CUdeviceptr items =
       tables.decode + part.firstItem * sizeof(moa_gpu_decode_item);
   CUdeviceptr line = tables.lines + part.line * sizeof(int32_t);

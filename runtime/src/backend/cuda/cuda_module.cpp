@@ -70,7 +70,8 @@ public:
   Status run(const Artifact &artifact);
 
 private:
-  Status loadKernel(const KernelRecord &kernel, Kernel &loaded);
+  Status loadKernel(const KernelRecord &kernel, Kernel &loaded, Kernel &wide);
+  Status loadImages(const KernelRecord &kernel, uint32_t rows, Kernel &loaded);
   Status tryImage(const KernelRecord &kernel, const ImageRecord &image,
                   Kernel &loaded, std::string &refused);
   Status describe(const KernelRecord &kernel, const ImageRecord &image,
@@ -162,7 +163,34 @@ Status Loader::tryImage(const KernelRecord &kernel, const ImageRecord &image,
   return describe(kernel, image, function, loaded);
 }
 
-Status Loader::loadKernel(const KernelRecord &kernel, Kernel &loaded) {
+/// The rows that the device's images of a decode kernel have, in their order,
+/// each once; 0, for any, of other kernels.
+static std::vector<uint32_t> rowsOf(const KernelRecord &kernel,
+                                    uint32_t capability) {
+  if (kernel.facts.kind != MOA_KERNEL_DECODE)
+    return {0};
+  std::vector<uint32_t> rows;
+  for (const ImageRecord &image : kernel.images)
+    if (moa_gpu_image_runs(image.facts.target, image.facts.features,
+                           capability) &&
+        std::find(rows.begin(), rows.end(), image.facts.rows) == rows.end())
+      rows.push_back(image.facts.rows);
+  return rows.empty() ? std::vector<uint32_t>{0} : rows;
+}
+
+/// Of a decode kernel `wide` is the image with the most columns, where that is
+/// not the one with the fewest, `loaded`.
+Status Loader::loadKernel(const KernelRecord &kernel, Kernel &loaded,
+                          Kernel &wide) {
+  const std::vector<uint32_t> rows = rowsOf(kernel, gpu.capability());
+  const auto [least, most] = std::minmax_element(rows.begin(), rows.end());
+  MOA_RT_TRY(loadImages(kernel, *least, loaded));
+  return *least == *most ? ok() : loadImages(kernel, *most, wide);
+}
+
+/// Loads the first image that runs of those with `rows`, or with any for 0.
+Status Loader::loadImages(const KernelRecord &kernel, uint32_t rows,
+                          Kernel &loaded) {
   std::string have, refusals;
   bool forGpus = false;
   for (const ImageRecord &image : kernel.images) {
@@ -170,7 +198,7 @@ Status Loader::loadKernel(const KernelRecord &kernel, Kernel &loaded) {
     if (image.facts.target == MOA_TARGET_CPU_X86_64)
       continue;
     forGpus = true;
-    if (loaded.entry ||
+    if (loaded.entry || (rows && image.facts.rows != rows) ||
         !moa_gpu_image_runs(image.facts.target, image.facts.features,
                             gpu.capability()))
       continue;
@@ -207,10 +235,11 @@ Status Loader::run(const Artifact &artifact) {
   bool any = false;
   std::string have;
   for (const KernelRecord &kernel : artifact.kernels) {
-    Kernel loaded;
-    MOA_RT_TRY(loadKernel(kernel, loaded));
+    Kernel loaded, wide;
+    MOA_RT_TRY(loadKernel(kernel, loaded, wide));
     any |= loaded.entry != nullptr;
     out.kernels.push_back(loaded);
+    out.wide.push_back(wide);
     for (const ImageRecord &image : kernel.images)
       if (have.find(image.chip) == std::string::npos)
         have += (have.empty() ? "" : ", ") + nameOf(image);

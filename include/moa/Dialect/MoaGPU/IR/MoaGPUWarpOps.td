@@ -234,16 +234,17 @@ def MoaGPU_TransposeOp : MoaGPU_Op<"transpose", [
 def MoaGPU_MaskColumnsOp : MoaGPU_Op<"mask_columns", [Pure]> {
   let summary = "minus infinity where a column does not see a key";
   let description = [{
-    Rows are keys, `key` the position of the block's first; `start0` and
-    `start1` the window starts of the thread's two columns. A column sees key j
-    iff `j < length and (j < sink or j >= start)`.
+    Rows are keys, `key` the position of the block's first. `start0` and
+    `start1` are the window starts of the thread's two columns, `end0` and
+    `end1` the positions behind the last keys that they see. A column sees key j
+    iff `j < end and (j < sink or j >= start)`.
   }];
   let arguments = (ins MoaGPU_SumBlock:$scores, I32:$key, I32:$start0,
-                       I32:$start1, I32:$sink, I32:$length);
+                       I32:$start1, I32:$end0, I32:$end1, I32:$sink);
   let results = (outs MoaGPU_SumBlock:$result);
   let assemblyFormat = [{
-    $scores `,` `key` $key `starts` $start0 `,` $start1 `sink` $sink `length`
-    $length attr-dict
+    $scores `,` `key` $key `starts` $start0 `,` $start1 `ends` $end0 `,` $end1
+    `sink` $sink attr-dict
   }];
 }
 

@@ -1,0 +1,91 @@
+//===- DecodeColumns.cpp - Decode: tokens and heads as columns ------------===//
+//
+// Part of the MoA project, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Column token * group + head of an item is a query row of a head of the group:
+// where it lies in the call's tensors and which keys it sees. A kernel may have
+// more columns than an item; those behind the item's last compute what that one
+// does, and nothing of them is written.
+//
+//===----------------------------------------------------------------------===//
+
+#include "Decode.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+
+using namespace mlir;
+using namespace moa;
+using namespace moa::gpu;
+
+/// Keys before `firstEnd` are seen by all tokens, as far as windows go. What
+/// else columns ask for is found anew where it is needed, which is rarely:
+/// registers are few.
+void Decode::findColumns(const Share &share) {
+  Value tokens = b.loadField(share.place, offsetof(moa_gpu_decode_item, tokens),
+                             b.getI32Type());
+  firstEnd = b.add(b.sub(length, tokens), 1);
+}
+
+Decode::Value Decode::columnCount() {
+  Value tokens = b.add(b.sub(length, opaque(firstEnd)), 1);
+  return b.mul(tokens, group());
+}
+
+Decode::Column Decode::columnOf(Value number) {
+  Value own = b.min(number, b.add(columnCount(), -1));
+  return {b.divide(own, group()), b.remainder(own, group())};
+}
+
+/// Where a column's window starts: the item has that for every column that a
+/// kernel can have.
+Value Decode::startOf(const Share &share, Value number) {
+  Value starts =
+      b.offset(share.place, int64_t(offsetof(moa_gpu_decode_item, starts)));
+  return b.loadI32(starts, number);
+}
+
+/// Position behind the last key that a column sees: its token's own.
+Value Decode::endOf(Value number) {
+  return b.add(firstEnd, columnOf(number).token);
+}
+
+/// Row of a column in a tensor of queries or outputs; the item's place in the
+/// tensor lies `place` bytes into the item.
+Value Decode::queryRow(const Share &share, size_t tensor, size_t place,
+                       Value number) {
+  auto field = [&](size_t offset, Type type) {
+    return b.loadField(share.place, offset, type);
+  };
+  Type i32 = b.getI32Type();
+  Column column = columnOf(number);
+  Value kvHead = field(offsetof(moa_gpu_decode_item, kv_head), i32);
+  Value own = field(place, b.getI64Type());
+  Value firstToken = field(offsetof(moa_gpu_decode_item, token), i32);
+  return rowOf(tensor, own, b.add(b.mul(kvHead, group()), column.head),
+               b.add(firstToken, column.token));
+}
+
+/// Threads take a column and four dimensions each, for the first `count`
+/// columns; `most` is the largest that `count` can be.
+void Decode::forColumns(Value count, int64_t most,
+                        llvm::function_ref<void(Value, Value)> body) {
+  int64_t quads = headDim() / 4, atOnce = threads() / quads;
+  Value thread = opaque(b.threadId());
+  Value quad = b.remainder(thread, quads), first = b.divide(thread, quads);
+  if (most <= atOnce) {
+    b.ifThen(b.less(first, b.min(count, b.i32(most))),
+             [&] { body(first, quad); });
+    return;
+  }
+  // Threads that are left over take none.
+  count = b.min(count, b.i32(most));
+  first = b.select(b.less(first, b.i32(atOnce)), first, count);
+  b.loop(first, count, b.i32(atOnce), {},
+         [&](Value column, ValueRange) -> SmallVector<Value> {
+           body(column, quad);
+           return {};
+         });
+}
