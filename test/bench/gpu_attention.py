@@ -7,8 +7,10 @@ of its published plan, bf16. Parts, each a run of its own or together:
     d64       the same with heads of 64
     dense     heads that see everything (alpha = 0, beta = 1)
     decode    batches of 1 to 64 sequences, 32 such layers
+    multi     steps of 1 to 8 tokens a sequence, 32 such layers
 
-What is timed and how stands atop gpu_prefill.py, gpu_decode.py and gpu_timing.py.
+What is timed and how stands atop gpu_prefill.py, gpu_decode.py, gpu_multi.py
+and gpu_timing.py.
 Outputs are checked against float64 rows first. Needs torch and triton with CUDA,
 the package `moa`, and the artifacts of gpu_artifacts.py. The results are written
 after each case, so that a run that ends early keeps what it has.
@@ -19,6 +21,7 @@ import sys
 from pathlib import Path
 
 import gpu_decode
+import gpu_multi
 import gpu_peers
 import gpu_prefill
 import record
@@ -28,22 +31,25 @@ from gpu_timing import Timer
 
 #: Artifact and plan of each part.
 PARTS = {"prefill": ("one", "moa"), "d64": ("d64", "moa"), "dense": ("dense", "dense"),
-         "decode": ("layers", "moa")}  # fmt: skip
+         "decode": ("layers", "moa"), "multi": ("layers", "moa")}  # fmt: skip
 CASES = {
     "prefill": "4096,8192,16384,32768,65536", "d64": "8192,16384,32768,65536",
     "dense": "8192,32768", "decode": "1x8192,1x65536,16x8192,64x8192,16x32768",
+    "multi": "1x8192,1x65536,16x8192",
 }  # fmt: skip
 PEERS = {
     "prefill": "cudnn,flash2,flex,jax_mosaic", "d64": "cudnn,flash2", "dense": "cudnn",
-    "decode": "cudnn,flash2,flex",
+    "decode": "cudnn,flash2,flex", "multi": "",
 }  # fmt: skip
 
 
 def records_of(part, model, timer, case, names):
     """Records of one case, as they are measured."""
     plan = PARTS[part][1]
-    if part == "decode":
+    if part in ("decode", "multi"):
         batch, length = map(int, case.split("x"))
+        if part == "multi":
+            return gpu_multi.bench(model, timer, plan, batch, length)
         return gpu_decode.bench(model, timer, plan, batch, length, names)
     return gpu_prefill.bench(model, timer, plan, int(case), names)
 

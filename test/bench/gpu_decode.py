@@ -248,6 +248,8 @@ def describe(record):
             f"{text} mean, {record['median_us']:.1f} median, {record['host_us']:.0f} on"
             f" the host; a layer with its share {record['amortised_layer_us']:.1f}"
         )
+    if "tokens" in record:
+        text += f" for {record['tokens']} tokens of at most {record['max_tokens']}:"
     error = f" error {record['max_rel_err']:.1e}" if "max_rel_err" in record else ""
     return (
         f"{text} {record['needed_tb_per_s']:.2f} TB/s, {record['rotated_layers']} layers{error}"

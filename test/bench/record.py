@@ -31,7 +31,7 @@ MORE = {"ceilings": dict, "nsight": list}
 CASE = {
     "kind": str, "who": str, "method": str, "mask": str, "plan": str, "dtype": str,
     "batch": int, "length": int, "q_heads": int, "kv_heads": int, "head_dim": int,
-    "prompt": int, "new": int,
+    "prompt": int, "tokens": int, "max_tokens": int, "new": int,
 }  # fmt: skip
 KINDS = {"prefill", "decode", "prepare", "generate"}
 METHODS = {"clean", "do_bench", "graph", "steps", "queued", "fastest", "median", "wall"}
