@@ -44,10 +44,14 @@ int64_t Sequence::leastLength(uint32_t layer, uint32_t kvHead) const {
 }
 
 int64_t Sequence::leastLength() const {
-  int64_t least = 0;
+  int64_t least = 0, most = layers[0].seen;
+  for (const LayerState &state : layers)
+    most = std::min(most, state.seen);
   for (uint32_t layer = 0; layer < layers.size(); ++layer)
     for (uint32_t h = 0; h < layers[layer].heads.size(); ++h)
-      least = std::max(least, leastLength(layer, h));
+      // Lengths within the sink's pages are always possible.
+      if (most > layers[layer].heads[h].resident.sink_pages * kBlock)
+        least = std::max(least, leastLength(layer, h));
   return least;
 }
 
@@ -55,8 +59,11 @@ int64_t Sequence::leastLength() const {
 bool Sequence::reaches(uint32_t layer, uint32_t kvHead, int64_t tokens) const {
   const HeadPages &head = layers[layer].heads[kvHead];
   const int64_t bound = head.firstResident();
+  const int64_t start = module.groupStart(layer, kvHead, tokens, length);
   return bound == 0 || tokens <= head.resident.sink_pages * kBlock ||
-         module.groupStart(layer, kvHead, tokens, length) >= bound ||
+         start >= bound ||
+         // No page is begun, and none before is seen.
+         (start >= tokens && tokens % kBlock == 0) ||
          (head.floor == head.resident.window_begin && tokens >= head.since);
 }
 
@@ -92,8 +99,15 @@ void Sequence::drop(uint32_t layer, uint32_t kvHead, int64_t tokens) noexcept {
   if (tokens <= head.resident.sink_pages * kBlock)
     // Nothing is missing any more.
     head.floor = 0, head.since = 0;
-  else if (head.firstResident())
+  else if (head.firstResident()) {
     next.window_begin = std::max(next.window_begin, head.resident.window_begin);
+    // Should N rise: what is held begins there from these tokens on.
+    if (module.geometry.lengthRule == MOA_LENGTH_REQUEST) {
+      const bool same = head.floor == next.window_begin;
+      head.since = same ? std::min(head.since, tokens) : tokens;
+      head.floor = next.window_begin;
+    }
+  }
   head.resident = next;
   for (int64_t block = 0; block < static_cast<int64_t>(head.pages.size());
        ++block) {

@@ -207,7 +207,13 @@ void ListModel::truncate(size_t index, int64_t tokens) {
   } else {
     while (least > 0 && canTruncate(sequence, least - 1))
       --least;
-    EXPECT_EQ(sequence.real->leastLength(), least);
+    // After a call that not all layers made it may be above what is possible.
+    EXPECT_GE(sequence.real->leastLength(), least);
+    if (std::all_of(sequence.layers.begin(), sequence.layers.end(),
+                    [&](const ListLayer &layer) {
+                      return layer.seen() == sequence.layers[0].seen();
+                    }))
+      EXPECT_EQ(sequence.real->leastLength(), least);
   }
   Status failed = sequence.real->truncate(tokens);
   EXPECT_EQ(failed == nullptr, can)

@@ -130,8 +130,9 @@ void fill(Module &module, const Shape &shape, std::mt19937 &random) {
   auto kernel = [](auto *function) {
     return Kernel{reinterpret_cast<void *>(function), 64};
   };
-  module.layers.assign(g.layers, {kernel(prefill), kernel(decode),
-                                  kernel(append), Kernel(), Kernel()});
+  module.layers.assign(g.layers,
+                       {kernel(prefill), kernel(decode), kernel(append),
+                        Kernel(), Kernel(), Kernel()});
 }
 
 void Tokens::add(const Geometry &g, int64_t count, std::mt19937 &random) {

@@ -14,6 +14,9 @@
 
 #include "gtest/gtest.h"
 
+#include <algorithm>
+#include <cstdlib>
+
 using namespace moa::rt;
 using namespace moa::rt::test;
 
@@ -52,9 +55,15 @@ void run(uint32_t seed, uint64_t maxPages, int steps, Counts &counts) {
   counts.restores += model.restores;
 }
 
+/// Models of each test; MOA_MODEL_SEEDS asks for more than make check runs.
+uint32_t seeds() {
+  const char *text = std::getenv("MOA_MODEL_SEEDS");
+  return text ? std::max(20, std::atoi(text)) : 20;
+}
+
 TEST(SequenceModel, RandomOperations) {
   Counts counts;
-  for (uint32_t seed = 0; seed < 20 && !HasFailure(); ++seed)
+  for (uint32_t seed = 0; seed < seeds() && !HasFailure(); ++seed)
     run(seed, 0, 150, counts);
   EXPECT_EQ(counts.refusals, 0u);
   EXPECT_GT(counts.truncations, 100u);
@@ -64,8 +73,8 @@ TEST(SequenceModel, RandomOperations) {
 
 TEST(SequenceModel, RandomOperationsShortOfPages) {
   Counts counts;
-  for (uint32_t seed = 100; seed < 120 && !HasFailure(); ++seed)
-    run(seed, 24, 150, counts);
+  for (uint32_t seed = 0; seed < seeds() && !HasFailure(); ++seed)
+    run(100 + seed, 24, 150, counts);
   EXPECT_GT(counts.refusals, 50u);
 }
 
