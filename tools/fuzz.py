@@ -1,16 +1,19 @@
 """Builds the fuzz targets and runs each over its corpus and new inputs.
 
-    tools/fuzz.py [--seconds N] [--jobs N] [--only TARGET] [--junit FILE]
+    tools/fuzz.py [--seconds N] [--check] [--jobs N] [--only TARGET] [--junit FILE]
 
 A target is a `moa_add_fuzz_target` of test/fuzz/CMakeLists.txt. First its corpus
 in the tree runs, then it looks for new inputs for the time given, from seeds of
-the tests' inputs. What it finds lies in build-fuzz/found/TARGET-*; reproduce it
-with `build-fuzz/bin/moa-fuzz-TARGET FILE` and the options this program prints.
+the tests' inputs. With --check, as make check has it, the same inputs are tried
+every time: as many as most machines try in a minute.
+What it finds lies in build-fuzz/found/TARGET-*; reproduce it with
+`build-fuzz/bin/moa-fuzz-TARGET FILE` and the options this program prints.
 """
 
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +33,9 @@ OPTIONS = {
 }
 LIMITS = ["-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=512", "-max_len=16384"]
 MOST_SEED_BYTES = 8 << 10
+#: Inputs that --check tries of each target, in about half a minute each.
+CHECKED_RUNS = {"artifact": 200000, "plan": 80000, "model": 200000, "roundtrip": 3000,
+                "pipeline": 5000}  # fmt: skip
 
 
 def targets() -> list[str]:
@@ -59,12 +65,14 @@ def make_seeds(target: str) -> Path:
     return folder
 
 
-def run_target(target: str, seconds: int) -> tuple[str, str, str]:
+def run_target(target: str, seconds: int, check: bool) -> tuple[str, str, str]:
     """The target, its failure or "", and one line on what it did."""
     program = str(BUILD / "bin" / f"moa-fuzz-{target}")
     env = os.environ | OPTIONS
     found = BUILD / "found"
-    work = BUILD / "work" / target
+    work = BUILD / ("check" if check else "work") / target
+    if check:
+        shutil.rmtree(work, ignore_errors=True)
     for folder in (found, work):
         folder.mkdir(parents=True, exist_ok=True)
     corpus = FUZZ / "corpus" / target
@@ -74,6 +82,8 @@ def run_target(target: str, seconds: int) -> tuple[str, str, str]:
     commands = [[*common, *kept]] if kept else []
     if seconds:
         commands.append([*common, f"-max_total_time={seconds}", "-print_final_stats=1"])
+        if check:
+            commands[-1] += ["-seed=1", f"-runs={CHECKED_RUNS[target]}"]
         commands[-1] += [str(work), *corpora]
     text = ""
     for command in commands:
@@ -100,6 +110,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = int(os.environ.get("FUZZ_SECONDS", "60"))
     parser.add_argument("--seconds", type=int, default=default, help="for each target")
+    parser.add_argument("--check", action="store_true", help="the same inputs every time")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", choices=targets(), action="append", help="repeatable")
     parser.add_argument("--junit", type=Path, help="write the results as JUnit XML")
@@ -114,7 +125,7 @@ def main() -> int:
     results = []
     with ThreadPoolExecutor(args.jobs) as pool:
         chosen = args.only or targets()
-        for result in pool.map(run_target, chosen, [args.seconds] * len(chosen)):
+        for result in pool.map(lambda name: run_target(name, args.seconds, args.check), chosen):
             target, failure, line = result
             print(f"FAILED {target}: {failure}" if failure else f"{target}: {line}", flush=True)
             results.append(result)

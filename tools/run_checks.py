@@ -117,7 +117,14 @@ def main() -> int:
         + ["--output-junit"],
         "python": [sys.executable, "-m", "pytest", str(ROOT / "test" / "python"), "-q"]
         + ["-o", f"cache_dir={build}/.pytest_cache", "--junitxml"],
-        "fuzz": [sys.executable, str(ROOT / "tools" / "fuzz.py"), "--jobs", jobs, "--junit"],
+        "fuzz": [
+            sys.executable,
+            str(ROOT / "tools" / "fuzz.py"),
+            "--check",
+            "--jobs",
+            jobs,
+            "--junit",
+        ],
     }
     results = {}
     for name in args.only or (*commands, *SANITIZED):
