@@ -21,6 +21,8 @@
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
 
+#include <string>
+
 using namespace mlir;
 
 void moa::fuzz::prepare(MLIRContext &context) {
@@ -38,5 +40,7 @@ OwningOpRef<ModuleOp> moa::fuzz::parse(llvm::StringRef text,
   // readers are not ours to test.
   if (text.starts_with("ML\xEFR") || text.contains("{-#"))
     return nullptr;
-  return parseSourceString<ModuleOp>(text, ParserConfig(&context));
+  // The lexer reads the NUL that files have behind their text.
+  const std::string terminated = text.str();
+  return parseSourceString<ModuleOp>(terminated, ParserConfig(&context));
 }
