@@ -314,10 +314,8 @@ moa_status *moa_attend(moa_cache *cache, const moa_attend_options *options,
       return missing(!cache ? "cache" : "options");
     moa_attend_options o;
     MOA_RT_TRY(readOptions(options, o, "moa_attend_options"));
-    if (o.entry_size != sizeof(moa_attend_entry))
-      return error(MOA_INVALID_ARGUMENT, "entry_size is ", o.entry_size,
-                   ", this library takes ", sizeof(moa_attend_entry),
-                   "; set it to sizeof(moa_attend_entry)");
+    MOA_RT_TRY(checkEntrySize(o.entry_size, sizeof(moa_attend_entry),
+                              "moa_attend_entry"));
     float scale = 0;
     MOA_RT_TRY(scaleOf(cache->cache->module, o.has_scale != 0, o.scale, scale));
     if (span) {

@@ -116,10 +116,8 @@ moa_status *moa_scheduler_next(moa_scheduler *scheduler,
       return missing(!scheduler ? "scheduler" : "step");
     moa_scheduler_step full;
     MOA_RT_TRY(readOptions(step, full, "moa_scheduler_step"));
-    if (full.entry_size != sizeof(moa_scheduler_entry))
-      return error(MOA_INVALID_ARGUMENT, "entry_size is ", full.entry_size,
-                   ", this library takes ", sizeof(moa_scheduler_entry),
-                   "; set it to sizeof(moa_scheduler_entry)");
+    MOA_RT_TRY(checkEntrySize(full.entry_size, sizeof(moa_scheduler_entry),
+                              "moa_scheduler_entry"));
     const Scheduler &s = scheduler->scheduler;
     MOA_RT_TRY(scheduler->scheduler.next());
     full.entries = s.entries().data();

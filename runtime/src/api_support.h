@@ -91,6 +91,15 @@ Status readOptions(const T *from, T &to, const char *name) {
   return ok();
 }
 
+/// Checks what a caller takes for the size of the entries of an array.
+inline Status checkEntrySize(size_t found, size_t expected, const char *name) {
+  if (found == expected)
+    return ok();
+  return error(MOA_INVALID_ARGUMENT, "entry_size is ", found,
+               ", this library takes ", expected, "; set it to sizeof(", name,
+               ")");
+}
+
 /// Copies a full struct to as much as the caller knows of it.
 template <typename T> Status writeInfo(T &from, T *to, const char *name) {
   if (!to)

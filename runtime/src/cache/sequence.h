@@ -17,11 +17,21 @@
 #include "cache/page_pool.h"
 #include "module.h"
 
+#include <algorithm>
+
 namespace moa::rt {
 
 /// Blocks that `tokens` tokens have begun.
 inline int64_t blocksOf(int64_t tokens) {
   return (tokens + MOA_BLOCK_KEYS - 1) / MOA_BLOCK_KEYS;
+}
+
+/// Pages that `resident` keeps of blocks from `block` on.
+inline int64_t pagesFrom(const moa_resident &resident, int64_t block) {
+  return std::max<int64_t>(0, resident.sink_pages - block) +
+         std::max<int64_t>(0,
+                           resident.window_end -
+                               std::max<int64_t>(resident.window_begin, block));
 }
 
 /// Pages of one KV head of one layer.

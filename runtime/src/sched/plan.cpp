@@ -50,11 +50,7 @@ void Plan::addEntry(const AttendCall &call, size_t entry) {
     // What is kept of the blocks begun before has its pages.
     const int64_t begun = blocksOf(state.seen);
     head.copies = sequence.sharesNewest(call.layer, h);
-    head.newPages =
-        head.copies + std::max<int64_t>(0, head.next.sink_pages - begun) +
-        std::max<int64_t>(0,
-                          head.next.window_end -
-                              std::max<int64_t>(head.next.window_begin, begun));
+    head.newPages = head.copies + pagesFrom(head.next, begun);
     newPageCount += head.newPages;
     copyCount += head.copies;
     heads.push_back(head);

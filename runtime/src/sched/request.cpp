@@ -37,10 +37,7 @@ uint64_t mostPages(const Module &module, int64_t n, int64_t rows) {
 uint64_t newPages(const Module &module, int64_t n, int64_t seen, int64_t rows) {
   const int64_t begun = blocksOf(seen);
   return sum(module, n, seen + rows, [&](const moa_resident &resident) {
-    return std::max<int64_t>(0, resident.sink_pages - begun) +
-           std::max<int64_t>(
-               0, resident.window_end -
-                      std::max<int64_t>(resident.window_begin, begun));
+    return pagesFrom(resident, begun);
   });
 }
 
