@@ -128,11 +128,11 @@ Value KernelBuilder::loadI32(Value base, Value index) {
 }
 
 SmallVector<Value> KernelBuilder::loadStruct(Value base, Value index,
-                                             int64_t bytes) {
+                                             int64_t bytes, int64_t front) {
   auto quad = VectorType::get({4}, getI32Type());
   Value place = element(base, index, bytes);
   SmallVector<Value> fields;
-  for (int64_t i = 0; i < bytes / 16; ++i) {
+  for (int64_t i = 0; i < front / 16; ++i) {
     auto load = LLVM::LoadOp::create(*this, quad, offset(place, 16 * i), 16);
     load.setInvariant(true);
     for (int64_t j = 0; j < 4; ++j)

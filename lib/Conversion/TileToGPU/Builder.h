@@ -59,9 +59,13 @@ public:
   Value element(Value base, Value index, int64_t bytes);
   /// The i32 at `index` of an array that no one writes during the launch.
   Value loadI32(Value base, Value index);
-  /// All i32 fields of a struct of `bytes` (a multiple of 16) at `index` of an
-  /// array, by 16-byte loads.
-  llvm::SmallVector<Value> loadStruct(Value base, Value index, int64_t bytes);
+  /// The i32 fields in the first `front` bytes of a struct of `bytes` (both
+  /// multiples of 16) at `index` of an array, by 16-byte loads.
+  llvm::SmallVector<Value> loadStruct(Value base, Value index, int64_t bytes,
+                                      int64_t front);
+  llvm::SmallVector<Value> loadStruct(Value base, Value index, int64_t bytes) {
+    return loadStruct(base, index, bytes, bytes);
+  }
 
   /// The field of `type` that lies `bytes` behind `base`, aligned as its type
   /// (at most 8 bytes) and written by no one during the launch.

@@ -57,6 +57,11 @@ protected:
     Value sinkEnd; ///< Line page behind its sink.
     Value sinkTable, windowTable; ///< The id of line page p is element
                                   ///< table + p.
+
+    static Pages from(ValueRange v) { return {v[0], v[1], v[2], v[3], v[4]}; }
+    llvm::SmallVector<Value> values() const {
+      return {item, to, sinkEnd, sinkTable, windowTable};
+    }
   };
 
   /// Of one column tile, in one warp; m in units of raw scores.
@@ -79,16 +84,15 @@ protected:
   virtual int64_t loaders() const = 0;
   /// Reserves memory for pages, beside `bytes` of other shared memory.
   virtual void placePages(int64_t bytes) = 0;
-  /// What is done behind `cutLine`.
+  /// What is done behind `takeCut`.
   virtual void run() = 0;
   int64_t warps() const { return kSharers * streams(); } ///< That compute.
   int64_t threads() const { return 32 * warps(); }       ///< That compute.
 
   // DecodeLine.cpp
-  void cutLine();
-  Value cut(Value block);
+  void takeCut();
+  Value itemBehind(Value item);
   Value blockOf(Value page);
-  Value findItem(Value page);
   Share loadShare(Value item, Value page);
   /// `body` gets and returns values that are carried along.
   using ShareBody =
@@ -110,7 +114,7 @@ protected:
   Value startOf(const Share &share, Value number);
   Value endOf(Value number);
   Value queryRow(const Share &share, size_t tensor, size_t place, Value number);
-  void forColumns(Value count, int64_t most,
+  void forColumns(Value count, int64_t most, int64_t slices,
                   llvm::function_ref<void(Value, Value)> body);
 
   // DecodeStep.cpp
@@ -130,23 +134,40 @@ protected:
   // DecodeFresh.cpp
   enum class Fresh { Keys, Values, Both };
   struct Piece {
-    Value column, row;    ///< In the tile; of the warp's first row.
+    Value column, row;    ///< In the tile; of the warp's first row,
+    Value pageRow;        ///< and that in the page, of 2 * MOA_BLOCK_KEYS.
     Value source, stride; ///< In the call's tensor; elements between tokens.
-    Value target;         ///< In the pool, of the warp's first row.
+  };
+  /// The first fresh row of the share's item, if the block may have its page.
+  struct FirstRow {
+    Fresh which;
+    llvm::SmallVector<Value> pieces;
   };
   void findFresh(const Share &share);
+  void fetchFresh(const Share &share);
   /// `held` has the halves `which` of the page.
   void addFresh(const Share &share, Value page, Value firstKey, Value held,
                 Fresh which);
-  llvm::SmallVector<Piece> piecesOf(const Share &share, Value page,
-                                    Fresh which);
+  int64_t piecesIn(Fresh which);
+  /// Fresh rows that a lane asks for before it waits for them: what registers
+  /// there are beside outputs allow.
+  int64_t rowsAtOnce() const { return columnTiles() > 1 ? 2 : 4; }
+  llvm::SmallVector<Piece> piecesOf(const Share &share, Fresh which);
+  Value loadPiece(const Piece &piece, Value token);
+  Value zeroPiece();
+  using FreshRow = llvm::function_ref<void(Value, llvm::ArrayRef<Value>)>;
+  void forFresh(Value firstKey, llvm::ArrayRef<Piece> pieces,
+                llvm::ArrayRef<Value> firstRow, FreshRow fresh,
+                llvm::function_ref<void(Value)> behind);
 
   // DecodeMerge.cpp
   void mergeWarps(const Share &share, const State &state);
   void writeColumns(const Columns &columns);
   void combineWarps(const Share &share, int64_t columnTile);
   void mergeParts(const Share &share);
-  void mergePartsOf(const Share &share, Value column, Value quad, Value parts);
+  void sumParts(const Share &share, Value parts, Value slice, Value column,
+                Value quad);
+  void sumSlices(const Share &share, Value column, Value quad);
   void store(const Share &share, Value column, Value quad, Value sum,
              Value output);
   /// Maximum, sum and outputs of parts, each of one column and four dimensions.
@@ -155,6 +176,7 @@ protected:
   };
   Part combine(llvm::ArrayRef<Part> parts);
   Value slotPlace(Value slot, Value column);
+  Value slicePlace(Value slice, Value column, Value quad);
   void meet() {
     BarrierOp::create(b, BarrierAction::Sync, b.i32(kBarrier), threads());
   }
@@ -177,6 +199,12 @@ protected:
   /// Bytes of one column in the scratch of a warp: 16 more than its floats, so
   /// that the lanes' stores meet no bank twice.
   int64_t columnBytes() const { return (headDim() + 4) * 4; }
+  int64_t outputBytes() const { return warps() * kColumns * columnBytes(); }
+  /// Sets of threads that add up an item's parts, each some of them: as many
+  /// sums must have room in the scratch of the warps.
+  int64_t slices() const {
+    return 2 * form.columns * headDim() * 8 <= outputBytes() ? 2 : 1;
+  }
   /// Bytes of one column of a part: maximum and sum lie behind its floats, in
   /// 32 bytes that four threads write whole.
   int64_t partBytes() const { return (headDim() + 8) * 4; }
@@ -184,8 +212,8 @@ protected:
   KernelBuilder b;
   const KernelForm form;
 
-  Value args, items, line, tables, partials, counters; ///< Parameters.
-  Value sink, scale;
+  Value args, items, line, tables, cuts; ///< Parameters.
+  Value partials, counters, sink, scale;
   Value count, starts; ///< Of items; the line page at which each starts.
   Value outputs;       ///< [warp][column of a tile] floats of a column.
   Value sums;          ///< [warp][column]: maximum and sum.
@@ -193,6 +221,8 @@ protected:
   Value pages, blocks, block; ///< Of the line; blocks that have a part of it.
   Value begin, end;           ///< Line pages of this block.
   Value firstItem;
+  Value firstIds;      ///< Lane i's: of page begin + i % MOA_GPU_CUT_IDS.
+  Pages first, second; ///< Of that item and of the one behind it.
   // In a warp that computes.
   Value warp, laneRow, laneColumn; ///< lane / 4 and 2 * (lane % 4).
   Value stream, warpRow;           ///< Which pages, and which rows of them.
@@ -200,6 +230,8 @@ protected:
   Value length, startMax;
   Value firstEnd;  ///< Position behind the last key of its first token.
   Value freshFrom; ///< Position of the first fresh key, or the largest i32.
+  llvm::SmallVector<FirstRow> firstRows; ///< By what tiles hold.
+  Value lastId; ///< Of the item's last page, if the block may have it.
   // Of those, by column tile.
   llvm::SmallVector<Value> queryRows;
   llvm::SmallVector<llvm::SmallVector<Value>> queries;

@@ -35,7 +35,9 @@ public:
       : Decode(builder, loc, form), sharedBytes(sharedBytes),
         tile(SharedType::get(builder.getContext(), MOA_BLOCK_KEYS,
                              llvm::alignTo(form.headDim, MOA_GPU_PANEL),
-                             form.element)) {}
+                             form.element)) {
+    firstRows = {{Fresh::Keys, {}}, {Fresh::Values, {}}};
+  }
 
 private:
   /// Where fetches are. The run of pages behind that at hand is read ahead, and
@@ -113,7 +115,7 @@ Value DecodeAmpere::advance(Cursor &cursor) {
   SmallVector<Value> runs = b.branch(
       leaves, types,
       [&]() -> SmallVector<Value> {
-        Pages then = loadPages(b.min(b.add(next.item, 1), b.add(count, -1)));
+        Pages then = loadPages(itemBehind(next.item));
         return {next.to,          next.sinkEnd,   next.sinkTable,
                 next.windowTable, then.item,      then.to,
                 then.sinkEnd,     then.sinkTable, then.windowTable};
@@ -137,8 +139,8 @@ DecodeAmpere::Cursor DecodeAmpere::start() {
       [&] {
         Cursor cursor;
         cursor.page = begin;
-        cursor.own = loadPages(firstItem);
-        cursor.next = loadPages(b.min(b.add(firstItem, 1), b.add(count, -1)));
+        cursor.own = first;
+        cursor.next = second;
         for (int64_t i = 0; i <= ahead(); ++i)
           cursor.ids.push_back(advance(cursor));
         return flattenCursor(cursor);

@@ -69,11 +69,15 @@ Value Decode::queryRow(const Share &share, size_t tensor, size_t place,
 }
 
 /// Threads take a column and four dimensions each, for the first `count`
-/// columns; `most` is the largest that `count` can be.
-void Decode::forColumns(Value count, int64_t most,
+/// columns; `most` is the largest that `count` can be. Each of `slices` equal
+/// sets of threads does so.
+void Decode::forColumns(Value count, int64_t most, int64_t slices,
                         llvm::function_ref<void(Value, Value)> body) {
-  int64_t quads = headDim() / 4, atOnce = threads() / quads;
+  int64_t own = threads() / slices;
+  int64_t quads = headDim() / 4, atOnce = own / quads;
   Value thread = opaque(b.threadId());
+  if (slices > 1)
+    thread = b.remainder(thread, own);
   Value quad = b.remainder(thread, quads), first = b.divide(thread, quads);
   if (most <= atOnce) {
     b.ifThen(b.less(first, b.min(count, b.i32(most))),

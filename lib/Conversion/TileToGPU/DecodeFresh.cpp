@@ -14,6 +14,8 @@
 #include "Decode.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "llvm/Support/MathExtras.h"
 #include <limits>
 
 using namespace mlir;
@@ -31,11 +33,53 @@ void Decode::findFresh(const Share &share) {
                        b.i32(std::numeric_limits<int32_t>::max()));
 }
 
+/// Asks for the first row and the last page's id long before they are used:
+/// with memory saturated a read takes as long as several pages. Fresh rows are
+/// at most MOA_MAX_GROUP: the item's last two pages have them all.
+void Decode::fetchFresh(const Share &share) {
+  Value any = b.less(freshFrom, length);
+  size_t pieces = 0;
+  for (FirstRow &row : firstRows)
+    pieces += piecesIn(row.which);
+  SmallVector<Type> types(pieces, b.i32s(4));
+  types.push_back(b.getI32Type());
+  SmallVector<Value> early = b.branch(
+      b.both(any, b.less(b.add(share.last, -2), end)), types,
+      [&] {
+        SmallVector<Value> loaded;
+        for (FirstRow &row : firstRows)
+          for (const Piece &piece : piecesOf(share, row.which))
+            loaded.push_back(loadPiece(piece, b.i32(0)));
+        loaded.push_back(pageId(loadPages(share.item), b.add(share.last, -1)));
+        return loaded;
+      },
+      [&] {
+        SmallVector<Value> none(pieces, zeroPiece());
+        none.push_back(b.i32(0));
+        return none;
+      });
+  for (FirstRow &row : firstRows) {
+    ArrayRef<Value> own = ArrayRef(early).take_front(piecesIn(row.which));
+    row.pieces.assign(own.begin(), own.end());
+    early.erase(early.begin(), early.begin() + own.size());
+  }
+  lastId = early.front();
+}
+
+Value Decode::zeroPiece() {
+  return arith::ConstantOp::create(b, b.getZeroAttr(b.i32s(4)));
+}
+
+/// Rounds of a warp's lanes over the pieces of a row.
+int64_t Decode::piecesIn(Fresh which) {
+  const int64_t inRow = headDim() / kPieceColumns;
+  return llvm::divideCeil(which == Fresh::Both ? 2 * inRow : inRow, 32);
+}
+
 /// What a lane moves of each row: 16 bytes of a key or of a value. Lanes that
 /// are left over do what the last one does.
-SmallVector<Decode::Piece> Decode::piecesOf(const Share &share, Value page,
-                                            Fresh which) {
-  const int64_t inRow = headDim() / kPieceColumns, rowBytes = headDim() * 2;
+SmallVector<Decode::Piece> Decode::piecesOf(const Share &share, Fresh which) {
+  const int64_t inRow = headDim() / kPieceColumns;
   Value item = opaque(share.item);
   Value place = b.element(items, item, sizeof(moa_gpu_decode_item));
   auto field = [&](size_t offset, Type type) {
@@ -57,10 +101,6 @@ SmallVector<Decode::Piece> Decode::piecesOf(const Share &share, Value page,
     keys = source(k, offsetof(moa_gpu_decode_item, k));
   if (which != Fresh::Keys)
     values = source(v, offsetof(moa_gpu_decode_item, v));
-  Value pool =
-      b.loadField(args, offsetof(moa_gpu_decode_args, pool), b.globalPointer());
-  Value id = pageId(loadPages(item), page);
-  Value target = b.element(pool, id, 2 * MOA_BLOCK_KEYS * rowBytes);
   Value lane = b.bitAnd(opaque(b.threadId()), 31);
   const bool both = which == Fresh::Both;
   const int64_t numbers = both ? 2 * inRow : inRow;
@@ -73,8 +113,8 @@ SmallVector<Decode::Piece> Decode::piecesOf(const Share &share, Value page,
     Value inHalf = both ? b.remainder(number, inRow) : number;
     Piece piece;
     piece.column = b.mul(inHalf, kPieceColumns);
-    Value inPage = b.add(b.mul(half, MOA_BLOCK_KEYS), warpRow);
-    piece.row = both ? inPage : warpRow;
+    piece.pageRow = b.add(b.mul(half, MOA_BLOCK_KEYS), warpRow);
+    piece.row = both ? piece.pageRow : warpRow;
     Value base;
     if (both) {
       Value isKey = b.equal(half, 0);
@@ -85,64 +125,115 @@ SmallVector<Decode::Piece> Decode::piecesOf(const Share &share, Value page,
       piece.stride = stride(keys ? k : v);
     }
     piece.source = b.offset(base, b.mul(inHalf, kPiece));
-    piece.target =
-        b.offset(target, b.add(b.mul(inPage, rowBytes), b.mul(inHalf, kPiece)));
     pieces.push_back(piece);
   }
   return pieces;
 }
 
-/// Rows of the warp from the first fresh key on; all its lanes take part, or
-/// none.
+/// Of a token, counted from the first fresh one.
+Value Decode::loadPiece(const Piece &piece, Value token) {
+  Value elements = arith::MulIOp::create(b, b.wide(token), piece.stride);
+  Value two = arith::ConstantOp::create(b, b.getI64IntegerAttr(2));
+  Value bytes = arith::MulIOp::create(b, elements, two);
+  return LLVM::LoadOp::create(b, b.i32s(4), b.offset(piece.source, bytes),
+                              kPiece);
+}
+
+/// Rows of the warp in the page whose first key is `firstKey`: `fresh` gets
+/// those that are fresh, `behind` those behind the last key.
+void Decode::forFresh(Value firstKey, ArrayRef<Piece> pieces,
+                      ArrayRef<Value> firstRow, FreshRow fresh,
+                      llvm::function_ref<void(Value)> behind) {
+  Value key = b.add(firstKey, warpRow);
+  Value from = b.max(b.sub(freshFrom, key), b.i32(0));
+  Value last = b.max(b.min(b.sub(length, key), b.i32(kRows)), b.i32(0));
+  Value tokens = b.sub(length, freshFrom);
+  const SmallVector<Type> types(rowsAtOnce() * pieces.size(), b.i32s(4));
+  b.loop(from, last, b.i32(rowsAtOnce()), {},
+         [&](Value row, ValueRange) -> SmallVector<Value> {
+           Value token = b.sub(b.add(key, row), freshFrom);
+           // Of all but the first token, which is here already.
+           SmallVector<Value> others = b.branch(
+               b.less(b.i32(1), tokens), types,
+               [&] {
+                 SmallVector<Value> loaded;
+                 for (int64_t i = 0; i < rowsAtOnce(); ++i) {
+                   Value own = b.max(b.min(b.add(token, i), b.add(tokens, -1)),
+                                     b.i32(1));
+                   for (const Piece &piece : pieces)
+                     loaded.push_back(loadPiece(piece, own));
+                 }
+                 return loaded;
+               },
+               [&] { return SmallVector<Value>(types.size(), zeroPiece()); });
+           for (int64_t i = 0; i < rowsAtOnce(); ++i) {
+             Value isFirst = b.equal(b.add(token, i), 0);
+             SmallVector<Value> values;
+             for (size_t n = 0; n < pieces.size(); ++n)
+               values.push_back(b.select(isFirst, firstRow[n],
+                                         others[i * pieces.size() + n]));
+             Value own = b.add(row, i);
+             b.ifThen(b.less(own, last), [&] { fresh(own, values); });
+           }
+           return {};
+         });
+  b.loop(last, b.i32(kRows), b.i32(1), {},
+         [&](Value row, ValueRange) -> SmallVector<Value> {
+           behind(row);
+           return {};
+         });
+}
+
+/// Into the tile, which the warp is about to read, and into the pool. Values
+/// behind the last key meet weights of zero, which a NaN survives.
 void Decode::addFresh(const Share &share, Value page, Value firstKey,
                       Value held, Fresh which) {
-  Value key = b.add(firstKey, warpRow);
-  b.ifThen(b.less(freshFrom, b.add(key, kRows)), [&] {
-    SmallVector<Piece> pieces = piecesOf(share, page, which);
-    auto inPage = [&](const Piece &piece, Value row) {
-      return b.offset(piece.target, b.mul(row, headDim() * 2));
-    };
+  const int64_t rowBytes = headDim() * 2;
+  const FirstRow *first = llvm::find_if(
+      firstRows, [&](const FirstRow &row) { return row.which == which; });
+  Value touched = b.less(freshFrom, b.add(b.add(firstKey, warpRow), kRows));
+  b.ifThen(touched, [&] {
+    SmallVector<Piece> pieces = piecesOf(share, which);
+    Value pool = b.loadField(args, offsetof(moa_gpu_decode_args, pool),
+                             b.globalPointer());
+    Value id = b.branch(
+        b.equal(b.sub(share.last, page), 1), b.getI32Type(),
+        [&] { return SmallVector<Value>{lastId}; },
+        [&] {
+          return SmallVector<Value>{pageId(loadPages(share.item), page)};
+        })[0];
+    Value target = b.element(pool, id, 2 * MOA_BLOCK_KEYS * rowBytes);
     auto put = [&](const Piece &piece, Value row, Value value) {
       StorePieceOp::create(b, value, held, b.add(piece.row, row), piece.column);
     };
-    Value from = b.max(b.sub(freshFrom, key), b.i32(0));
-    Value behind = b.max(b.min(b.sub(length, key), b.i32(kRows)), b.i32(0));
-    b.loop(from, behind, b.i32(1), {},
-           [&](Value row, ValueRange) -> SmallVector<Value> {
-             Value token = b.wide(b.sub(b.add(key, row), freshFrom));
-             SmallVector<Value> loaded;
-             for (const Piece &piece : pieces) {
-               Value bytes = arith::MulIOp::create(
-                   b, arith::MulIOp::create(b, token, piece.stride),
-                   arith::ConstantOp::create(b, b.getI64IntegerAttr(2)));
-               loaded.push_back(LLVM::LoadOp::create(
-                   b, b.i32s(4), b.offset(piece.source, bytes), kPiece));
-             }
-             for (auto [piece, value] : llvm::zip_equal(pieces, loaded)) {
-               put(piece, row, value);
-               LLVM::StoreOp::create(b, value, inPage(piece, row), kPiece);
-             }
-             return {};
-           });
-    // Values behind the last key meet weights of zero, which a NaN survives.
-    // The page in the pool has zeros there already unless it is new, or gets
-    // them, or keys, from another item.
-    Value zeros = arith::ConstantOp::create(b, b.getZeroAttr(b.i32s(4)));
+    auto store = [&](const Piece &piece, Value row, Value value) {
+      Value bytes = b.add(b.mul(b.add(piece.pageRow, row), rowBytes),
+                          b.mul(piece.column, 2));
+      LLVM::StoreOp::create(b, value, b.offset(target, bytes), kPiece);
+    };
+    // The page in the pool has zeros behind its last key already unless it is
+    // new, or gets them, or keys, from another item.
     Value zero = b.loadField(share.place, offsetof(moa_gpu_decode_item, zero),
                              b.getI32Type());
     Value clears =
         b.either(b.less(b.i32(0), zero),
                  b.both(b.equal(zero, 0), b.lessEqual(freshFrom, firstKey)));
-    b.loop(behind, b.i32(kRows), b.i32(1), {},
-           [&](Value row, ValueRange) -> SmallVector<Value> {
-             for (const Piece &piece : pieces)
-               put(piece, row, zeros);
-             b.ifThen(clears, [&] {
-               for (const Piece &piece : pieces)
-                 LLVM::StoreOp::create(b, zeros, inPage(piece, row), kPiece);
-             });
-             return {};
-           });
+    forFresh(
+        firstKey, pieces, first->pieces,
+        [&](Value row, ArrayRef<Value> values) {
+          for (auto [piece, value] : llvm::zip_equal(pieces, values)) {
+            put(piece, row, value);
+            store(piece, row, value);
+          }
+        },
+        [&](Value row) {
+          for (const Piece &piece : pieces)
+            put(piece, row, zeroPiece());
+          b.ifThen(clears, [&] {
+            for (const Piece &piece : pieces)
+              store(piece, row, zeroPiece());
+          });
+        });
     SealOp::create(b);
   });
 }

@@ -30,7 +30,9 @@ namespace {
 class DecodeHopper : public Decode {
 public:
   DecodeHopper(OpBuilder &builder, Location loc, const KernelForm &form)
-      : Decode(builder, loc, form), tile(pageTile()) {}
+      : Decode(builder, loc, form), tile(pageTile()) {
+    firstRows = {{Fresh::Both, {}}};
+  }
 
 private:
   /// Of the pages of large heads few fit in shared memory, and the outputs of
@@ -87,37 +89,35 @@ void DecodeHopper::run() {
 /// It waits for no launch before this one: the pages, but for rows that come
 /// from the call, and what says where they are have been written earlier.
 ///
-/// Pages are put in runs of up to 32 of one item. A run at hand, `own`, has its
-/// ids in the lanes; those of the run behind are asked for before the first
-/// page is put, and so are the tables of the item behind that run's.
+/// Pages are put in runs of up to 32 of one item; the first run is of those
+/// whose ids came with the block's cut. A run at hand, `own`, has its ids in
+/// the lanes; those of the run behind are asked for before the first page is
+/// put, and so are the tables of the item behind that run's.
 void DecodeHopper::produce() {
   NVVM::PrefetchOp::create(b, NVVM::PrefetchCacheLevelAttr(),
                            NVVM::CacheEvictionPriorityAttr(), args, Value(),
                            b.getUnitAttr());
-  Value lane = b.bitAnd(b.threadId(), 31), lastItem = b.add(count, -1);
+  Value lane = b.bitAnd(b.threadId(), 31);
   // Lanes behind the last page of an item read that page's id again.
   auto idsFrom = [&](const Pages &run, Value page) {
     return pageId(run, b.min(b.add(page, lane), b.add(run.to, -1)));
   };
-  auto flatten = [](Value page, Value ids, const Pages &own,
-                    const Pages &next) -> SmallVector<Value> {
-    return {page,        ids,           own.item,        own.to,
-            own.sinkEnd, own.sinkTable, own.windowTable, next.item,
-            next.to,     next.sinkEnd,  next.sinkTable,  next.windowTable};
-  };
-  auto rebuild = [](ValueRange v) {
-    return Pages{v[0], v[1], v[2], v[3], v[4]};
+  auto flatten = [](Value page, Value behind, Value ids, const Pages &own,
+                    const Pages &next) {
+    SmallVector<Value> values = {page, behind, ids};
+    values.append(own.values());
+    values.append(next.values());
+    return values;
   };
   b.ifThen(b.less(begin, end), [&] {
-    Pages first = loadPages(firstItem);
-    Pages second = loadPages(b.min(b.add(firstItem, 1), lastItem));
     b.whileLoop(
-        flatten(begin, idsFrom(first, begin), first, second),
+        flatten(begin, b.min(b.add(begin, MOA_GPU_CUT_IDS), first.to), firstIds,
+                first, second),
         [&](ValueRange v) { return b.less(v[0], end); },
         [&](ValueRange v) -> SmallVector<Value> {
-          Value page = v[0], ids = v[1];
-          Pages own = rebuild(v.slice(2, 5)), next = rebuild(v.slice(7, 5));
-          Value behind = b.min(b.add(page, 32), own.to);
+          Value page = v[0], behind = v[1], ids = v[2];
+          Pages own = Pages::from(v.slice(3, 5)),
+                next = Pages::from(v.slice(8, 5));
           // Behind the block's last page nothing is read for use.
           Value stays =
               b.either(b.less(behind, own.to), b.lessEqual(end, behind));
@@ -128,13 +128,14 @@ void DecodeHopper::produce() {
                         pick(&Pages::sinkEnd), pick(&Pages::sinkTable),
                         pick(&Pages::windowTable)};
           Value idsThen = idsFrom(then, behind);
-          Pages afterwards = loadPages(b.min(b.add(then.item, 1), lastItem));
+          Pages afterwards = loadPages(itemBehind(then.item));
           b.loop(page, behind, b.i32(1), {},
                  [&](Value at, ValueRange) -> SmallVector<Value> {
                    putPage(broadcast(ids, b.sub(at, page)), b.sub(at, begin));
                    return {};
                  });
-          return flatten(behind, idsThen, then, afterwards);
+          return flatten(behind, b.min(b.add(behind, 32), then.to), idsThen,
+                         then, afterwards);
         });
   });
 }

@@ -22,29 +22,28 @@ using namespace moa::gpu;
 
 LLVM::LLVMFuncOp Decode::build(StringRef name) {
   LLVM::LLVMFuncOp function = b.attentionKernel(
-      name, sizeof(moa_gpu_decode_args), 64, 5, 3, 1,
+      name, sizeof(moa_gpu_decode_args), 64, 6, 4, 1,
       LaunchAttr::get(b.getContext(), threads() + 32 * loaders(), registers(),
                       form.columns, MOA_BLOCK_KEYS));
   OpBuilder::InsertionGuard guard(b);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);
-  Value *parameters[] = {&args,     &items,    &line, &tables,
+  Value *parameters[] = {&args,     &items,    &line, &tables, &cuts,
                          &partials, &counters, &sink, &scale};
   for (auto [i, parameter] : llvm::enumerate(parameters))
     *parameter = entry->getArgument(i);
 
-  const int64_t outputBytes = warps() * kColumns * columnBytes(),
-                sumBytes = warps() * kColumns * 8, ticketBytes = 16;
-  placePages(outputBytes + sumBytes + ticketBytes);
+  const int64_t sumBytes = warps() * kColumns * 8, ticketBytes = 16;
+  placePages(outputBytes() + sumBytes + ticketBytes);
   auto scratch = [&](int64_t bytes) -> Value {
     return ScratchOp::create(b, LLVM::LLVMPointerType::get(b.getContext(), 3),
                              bytes);
   };
-  outputs = scratch(outputBytes);
+  outputs = scratch(outputBytes());
   sums = scratch(sumBytes);
   ticket = scratch(ticketBytes);
 
-  cutLine();
+  takeCut();
   run();
   LLVM::ReturnOp::create(b, ValueRange{});
   return function;
@@ -54,31 +53,39 @@ LLVM::LLVMFuncOp Decode::build(StringRef name) {
 // The line
 //===----------------------------------------------------------------------===//
 
-/// Blocks beyond the number of pages have none, so that all others have one at
-/// least: then the parts of an item are those of consecutive blocks. Of a line
-/// without pages no block has one.
-void Decode::cutLine() {
-  auto field = [&](size_t offset) {
-    return b.loadField(line, offset, b.getI32Type());
-  };
-  count = field(offsetof(moa_gpu_line, items));
-  pages = b.select(b.less(b.i32(0), count),
-                   field(offsetof(moa_gpu_line, pages)), b.i32(0));
-  starts = b.offset(line, int64_t(offsetof(moa_gpu_line, first)));
-  blocks = b.max(b.min(b.gridSize(), pages), b.i32(1));
+/// All a block needs to find its first pages is one read.
+void Decode::takeCut() {
   block = b.blockId();
-  // Those without a part begin and end behind the last page.
-  Value place = b.min(block, blocks);
-  begin = cut(place);
-  end = cut(b.min(b.add(place, 1), blocks));
-  firstItem = findItem(begin);
+  SmallVector<Value> words = b.loadStruct(cuts, block, sizeof(moa_gpu_cut),
+                                          offsetof(moa_gpu_cut, ids));
+  auto word = [&](size_t bytes) { return words[bytes / 4]; };
+  auto idsOf = [&](size_t bytes, Value item) {
+    auto field = [&](size_t offset) { return word(bytes + offset); };
+    return Pages{item, field(offsetof(moa_gpu_page_ids, to)),
+                 field(offsetof(moa_gpu_page_ids, sink_end)),
+                 field(offsetof(moa_gpu_page_ids, sink_table)),
+                 field(offsetof(moa_gpu_page_ids, window_table))};
+  };
+  begin = word(offsetof(moa_gpu_cut, begin));
+  end = word(offsetof(moa_gpu_cut, end));
+  count = word(offsetof(moa_gpu_cut, items));
+  pages = word(offsetof(moa_gpu_cut, pages));
+  blocks = word(offsetof(moa_gpu_cut, blocks));
+  firstItem = word(offsetof(moa_gpu_cut, item));
+  first = idsOf(offsetof(moa_gpu_cut, own), firstItem);
+  second = idsOf(offsetof(moa_gpu_cut, next), itemBehind(firstItem));
+  starts = b.offset(line, int64_t(offsetof(moa_gpu_line, first)));
+  // A lane's id of the first ones. An ordinary load: those that nobody writes
+  // to are moved behind the branch to where they are used, and then wait twice.
+  Value lane = b.bitAnd(b.threadId(), MOA_GPU_CUT_IDS - 1);
+  Value place = b.offset(b.element(cuts, block, sizeof(moa_gpu_cut)),
+                         b.add(b.mul(lane, 4), offsetof(moa_gpu_cut, ids)));
+  firstIds = LLVM::LoadOp::create(b, b.getI32Type(), place, 4);
 }
 
-/// moa_gpu_decode_cut: block * pages / blocks.
-Value Decode::cut(Value number) {
-  Value product = arith::MulIOp::create(b, b.wide(number), b.wide(pages));
-  return arith::TruncIOp::create(
-      b, b.getI32Type(), arith::DivUIOp::create(b, product, b.wide(blocks)));
+/// The item behind one, or the last.
+Value Decode::itemBehind(Value item) {
+  return b.min(b.add(item, 1), b.add(count, -1));
 }
 
 /// The block that has a line page: the last whose cut is at most `page`. From
@@ -90,29 +97,6 @@ Value Decode::blockOf(Value page) {
   Value last = arith::SubIOp::create(b, product, one);
   return arith::TruncIOp::create(
       b, b.getI32Type(), arith::DivUIOp::create(b, last, b.wide(pages)));
-}
-
-/// The last item that begins at `page` or before. A warp looks at 32 places at
-/// a time: items [low, low + width) are left, of which lane i tries the one
-/// i * step on; the lanes that find it early enough are the first ones.
-Value Decode::findItem(Value page) {
-  Value lane = b.bitAnd(b.threadId(), 31);
-  return b.whileLoop(
-      {b.i32(0), count}, [&](ValueRange v) { return b.less(b.i32(1), v[1]); },
-      [&](ValueRange v) -> SmallVector<Value> {
-        Value low = v[0], width = v[1];
-        Value step = b.shift(b.add(width, 31), 5);
-        Value ahead = arith::MulIOp::create(b, lane, step);
-        Value inside = b.less(ahead, width);
-        // Lanes outside look where lane 0 does.
-        Value start =
-            b.loadI32(starts, b.add(low, b.select(inside, ahead, b.i32(0))));
-        Value early = b.both(inside, b.lessEqual(start, page));
-        Value lanes = LaneCountOp::create(b, b.getI32Type(), early);
-        Value skipped =
-            arith::MulIOp::create(b, b.max(b.add(lanes, -1), b.i32(0)), step);
-        return {b.add(low, skipped), b.min(step, b.sub(width, skipped))};
-      })[0];
 }
 
 Decode::Share Decode::loadShare(Value item, Value page) {

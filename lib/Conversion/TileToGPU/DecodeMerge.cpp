@@ -21,8 +21,9 @@ using namespace mlir;
 using namespace moa;
 using namespace moa::gpu;
 
-/// Parts read at a time, and the result so far: one fragment of 8.
-static constexpr int64_t kPartsAtOnce = 7;
+/// Parts read at a time, and the result so far: one fragment of 16. What limits
+/// a merge is how often it waits for memory.
+static constexpr int64_t kPartsAtOnce = 15;
 
 /// The maximum of a part that is none: its weight is zero.
 static constexpr float kNoPart = -3.0e38f;
@@ -105,7 +106,7 @@ void Decode::combineWarps(const Share &share, int64_t columnTile) {
   Value whole =
       b.both(b.lessEqual(begin, share.first), b.lessEqual(share.last, end));
   Value left = b.add(columnCount(), -kColumns * columnTile);
-  forColumns(left, kColumns, [&](Value inTile, Value quad) {
+  forColumns(left, kColumns, 1, [&](Value inTile, Value quad) {
     SmallVector<Part> parts;
     for (int64_t w = 0; w < warps(); ++w) {
       Value number = b.add(inTile, w * kColumns);
@@ -183,25 +184,41 @@ void Decode::mergeParts(const Share &share) {
                                      b.add(parts, -1));
   b.ifThen(last, [&] {
     b.ifThen(leader, [&] { LLVM::StoreOp::create(b, b.i32(0), counter, 4); });
-    forColumns(columnCount(), form.columns, [&](Value column, Value quad) {
-      mergePartsOf(share, column, quad, parts);
+    Value slice = b.divide(opaque(b.threadId()), threads() / slices());
+    forColumns(columnCount(), form.columns, slices(),
+               [&](Value column, Value quad) {
+                 sumParts(share, parts, slice, column, quad);
+               });
+    meet();
+    forColumns(columnCount(), form.columns, 1, [&](Value column, Value quad) {
+      sumSlices(share, column, quad);
     });
   });
 }
 
-/// Part j of an item is of block first + j: slot 2 * block + 1 of the first,
-/// where it begins, and 2 * block of the others.
-void Decode::mergePartsOf(const Share &share, Value column, Value quad,
-                          Value parts) {
+Value Decode::slicePlace(Value slice, Value column, Value quad) {
+  Value row = b.add(b.mul(slice, form.columns), column);
+  return b.offset(outputs, b.mul(b.add(b.mul(row, headDim() / 4), quad), 32));
+}
+
+/// A slice's parts follow each other. Part j of an item is of block first + j:
+/// slot 2 * block + 1 of the first, where it begins, and 2 * block of the
+/// others.
+void Decode::sumParts(const Share &share, Value parts, Value slice,
+                      Value column, Value quad) {
   Value firstBlock = blockOf(share.first);
+  auto sliceStart = [&](Value number) {
+    return b.divide(arith::MulIOp::create(b, parts, number), slices());
+  };
+  Value end = sliceStart(b.add(slice, 1));
   SmallVector<Value> none = {b.f32(kNoMaximum), b.f32(0), b.splat(4, 0)};
   SmallVector<Value> sum = b.loop(
-      b.i32(0), parts, b.i32(kPartsAtOnce), none,
+      sliceStart(slice), end, b.i32(kPartsAtOnce), none,
       [&](Value number, ValueRange carried) -> SmallVector<Value> {
         SmallVector<Part> read = {{carried[0], carried[1], carried[2]}};
         for (int64_t i = 0; i < kPartsAtOnce; ++i) {
           Value own = b.add(number, i);
-          Value part = b.min(own, b.add(parts, -1));
+          Value part = b.min(own, b.add(end, -1));
           Value slot = b.add(b.mul(b.add(firstBlock, part), 2),
                              b.select(b.equal(part, 0), b.i32(1), b.i32(0)));
           Value place = slotPlace(slot, column);
@@ -209,11 +226,26 @@ void Decode::mergePartsOf(const Share &share, Value column, Value quad,
               b, b.f32s(2), b.offset(place, 4 * headDim()), 8));
           Value output = LLVM::LoadOp::create(
               b, b.f32s(4), b.offset(place, b.mul(quad, 16)), 16);
-          Value maximum = b.select(b.less(own, parts), pair[0], b.f32(kNoPart));
+          Value maximum = b.select(b.less(own, end), pair[0], b.f32(kNoPart));
           read.push_back({maximum, pair[1], output});
         }
         Part next = combine(read);
         return {next.maximum, next.sum, next.output};
       });
-  store(share, column, quad, sum[1], sum[2]);
+  Value place = slicePlace(slice, column, quad);
+  LLVM::StoreOp::create(b, sum[2], place, 16);
+  LLVM::StoreOp::create(b, b.join({sum[0], sum[1]}), b.offset(place, 16), 8);
+}
+
+void Decode::sumSlices(const Share &share, Value column, Value quad) {
+  SmallVector<Part> read;
+  for (int64_t slice = 0; slice < slices(); ++slice) {
+    Value place = slicePlace(b.i32(slice), column, quad);
+    Value output = LLVM::LoadOp::create(b, b.f32s(4), place, 16);
+    SmallVector<Value> pair =
+        b.split(LLVM::LoadOp::create(b, b.f32s(2), b.offset(place, 16), 8));
+    read.push_back({pair[0], pair[1], output});
+  }
+  Part sum = read.size() == 1 ? read.front() : combine(read);
+  store(share, column, quad, sum.sum, sum.output);
 }

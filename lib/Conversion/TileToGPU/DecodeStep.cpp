@@ -62,6 +62,7 @@ void Decode::loadQueries(const Share &share) {
     windowStarts.push_back(
         {startOf(share, column), startOf(share, b.add(column, 1))});
   }
+  fetchFresh(share); // Last: nothing waits for it.
 }
 
 /// A right operand: dimensions 16 k + laneColumn + {0, 1} and those 8 on.

@@ -136,14 +136,26 @@ void GpuWork::addDecodeItem(const EntryView &view, const Plan &plan,
   lines.push_back(lines.back() + count);
 }
 
-void GpuWork::endLine() {
+void GpuWork::endLine(const Module &module, uint32_t layer) {
   if (decodes.empty())
     return;
   DecodeLaunch &launch = decodes.back();
+  const auto count = static_cast<int32_t>(decode.size() - launch.firstItem);
+  const int32_t linePages = lines.back();
   launch.items = decode.size() - launch.firstItem;
-  launch.pages = lines.back();
-  lines[launch.line] = static_cast<int32_t>(launch.items);
-  lines[launch.line + 1] = launch.pages;
+  lines[launch.line] = count;
+  lines[launch.line + 1] = linePages;
+  launch.grid = static_cast<int32_t>(std::min<int64_t>(
+      module.decodeFor(layer, launch.tokens).grid, linePages));
+  launch.firstCut = cuts.size();
+  cuts.resize(launch.firstCut + static_cast<size_t>(launch.grid));
+  const int32_t *first =
+      lines.data() + launch.line + offsetof(moa_gpu_line, first) / 4;
+  for (int32_t block = 0; block < launch.grid; ++block)
+    for (int32_t lane = 0; lane < MOA_GPU_CUT_IDS; ++lane)
+      moa_gpu_make_cut(&cuts[launch.firstCut + static_cast<size_t>(block)],
+                       first, count, decode.data() + launch.firstItem,
+                       pages.data(), block, launch.grid, lane);
 }
 
 void GpuWork::addDecode(const EntryView &view, const Plan &plan, size_t entry) {
@@ -158,7 +170,7 @@ void GpuWork::addDecode(const EntryView &view, const Plan &plan, size_t entry) {
       !fits(last->k, e.k_row_stride, e.k_head_stride) ||
       !fits(last->v, e.v_row_stride, e.v_head_stride) ||
       !fits(last->out, e.out_row_stride, e.out_head_stride)) {
-    endLine();
+    endLine(view.module, view.layer);
     DecodeLaunch launch;
     launch.firstItem = decode.size();
     // Lines are read by 16 bytes.
@@ -228,6 +240,7 @@ void GpuWork::build(const Module &module, const Plan &plan,
   decode.clear();
   decodes.clear();
   lines.clear();
+  cuts.clear();
   pages.clear();
   starts.clear();
   for (size_t i = 0; i < call.count; ++i) {
@@ -249,7 +262,7 @@ void GpuWork::build(const Module &module, const Plan &plan,
   }
   if (!launches.empty())
     deal(launches.back(), grid);
-  endLine();
+  endLine(module, call.layer);
 }
 
 } // namespace moa::rt

@@ -37,7 +37,8 @@ struct DecodeLaunch {
   size_t firstItem = 0, items = 0;
   int64_t tokens = 1; ///< Most of an entry.
   size_t line = 0;    ///< Its moa_gpu_line in GpuWork::lines.
-  int32_t pages = 0;  ///< Of the line.
+  size_t firstCut = 0;
+  int32_t grid = 0; ///< Blocks: never one without a page.
   moa_gpu_rows q, k, v, out;
 };
 
@@ -52,9 +53,10 @@ public:
   std::vector<PrefillLaunch> launches;
   std::vector<moa_gpu_decode_item> decode;
   std::vector<DecodeLaunch> decodes;
-  std::vector<int32_t> lines;  ///< A moa_gpu_line a decode launch.
-  std::vector<int32_t> pages;  ///< Page ids that decode items visit.
-  std::vector<int32_t> starts; ///< Window starts of the length rule `row`.
+  std::vector<int32_t> lines;    ///< A moa_gpu_line a decode launch.
+  std::vector<moa_gpu_cut> cuts; ///< One a block of a decode launch.
+  std::vector<int32_t> pages;    ///< Page ids that decode items visit.
+  std::vector<int32_t> starts;   ///< Window starts of the length rule `row`.
 
 private:
   /// A tile before it is put in order.
@@ -74,7 +76,7 @@ private:
   void addDecode(const EntryView &view, const Plan &plan, size_t entry);
   void addDecodeItem(const EntryView &view, const Plan &plan,
                      const HeadPlan &head, uint32_t kvHead);
-  void endLine();
+  void endLine(const Module &module, uint32_t layer);
   /// Where a rule's window starts for the rows of the tile at `first` begin in
   /// `starts`; -1 where the closed form holds.
   int32_t startsOf(const EntryView &view, const moa_span_rule &rule,

@@ -195,6 +195,7 @@ struct Decode {
   const moa_gpu_decode_item *items;
   const moa_gpu_line *line;
   const int32_t *tables;
+  const moa_gpu_cut *cuts;
   char *partials;
   int32_t *counters;
   int32_t sink;
@@ -246,6 +247,7 @@ struct Decode {
         kernel.maps ? fromMap(args.map) : poolAt(uint64_t(args.pool), kernel);
     if (line->items && line->first[line->items] != line->pages)
       fakeCuda()->fault("a line does not end with its pages");
+    std::vector<int32_t> lineIds;
     for (int32_t i = 0; i < line->items; ++i) {
       if (counters[i])
         fakeCuda()->fault("a counter is not zero");
@@ -265,6 +267,7 @@ struct Decode {
           return;
         }
       }
+      lineIds.insert(lineIds.end(), ids.begin(), ids.end());
       store(item, pool, ids);
       for (int64_t column = 0; column < item.tokens * kernel.group; ++column) {
         const int64_t token = column / kernel.group;
@@ -297,6 +300,28 @@ struct Decode {
         row.write(kernel, at(args.out, item.out, item.token + token, head));
       }
     }
+    checkCuts(lineIds);
+  }
+
+  /// Blocks find the line's pages, each once and in its order.
+  void checkCuts(const std::vector<int32_t> &lineIds) const {
+    int32_t reached = 0;
+    for (unsigned block = 0; block < grid; ++block) {
+      const moa_gpu_cut &cut = cuts[block];
+      if (cut.begin != reached || cut.end < cut.begin)
+        fakeCuda()->fault("a block does not begin where the one before ends");
+      reached = cut.end;
+      const bool has = cut.begin < cut.end;
+      if (has && (line->first[cut.item] > cut.begin ||
+                  line->first[cut.item + 1] <= cut.begin))
+        fakeCuda()->fault("a block's first page is not of its item");
+      for (int32_t i = 0; has && i < MOA_GPU_CUT_IDS; ++i)
+        if (cut.ids[i] !=
+            lineIds[size_t(std::min(cut.begin + i, cut.own.to - 1))])
+          fakeCuda()->fault("a block has the id of another page");
+    }
+    if (reached != int32_t(lineIds.size()))
+      fakeCuda()->fault("blocks leave pages of the line out");
   }
 };
 
@@ -318,6 +343,8 @@ struct Prepare {
         moa_gpu_prepare_line(&args, layer, t, threads, before, own[t]);
         before += own[t];
       }
+      for (int32_t t = 0; t < threads; ++t)
+        moa_gpu_prepare_cuts(&args, layer, t, threads);
     }
   }
 };
@@ -444,6 +471,7 @@ std::function<void()> bindKernel(const Kernel &kernel, unsigned grid,
     decode.items = take<const moa_gpu_decode_item *>(p);
     decode.line = take<const moa_gpu_line *>(p);
     decode.tables = take<const int32_t *>(p);
+    decode.cuts = take<const moa_gpu_cut *>(p);
     decode.partials = take<char *>(p);
     decode.counters = take<int32_t *>(p);
     decode.sink = take<int32_t>(p);

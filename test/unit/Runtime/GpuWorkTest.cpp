@@ -47,6 +47,7 @@ struct Planner {
     const uint32_t rows[] = {64, 128, 192}, keys[] = {64, 128};
     kernels.prefill = {this, 0, 384, rows[random() % 3], keys[random() % 2]};
     kernels.decode = kernels.append = kernels.prefill;
+    kernels.decode.grid = 1 + random() % 40;
     if (seed % 5 == 4)
       kernels.decode.entry = nullptr; // Single tokens are chunks then.
     module.layers.push_back(kernels);
@@ -214,7 +215,7 @@ TEST(GpuWork, TilesSeeWhatTheDefinitionSays) {
           floors += item.floor > 0;
           sinkBlocks += item.sink_block;
           sinkTiles += item.sink_tiles;
-          if (HasFatalFailure())
+          if (testing::Test::HasFatalFailure())
             return;
         }
       EXPECT_EQ(items, p.work.prefill.size());
@@ -234,6 +235,35 @@ TEST(GpuWork, TilesSeeWhatTheDefinitionSays) {
   EXPECT_GT(outside, 100);
   EXPECT_GT(sinkBlocks, 100);
   EXPECT_GT(sinkTiles, 100);
+}
+
+/// What blocks of a launch read first, by the loop over its items and pages.
+void checkCuts(const Planner &p, const DecodeLaunch &launch, int32_t all) {
+  ASSERT_EQ(launch.grid,
+            std::min(int32_t(p.module.layers[0].decode.grid), all));
+  ASSERT_EQ(p.work.cuts.size(), size_t(launch.grid));
+  std::vector<int32_t> ids, owners;
+  for (size_t n = 0; n < launch.items; ++n) {
+    const moa_gpu_decode_item &item = p.work.decode[n];
+    const int32_t *lines = p.work.lines.data() + 4;
+    for (int32_t i = 0; i < lines[n + 1] - lines[n]; ++i) {
+      owners.push_back(int32_t(n));
+      ids.push_back(p.work.pages[size_t(
+          (i < item.sink_pages ? item.table : item.window_table) + i)]);
+    }
+  }
+  int32_t reached = 0;
+  for (const moa_gpu_cut &cut : p.work.cuts) {
+    ASSERT_EQ(cut.begin, reached);
+    ASSERT_LT(cut.begin, cut.end);
+    reached = cut.end;
+    ASSERT_EQ(cut.item, owners[size_t(cut.begin)]);
+    ASSERT_EQ(cut.blocks, launch.grid);
+    for (int32_t i = 0; i < MOA_GPU_CUT_IDS; ++i)
+      ASSERT_EQ(cut.ids[i],
+                ids[size_t(std::min(cut.begin + i, cut.own.to - 1))]);
+  }
+  ASSERT_EQ(reached, all);
 }
 
 TEST(GpuWork, DecodeLinesHoldEachPageOnce) {
@@ -260,9 +290,9 @@ TEST(GpuWork, DecodeLinesHoldEachPageOnce) {
       const int32_t *lines = p.work.lines.data() + 4;
       ASSERT_EQ(p.work.lines.size(), 4 + p.work.decode.size() + 1);
       ASSERT_EQ(p.work.lines[0], int32_t(launch.items));
-      ASSERT_EQ(p.work.lines[1], launch.pages);
+      const int32_t all = p.work.lines[1];
       ASSERT_EQ(lines[0], 0);
-      ASSERT_EQ(lines[launch.items], launch.pages);
+      ASSERT_EQ(lines[launch.items], all);
       for (size_t n = 0; n < p.work.decode.size(); ++n) {
         const moa_gpu_decode_item &item = p.work.decode[n];
         const size_t entry = n / g.kvHeads;
@@ -318,10 +348,12 @@ TEST(GpuWork, DecodeLinesHoldEachPageOnce) {
           ASSERT_TRUE(pages.count(id));
         }
       }
+      checkCuts(p, launch, all);
+      if (testing::Test::HasFatalFailure())
+        return;
       // Cuts of any grid part the line; a block meets at most two items that
       // it does not have whole.
-      const int64_t all = launch.pages;
-      for (int64_t blocks : {int64_t(1), int64_t(3), int64_t(132), all}) {
+      for (int64_t blocks : {1, 3, 132, int(all)}) {
         ASSERT_EQ(moa_gpu_decode_cut(0, blocks, all), 0);
         ASSERT_EQ(moa_gpu_decode_cut(blocks, blocks, all), all);
         for (int64_t b = 0; b < blocks; ++b) {

@@ -47,6 +47,7 @@ struct Step {
     a.sequence_count = int32_t(
         random.of<int64_t>({1, 2, random.between(1, 12), seed % 16 ? 3 : 90}));
     a.slots = a.sequence_count + int32_t(random.between(0, 3));
+    a.grid = int32_t(random.of<int64_t>({1, 2, 132, random.between(1, 300)}));
     makeSequences();
     makeWords();
     makeRuns();
@@ -147,6 +148,11 @@ struct Prepared {
     std::memset(static_cast<void *>(items.data()), kUntouched,
                 items.size() * sizeof(items[0]));
     std::memset(lines.data(), kUntouched, lines.size());
+    // One more than there are, to see that it stays as it was.
+    cuts.resize(size_t(args.layers) * args.grid + 1);
+    std::memset(static_cast<void *>(cuts.data()), kUntouched,
+                cuts.size() * sizeof(cuts[0]));
+    args.cuts = cuts.data();
     args.words = words.data();
     args.items = items.data();
     args.lines = lines.data();
@@ -159,6 +165,8 @@ struct Prepared {
       int32_t sum = 0;
       for (int32_t thread = 0; thread < threads; sum += own[thread++])
         moa_gpu_prepare_line(&args, layer, thread, threads, sum, own[thread]);
+      for (int32_t thread = 0; thread < threads; ++thread)
+        moa_gpu_prepare_cuts(&args, layer, thread, threads);
     }
   }
 
@@ -179,6 +187,7 @@ struct Prepared {
   std::vector<int32_t> words;
   std::vector<moa_gpu_decode_item> items;
   std::vector<char> lines;
+  std::vector<moa_gpu_cut> cuts;
 };
 
 /// Compares a step with the lists that the definition gives.
@@ -197,6 +206,8 @@ private:
 
   void checkLayer(const Prepared &made, int32_t layer) {
     std::map<Row, int> rows, zeroes;
+    std::vector<std::pair<int32_t, int32_t>>
+        line; ///< Item and id of each page.
     const int32_t count = made.line(layer, 0);
     ASSERT_LT(count, made.args.item_stride);
     int32_t pages = 0;
@@ -212,7 +223,13 @@ private:
         ASSERT_EQ(item.zero, a.zero);
         ++zeroes[{item.q, item.kv_head, item.token + item.tokens - 1}];
       }
-      pages += checkItem(item, layer);
+      const int32_t own = checkItem(item, layer);
+      for (int32_t page = 0; page < own; ++page)
+        line.push_back(
+            {i, step.after[(page < item.sink_pages ? item.table
+                                                   : item.window_table) +
+                           page]});
+      pages += own;
       if (testing::Test::HasFatalFailure())
         return;
     }
@@ -226,11 +243,56 @@ private:
     ASSERT_EQ(zeroes.size(), size_t(a.sequence_count) * a.kv_heads);
     for (const auto &[row, times] : zeroes)
       ASSERT_TRUE(times == 1 && std::get<2>(row) == a.tokens - 1);
+    checkCuts(made, layer, line);
     // Nothing behind them is written.
     const auto *behind =
         reinterpret_cast<const unsigned char *>(&made.item(layer, count));
     for (size_t i = 0; i < sizeof(moa_gpu_decode_item); ++i)
       ASSERT_EQ(behind[i], kUntouched);
+  }
+
+  /// Blocks have parts of the line that differ by a page at most, and what
+  /// they find with them is what the line says.
+  void checkCuts(const Prepared &made, int32_t layer,
+                 const std::vector<std::pair<int32_t, int32_t>> &line) {
+    const auto pages = int32_t(line.size());
+    const int32_t blocks = std::min(a.grid, pages);
+    int32_t reached = 0;
+    for (int32_t block = 0; block < a.grid; ++block) {
+      const moa_gpu_cut &cut = made.cuts[size_t(layer) * a.grid + block];
+      ASSERT_EQ(cut.begin, reached) << "block " << block;
+      ASSERT_EQ(cut.items, made.line(layer, 0));
+      ASSERT_EQ(cut.pages, pages);
+      ASSERT_EQ(cut.blocks, blocks);
+      reached = cut.end;
+      if (block >= blocks) {
+        ASSERT_EQ(cut.end, pages);
+        continue;
+      }
+      ASSERT_GE(cut.end - cut.begin, pages / blocks);
+      ASSERT_LE(cut.end - cut.begin, (pages + blocks - 1) / blocks);
+      ASSERT_EQ(cut.item, line[cut.begin].first);
+      const int32_t behind = std::min(cut.item + 1, cut.items - 1);
+      checkIds(cut, cut.own, cut.item, made, layer, line);
+      checkIds(cut, cut.next, behind, made, layer, line);
+      for (int32_t i = 0; i < MOA_GPU_CUT_IDS; ++i)
+        ASSERT_EQ(cut.ids[i],
+                  line[std::min(cut.begin + i, cut.own.to - 1)].second);
+    }
+    ASSERT_EQ(reached, pages);
+    for (int32_t id : made.cuts.back().ids)
+      ASSERT_EQ(id, int32_t(0xA5A5A5A5)) << "behind the cuts";
+  }
+
+  void checkIds(const moa_gpu_cut &cut, const moa_gpu_page_ids &ids,
+                int32_t number, const Prepared &made, int32_t layer,
+                const std::vector<std::pair<int32_t, int32_t>> &line) {
+    ASSERT_EQ(ids.to, std::min(made.first(layer, number + 1), cut.end));
+    for (int32_t page = made.first(layer, number); page < ids.to; ++page)
+      ASSERT_EQ(
+          step.after[(page < ids.sink_end ? ids.sink_table : ids.window_table) +
+                     page],
+          line[page].second);
   }
 
   /// Returns the pages of the item.
@@ -342,6 +404,10 @@ TEST(GpuStep, ThreadsInTurnMakeWhatTheDefinitionSays) {
       ASSERT_EQ(other.lines, made.lines) << threads << " threads";
       ASSERT_EQ(std::memcmp(other.items.data(), made.items.data(),
                             made.items.size() * sizeof(made.items[0])),
+                0)
+          << threads << " threads";
+      ASSERT_EQ(std::memcmp(other.cuts.data(), made.cuts.data(),
+                            made.cuts.size() * sizeof(made.cuts[0])),
                 0)
           << threads << " threads";
     }

@@ -31,4 +31,6 @@ moa_prepare(const moa_gpu_prepare_args args) {
       sum += sums[side][thread - reach];
   }
   moa_gpu_prepare_line(&args, layer, thread, threads, sum - own, own);
+  __nvvm_bar_sync(0);
+  moa_gpu_prepare_cuts(&args, layer, thread, threads);
 }

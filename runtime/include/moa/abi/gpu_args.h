@@ -16,22 +16,23 @@
 //  prefill, sm_80,  moa_gpu_prefill_entries (by value), pool, items, tables,
 //  and f32 on all:  starts, int32 items, int32 sink, float scale_log2
 //  decode:          moa_gpu_decode_args (by value), items, line, tables,
-//                   partials, counters, int32 sink, float scale_log2
+//                   cuts, partials, counters, int32 sink, float scale_log2
 //  append:          moa_append_item *items, int32 items
 //  rope:            moa_gpu_rope_args (by value), items
 //  prepare:         moa_gpu_prepare_args (by value; see abi/gpu_step.h)
 //
 // where `items` points to that kernel's items, `tables` to int32 block tables,
-// `starts` to int32 window starts, `line` to a moa_gpu_line, `partials` to
-// moa_gpu_partial_bytes of memory, and `counters` to one zeroed int32 an item,
-// left zeroed.
+// `starts` to int32 window starts, `line` to a moa_gpu_line, `cuts` to a
+// moa_gpu_cut a block of the grid, `partials` to moa_gpu_partial_bytes of
+// memory, and `counters` to one zeroed int32 an item, left zeroed.
 //
 // A block table belongs to one KV head of one sequence; entry b says where keys
 // and values of block b lie: a page of the pool, or MOA_GPU_FROM_CALL for the
 // tensors of the call.
 //
-// The grid of prefill, decode and rope may be of any size: blocks take items
-// (or pages) in turn. Append has one block an item.
+// The grid of prefill and rope may be of any size: blocks take items in turn.
+// That of decode is the one its cuts were made for. Append has one block an
+// item.
 //
 //===----------------------------------------------------------------------===//
 
@@ -143,6 +144,32 @@ typedef struct moa_gpu_line {
   int32_t first[4]; ///< In fact items + 1 of them.
 } moa_gpu_line;
 
+/// Where the ids of an item's pages are: that of line page p, before `to`, is
+/// element (p < sink_end ? sink_table : window_table) + p of `tables`.
+typedef struct moa_gpu_page_ids {
+  int32_t to; ///< The block's line page behind the item's last.
+  int32_t sink_end;
+  int32_t sink_table, window_table;
+} moa_gpu_page_ids;
+
+/// Ids that a cut has with it.
+#define MOA_GPU_CUT_IDS 8
+
+/// What a block of a decode launch reads first, so that no more than this read
+/// is between the launch and its first pages: line pages [begin, end) are the
+/// block's. A block without pages has zeros from `item` on but for `blocks`.
+typedef struct moa_gpu_cut {
+  int32_t begin, end;
+  int32_t item;         ///< That has page `begin`.
+  int32_t items, pages; ///< Of the line.
+  int32_t blocks;       ///< That have pages of it; at least 1.
+  int32_t reserved[2];
+  moa_gpu_page_ids own;  ///< Of `item`,
+  moa_gpu_page_ids next; ///< and of the item behind it or the last one.
+  /// Of line pages begin, begin + 1, ...; those behind own.to repeat the last.
+  int32_t ids[MOA_GPU_CUT_IDS];
+} moa_gpu_cut;
+
 /// Columns of a decode kernel that has `rows` at least: they come by eight.
 static inline int64_t moa_gpu_decode_columns(int64_t rows) {
   return (rows + 7) / 8 * 8;
@@ -220,6 +247,9 @@ static_assert(offsetof(moa_gpu_decode_args, q) == 128, "kernel ABI");
 static_assert(offsetof(moa_gpu_decode_args, pool) == 256, "kernel ABI");
 static_assert(sizeof(moa_gpu_decode_args) == 320, "kernel ABI");
 static_assert(offsetof(moa_gpu_line, first) == 16, "kernel ABI");
+static_assert(offsetof(moa_gpu_cut, own) == 32, "kernel ABI");
+static_assert(offsetof(moa_gpu_cut, ids) == 64, "kernel ABI");
+static_assert(sizeof(moa_gpu_cut) == 96, "kernel ABI");
 static_assert(offsetof(moa_gpu_decode_item, table) == 32, "kernel ABI");
 static_assert(offsetof(moa_gpu_decode_item, starts) == 80, "kernel ABI");
 static_assert(sizeof(moa_gpu_decode_item) == 144, "kernel ABI");

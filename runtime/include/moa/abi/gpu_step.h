@@ -10,7 +10,8 @@
 // kernel compile: the kernel calls, with one block a layer,
 //
 //   moa_gpu_prepare_apply;  all threads meet;  moa_gpu_prepare_items;
-//   a sum over the threads before;  moa_gpu_prepare_line
+//   a sum over the threads before;  moa_gpu_prepare_line;  all threads meet;
+//   moa_gpu_prepare_cuts
 //
 // and a host that calls them for each thread in turn gets the same.
 //
@@ -26,7 +27,7 @@ extern "C" {
 #endif
 
 /// Threads of a block of the prepare kernel.
-#define MOA_GPU_PREPARE_THREADS 256
+#define MOA_GPU_PREPARE_THREADS 512
 
 /// Most tokens that a sequence gets in one step.
 #define MOA_GPU_STEP_TOKENS 16
@@ -56,6 +57,7 @@ typedef struct moa_gpu_prepare_args {
   int32_t *words;
   moa_gpu_decode_item *items; ///< [layers][item_stride].
   char *lines;                ///< [layers] of line_stride bytes: moa_gpu_line.
+  moa_gpu_cut *cuts;          ///< [layers][grid].
   int64_t line_stride;
   int32_t item_stride;
   int32_t layers, q_heads, kv_heads;
@@ -65,13 +67,13 @@ typedef struct moa_gpu_prepare_args {
   int32_t columns; ///< Of the decode kernel; at least the group.
   int32_t sink;    ///< Tokens.
   int32_t zero;    ///< 0 or 1, as in moa_gpu_decode_item.
-  int32_t reserved;
+  int32_t grid;    ///< Blocks of the decode kernel.
 } moa_gpu_prepare_args;
 
 static_assert(sizeof(moa_gpu_step_sequence) == 16, "kernel ABI");
 static_assert(sizeof(moa_gpu_run) == 16, "kernel ABI");
-static_assert(offsetof(moa_gpu_prepare_args, item_stride) == 72, "kernel ABI");
-static_assert(sizeof(moa_gpu_prepare_args) == 120, "kernel ABI");
+static_assert(offsetof(moa_gpu_prepare_args, item_stride) == 80, "kernel ABI");
+static_assert(sizeof(moa_gpu_prepare_args) == 128, "kernel ABI");
 
 /// Words before the table of a KV head.
 static inline int64_t moa_gpu_step_table(const moa_gpu_prepare_args *a,
@@ -115,6 +117,71 @@ static inline int32_t moa_gpu_decode_window(moa_gpu_decode_item *item,
   item->sink_pages = ranges.sink_end;
   item->window_begin = ranges.edge_begin;
   return ranges.sink_end + ranges.end - ranges.edge_begin;
+}
+
+/// Where the ids of item `number` are, for a block whose pages end at `end`.
+static inline moa_gpu_page_ids
+moa_gpu_page_ids_of(const int32_t *first, const moa_gpu_decode_item *items,
+                    int32_t number, int32_t end) {
+  const moa_gpu_decode_item *item = items + number;
+  const int32_t behind = first[number + 1];
+  const moa_gpu_page_ids ids = {
+      behind < end ? behind : end, first[number] + item->sink_pages,
+      item->table - first[number], item->window_table - first[number]};
+  return ids;
+}
+
+/// Fills the cut of block `block` of a grid of `grid`: id `lane` of
+/// MOA_GPU_CUT_IDS and, for lane 0, all else. Item i of `count` has line
+/// pages [first[i], first[i + 1]), at least one. Blocks beyond the number of
+/// pages have none, so that all others have one at least: then the parts of an
+/// item are those of consecutive blocks.
+static inline void moa_gpu_make_cut(moa_gpu_cut *cut, const int32_t *first,
+                                    int32_t count,
+                                    const moa_gpu_decode_item *items,
+                                    const int32_t *tables, int32_t block,
+                                    int32_t grid, int32_t lane) {
+  const int32_t pages = count ? first[count] : 0;
+  const int32_t most = grid < pages ? grid : pages;
+  const int32_t blocks = most < 1 ? 1 : most;
+  moa_gpu_cut made = {pages,        pages,  0,      count,
+                      pages,        blocks, {0, 0}, {0, 0, 0, 0},
+                      {0, 0, 0, 0}, {0}};
+  int32_t id = 0;
+  if (block < most) {
+    made.begin = (int32_t)moa_gpu_decode_cut(block, blocks, pages);
+    made.end = (int32_t)moa_gpu_decode_cut(block + 1, blocks, pages);
+    // The last item that begins at `begin` or before.
+    int32_t low = 0, high = count;
+    while (high - low > 1) {
+      const int32_t middle = low + (high - low) / 2;
+      if (first[middle] <= made.begin)
+        low = middle;
+      else
+        high = middle;
+    }
+    made.item = low;
+    made.own = moa_gpu_page_ids_of(first, items, low, made.end);
+    made.next = moa_gpu_page_ids_of(first, items,
+                                    low + 1 < count ? low + 1 : low, made.end);
+    int32_t page = made.begin + lane;
+    page = page < made.own.to ? page : made.own.to - 1;
+    id = tables[(page < made.own.sink_end ? made.own.sink_table
+                                          : made.own.window_table) +
+                page];
+  }
+  if (lane == 0) {
+    cut->begin = made.begin;
+    cut->end = made.end;
+    cut->item = made.item;
+    cut->items = made.items;
+    cut->pages = made.pages;
+    cut->blocks = made.blocks;
+    cut->reserved[0] = cut->reserved[1] = 0;
+    cut->own = made.own;
+    cut->next = made.next;
+  }
+  cut->ids[lane] = id;
 }
 
 /// Items of one KV head of a sequence, each of at most columns / group tokens.
@@ -210,6 +277,20 @@ static inline void moa_gpu_prepare_line(const moa_gpu_prepare_args *a,
   if (thread == threads - 1) {
     line->items = items;
     line->pages = line->first[items] = before + own;
+  }
+}
+
+/// Makes this thread's parts of the layer's cuts.
+static inline void moa_gpu_prepare_cuts(const moa_gpu_prepare_args *a,
+                                        int32_t layer, int32_t thread,
+                                        int32_t threads) {
+  const moa_gpu_line *line =
+      (const moa_gpu_line *)(a->lines + layer * a->line_stride);
+  for (int32_t i = thread; i < a->grid * MOA_GPU_CUT_IDS; i += threads) {
+    const int32_t block = i / MOA_GPU_CUT_IDS;
+    moa_gpu_make_cut(a->cuts + (int64_t)layer * a->grid + block, line->first,
+                     line->items, a->items + (int64_t)layer * a->item_stride,
+                     a->words, block, a->grid, i % MOA_GPU_CUT_IDS);
   }
 }
 

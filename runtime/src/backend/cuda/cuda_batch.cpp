@@ -118,6 +118,15 @@ Status CudaBatch::open(const BatchShape &shape) {
   args.items = at<moa_gpu_decode_item>(memory);
   MOA_RT_TRY(allocate(g.layers * size_t(args.line_stride), "lines", memory));
   args.lines = at<char>(memory);
+  // One grid for all layers, that each of their kernels fills a device with.
+  args.grid = INT32_MAX;
+  for (uint32_t layer = 0; layer < g.layers; ++layer)
+    args.grid = std::min(
+        args.grid,
+        static_cast<int32_t>(module.decodeFor(layer, mostTokens).grid));
+  MOA_RT_TRY(allocate(g.layers * size_t(args.grid) * sizeof(moa_gpu_cut),
+                      "cuts", memory));
+  args.cuts = at<moa_gpu_cut>(memory);
   return ok();
 }
 
@@ -206,22 +215,23 @@ Status CudaBatch::attend(const StepCall &call, size_t sequences, int32_t tokens,
     return reinterpret_cast<CUdeviceptr>(base) +
            static_cast<CUdeviceptr>(bytes);
   };
-  const CUdeviceptr items =
-      place(args.items, int64_t(call.layer) * args.item_stride *
-                            int64_t(sizeof(moa_gpu_decode_item)));
-  const CUdeviceptr line =
-      place(args.lines, int64_t(call.layer) * args.line_stride);
+  const int64_t layer = call.layer;
+  const DecodeTables tables = {
+      place(args.items,
+            layer * args.item_stride * int64_t(sizeof(moa_gpu_decode_item))),
+      place(args.lines, layer * args.line_stride),
+      reinterpret_cast<CUdeviceptr>(args.words),
+      place(args.cuts, layer * args.grid * int64_t(sizeof(moa_gpu_cut)))};
   if (rope) {
-    MOA_RT_TRY(launchRope(call, rope, items, line));
+    MOA_RT_TRY(launchRope(call, rope, tables.items, tables.line));
     prepared = false;
   }
   // A kernel that waits for the one ahead reads what prepare wrote before it
   // does, so it must not overtake prepare.
-  Launch what = {"decode",   kernel,      kernel.grid,
+  Launch what = {"decode",   kernel,      static_cast<size_t>(args.grid),
                  call.layer, call.stream, kernel.waits && !prepared};
-  MOA_RT_TRY(launchDecodeKernel(driver, what, decoding, items, line,
-                                reinterpret_cast<CUdeviceptr>(args.words),
-                                args.sink, call.scaleLog2()));
+  MOA_RT_TRY(launchDecodeKernel(driver, what, decoding, tables, args.sink,
+                                call.scaleLog2()));
   prepared = false;
   return ok();
 }

@@ -43,7 +43,8 @@ public:
 private:
   /// Where the parts of a call's tables lie on the device.
   struct Tables {
-    CUdeviceptr appends, ropes, prefill, decode, lines, pages, places, starts;
+    CUdeviceptr appends, ropes, prefill, decode, lines, cuts, pages, places,
+        starts;
     size_t bytes;
   };
 
@@ -157,6 +158,7 @@ CudaExecutor::Tables CudaExecutor::fill(const Plan &plan,
   tables.prefill = layout.add(work.prefill);
   tables.decode = layout.add(work.decode);
   tables.lines = layout.add(work.lines);
+  tables.cuts = layout.add(work.cuts);
   tables.pages = layout.add(work.pages);
   // Single rows have their pages in the line above.
   if (!work.launches.empty())
@@ -253,20 +255,19 @@ Status CudaExecutor::launchDecode(const AttendCall &call,
                                   const DecodeLaunch &part,
                                   const Tables &tables) {
   const Kernel &kernel = module.decodeFor(call.layer, part.tokens);
-  CUdeviceptr items =
-      tables.decode + part.firstItem * sizeof(moa_gpu_decode_item);
-  CUdeviceptr line = tables.lines + part.line * sizeof(int32_t);
-  CUdeviceptr pages = tables.pages;
+  const DecodeTables lists = {
+      tables.decode + part.firstItem * sizeof(moa_gpu_decode_item),
+      tables.lines + part.line * sizeof(int32_t), tables.pages,
+      tables.cuts + part.firstCut * sizeof(moa_gpu_cut)};
   moa_gpu_decode_args &args = decoding.args;
   args.q = part.q;
   args.k = part.k;
   args.v = part.v;
   args.out = part.out;
-  // Never a block without a page.
-  size_t grid = std::min<size_t>(kernel.grid, static_cast<size_t>(part.pages));
-  return launchDecodeKernel(
-      driver, {"decode", kernel, grid, call.layer, call.stream}, decoding,
-      items, line, pages, module.sink(), call.scaleLog2());
+  return launchDecodeKernel(driver,
+                            {"decode", kernel, static_cast<size_t>(part.grid),
+                             call.layer, call.stream},
+                            decoding, lists, module.sink(), call.scaleLog2());
 }
 
 Status CudaExecutor::isCapturing(void *stream, bool &capturing) {

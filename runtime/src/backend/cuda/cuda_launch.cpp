@@ -44,11 +44,11 @@ Status launch(const Driver &driver, const Launch &what, void **parameters) {
 }
 
 Status launchDecodeKernel(const Driver &driver, const Launch &what,
-                          DecodeMemory &memory, CUdeviceptr items,
-                          CUdeviceptr line, CUdeviceptr pages, int32_t sink,
-                          float scaleLog2) {
-  void *parameters[] = {&memory.args,     &items,           &line, &pages,
-                        &memory.partials, &memory.counters, &sink, &scaleLog2};
+                          DecodeMemory &memory, DecodeTables tables,
+                          int32_t sink, float scaleLog2) {
+  void *parameters[] = {&memory.args,     &tables.items, &tables.line,
+                        &tables.pages,    &tables.cuts,  &memory.partials,
+                        &memory.counters, &sink,         &scaleLog2};
   return launch(driver, what, parameters);
 }
 

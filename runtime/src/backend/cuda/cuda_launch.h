@@ -39,11 +39,15 @@ struct Launch {
 
 Status launch(const Driver &driver, const Launch &what, void **parameters);
 
-/// `items`, `line` and `pages` lie on the device.
+/// Where on the device a decode kernel's items, line, block tables and cuts
+/// are.
+struct DecodeTables {
+  CUdeviceptr items, line, pages, cuts;
+};
+
 Status launchDecodeKernel(const Driver &driver, const Launch &what,
-                          DecodeMemory &memory, CUdeviceptr items,
-                          CUdeviceptr line, CUdeviceptr pages, int32_t sink,
-                          float scaleLog2);
+                          DecodeMemory &memory, DecodeTables tables,
+                          int32_t sink, float scaleLog2);
 
 /// Leaves `out` null where the module has no kernels to prepare and decode.
 /// Adds the nanoseconds that the host waits to `waitNs`.
