@@ -32,8 +32,12 @@ bad=0
 for tool in ${TOOLS:-memcheck synccheck racecheck}; do
   for name in replay replay_row; do
     begun=$SECONDS
-    timeout "${LIMIT:-60}" compute-sanitizer --tool "$tool" --error-exitcode 99 \
-      --print-limit 10 "$program" "$artifacts/$name.moa" >"$log" 2>&1
+    # memcheck's own checks of wgmma (2025.3) do not come back from a product in
+    # a branch; those of synccheck do.
+    options=()
+    [ "$tool" = memcheck ] && options=(--check-warpgroup-mma no)
+    timeout "${LIMIT:-60}" compute-sanitizer --tool "$tool" "${options[@]}" \
+      --error-exitcode 99 --print-limit 10 "$program" "$artifacts/$name.moa" >"$log" 2>&1
     code=$?
     summary=$(grep -E 'SUMMARY|^error' "$log" | tail -2 | tr '\n' ' ')
     if [ $code -eq 0 ]; then
