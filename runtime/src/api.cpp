@@ -278,7 +278,10 @@ moa_status *moa_cache_get_stats(const moa_cache *cache,
     full.sequences = c.sequences.size();
     full.pages_shared = c.pool.shared();
     full.pages_referenced = c.pool.referenced();
-    full.unused_bytes = full.reserved_bytes - full.pages_used * full.page_bytes;
+    full.pages_kept = c.pool.idle();
+    full.pages_indexed = c.prefixes ? c.prefixes->kept() : 0;
+    full.unused_bytes = full.reserved_bytes -
+                        (full.pages_used + full.pages_kept) * full.page_bytes;
     return writeInfo(full, stats, "moa_cache_stats");
   });
 }

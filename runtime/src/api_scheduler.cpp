@@ -95,8 +95,16 @@ moa_status *moa_scheduler_submit(moa_scheduler *scheduler,
       return missing(!scheduler ? "scheduler" : !request ? "request" : "id");
     moa_scheduler_request r;
     MOA_RT_TRY(readOptions(request, r, "moa_scheduler_request"));
-    return scheduler->scheduler.submit(r.prompt_tokens, r.max_new_tokens,
-                                       r.user, *id);
+    return scheduler->scheduler.submit(r, *id);
+  });
+}
+
+moa_status *moa_scheduler_add_tokens(moa_scheduler *scheduler, uint64_t id,
+                                     const int64_t *tokens, size_t count) {
+  return guard([&]() -> Status {
+    if (!scheduler || !tokens)
+      return missing(!scheduler ? "scheduler" : "tokens");
+    return scheduler->scheduler.addTokens(id, tokens, count);
   });
 }
 

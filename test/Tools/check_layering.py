@@ -28,7 +28,7 @@ TILE = [r"moa/Dialect/MoaTile/"]
 GPU = [r"moa/Dialect/MoaGPU/"]
 PARTS = r"moa/(Plan|Dialect|Conversion|Target|Pipelines)/"
 ABOVE_RUNTIME = [*UPSTREAM, *ABI, PARTS, r"moa/InitAll\.h$", r"moa-c/"]
-RUNTIME_API = [r"moa/(runtime\.hp?p?|(observe|scheduler)\.h)$"]
+RUNTIME_API = [r"moa/(runtime\.hp?p?|(observe|prefix|scheduler)\.h)$"]
 
 # Folder (a regular expression on the path), what it may include besides the
 # standard library and files beside it, or generated from a .td beside it. The

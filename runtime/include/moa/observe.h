@@ -61,6 +61,19 @@ typedef struct moa_counters {
   uint64_t sequences_forked;
   uint64_t sequences_truncated; ///< Successful calls.
   uint64_t sequences_restored;
+  // Prefix reuse (moa/prefix.h); 0 where it is off. Since: 1.4
+  uint64_t prefix_tokens_asked;  ///< Of sequences that began with their tokens
+                                 ///< known: moa_sequence_reuse, schedulers.
+  uint64_t prefix_tokens_reused; ///< Of these, whose pages were there.
+  uint64_t prefix_pages_reused;  ///< That sequences began with.
+  uint64_t prefix_pages_merged;  ///< That went back because another sequence
+                                 ///< had computed the same.
+  uint64_t prefix_pages_evicted; ///< Given up: others wanted them.
+  /// Bytes of pages that sequences did not have to hold for themselves: of
+  /// those reused and merged.
+  uint64_t prefix_bytes_saved;
+  uint64_t prefix_bytes; ///< Of pages that no sequence holds, kept for those to
+                         ///< come: goes up and down.
 } moa_counters;
 
 /// Fills `*counters` up to its struct_size. Since: 1.3
@@ -93,6 +106,7 @@ MOA_API moa_status *moa_cache_format_prometheus(const moa_cache *cache,
 ///   batch_begin           args: sequences, rows (of a layer)
 ///   batch_attend          args: layer
 ///   batch_end
+///   sequence_reuse        args: tokens, reused
 ///   scheduler_next        args: entries, decodes, rows
 ///   scheduler_commit      args: entries
 ///   run                   within attend or batch_attend: kernels (CPU), or

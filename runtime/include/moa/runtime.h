@@ -225,8 +225,15 @@ typedef struct moa_cache_stats {
   /// Pages in use, each counted once for every sequence that holds it: without
   /// sharing there would be so many. Since: 1.3
   uint64_t pages_referenced;
-  /// Fragmentation: of reserved_bytes, what is in no page in use. Since: 1.3
+  /// Fragmentation: of reserved_bytes, what is in no page in use or kept.
+  /// Since: 1.3
   uint64_t unused_bytes;
+  /// Pages kept for prefixes (moa/prefix.h) that no sequence holds: not in use,
+  /// and free as soon as they are wanted. Since: 1.4
+  uint64_t pages_kept;
+  /// Pages that sequences to come can begin with: pages_kept and, of those in
+  /// use, full ones whose tokens are known. Since: 1.4
+  uint64_t pages_indexed;
 } moa_cache_stats;
 
 /// Creates an empty cache; `options` may be NULL. Caller owns `*out`.

@@ -15,6 +15,7 @@
 #define MOA_RUNTIME_HPP
 
 #include "moa/observe.h"
+#include "moa/prefix.h"
 #include "moa/runtime.h"
 #include "moa/scheduler.h"
 
@@ -159,6 +160,12 @@ public:
   Status setLimit(uint64_t maxBytes) {
     return Status(moa_cache_set_limit(get(), maxBytes));
   }
+  /// Keeps pages for sequences that begin alike, or changes how many bytes of
+  /// them: see moa/prefix.h.
+  Status setPrefixReuse(uint64_t maxBytes = 0) {
+    moa_prefix_options options = {sizeof(options), maxBytes};
+    return Status(moa_cache_set_prefix_reuse(get(), &options));
+  }
   /// Gives a layer, or MOA_ALL_LAYERS, a rotation; its struct_size is set here.
   Status setRope(moa_rope rope, uint32_t layer = MOA_ALL_LAYERS) {
     rope.struct_size = sizeof(rope);
@@ -222,6 +229,17 @@ public:
                                               bytes.size(), &value));
     reset(value);
     return status;
+  }
+  /// Begins with what is there of these tokens: `reused` of them. `common`, if
+  /// wanted, becomes how many others have as well.
+  Status reuse(const std::vector<int64_t> &tokens, int64_t &reused,
+               uint64_t salt = 0, int64_t *common = nullptr) {
+    return Status(moa_sequence_reuse(get(), salt, tokens.data(), tokens.size(),
+                                     &reused, common));
+  }
+  /// Says which tokens follow the known ones.
+  Status addTokens(const std::vector<int64_t> &tokens) {
+    return Status(moa_sequence_add_tokens(get(), tokens.data(), tokens.size()));
   }
   Status snapshot(const std::string &path) const {
     return Status(moa_sequence_snapshot_file(get(), path.c_str()));
@@ -297,9 +315,21 @@ public:
   }
   Status submit(int64_t promptTokens, int64_t maxNewTokens, uint64_t &id,
                 uint64_t user = 0) {
-    moa_scheduler_request request = {sizeof(request), promptTokens,
-                                     maxNewTokens, user};
+    moa_scheduler_request request = {};
+    request.prompt_tokens = promptTokens;
+    request.max_new_tokens = maxNewTokens;
+    request.user = user;
+    return submit(request, id);
+  }
+  /// As the request says; its struct_size is set here.
+  Status submit(moa_scheduler_request request, uint64_t &id) {
+    request.struct_size = sizeof(request);
     return Status(moa_scheduler_submit(get(), &request, &id));
+  }
+  /// Says which tokens follow a request's known ones.
+  Status addTokens(uint64_t id, const std::vector<int64_t> &tokens) {
+    return Status(
+        moa_scheduler_add_tokens(get(), id, tokens.data(), tokens.size()));
   }
   Status cancel(uint64_t id) { return Status(moa_scheduler_cancel(get(), id)); }
   Status next(moa_scheduler_step &step) {

@@ -6,14 +6,16 @@
 //===----------------------------------------------------------------------===//
 //
 // Decides which rows of which requests a step feeds. It owns the sequences of
-// its requests and sees lengths only: tokens, tensors and sampling stay with
-// the caller, who attends to every layer of a step between next and commit.
+// its requests and decides by lengths: tensors and sampling stay with the
+// caller, who attends to every layer of a step between next and commit. Tokens
+// are needed only where requests are to reuse prefixes (moa/prefix.h).
 //
 // Order. Requests start in the order of arrival. A step first feeds one row of
 // every running request whose next token waits for it, then chunks of prompts,
 // the oldest first: each at most `chunk_tokens` rows, so that shorter requests
 // behind a long prompt get the rest of `max_step_tokens`. Chunks end at
-// multiples of 64 rows or with the prompt. Between two tokens of a running
+// multiples of 64 rows or with the prompt, and where its tokens are no longer
+// those of others. Between two tokens of a running
 // request lies one step, never more; every step feeds at least 64 rows of the
 // oldest unfinished prompt, or what is left of it.
 //
@@ -37,7 +39,8 @@
 // for rows first_row to first_row + tokens - 1. After preemption or abort the
 // rows start from 0 again, generated tokens included: keep them all until the
 // request ends. Rows fed again in chunks may differ in rounding from the same
-// rows fed one by one.
+// rows fed one by one. A request whose tokens are known starts, and comes back,
+// with the rows that its cache has pages of, and is asked for those behind.
 //
 // Errors, structs and threads as in runtime.h. A scheduler belongs to the
 // thread of its cache. It borrows the cache: destroy it first.
@@ -87,6 +90,11 @@ typedef struct moa_scheduler_request {
   int64_t prompt_tokens;  ///< At least 1.
   int64_t max_new_tokens; ///< Tokens to sample at most; at least 1.
   uint64_t user;          ///< Given back in every entry.
+  /// The prompt's tokens, copied, to begin with a prefix that is there, and for
+  /// others to begin with; NULL: nothing is reused. The cache has prefix reuse
+  /// on. Since: 1.4
+  const int64_t *tokens;
+  uint64_t salt; ///< As in moa_sequence_reuse. Since: 1.4
 } moa_scheduler_request;
 
 /// Adds a request behind those that wait; its number, from 1 on, goes to
@@ -97,6 +105,15 @@ typedef struct moa_scheduler_request {
 MOA_API moa_status *moa_scheduler_submit(moa_scheduler *scheduler,
                                          const moa_scheduler_request *request,
                                          uint64_t *id);
+/// Says which tokens follow those of a request that are known: sampled ones, so
+/// that others can begin with them, and the request itself should it be
+/// preempted. Fails with MOA_INVALID_ARGUMENT for a request that is not there,
+/// that was submitted without tokens, for more tokens than committed steps have
+/// sampled, and while the step of a moa_batch is under way that has its
+/// sequence. Since: 1.4
+MOA_API moa_status *moa_scheduler_add_tokens(moa_scheduler *scheduler,
+                                             uint64_t id, const int64_t *tokens,
+                                             size_t count);
 /// Takes a request away and gives its pages back; if it is part of the step
 /// under way, when that is committed or aborted. Fails with
 /// MOA_INVALID_ARGUMENT for a request that is not there (any more).

@@ -111,7 +111,9 @@ Status Cache::setRope(Device &device, uint32_t layer, const moa_rope &rope) {
     return error(MOA_INVALID_ARGUMENT, "the cache has ", sequences.size(),
                  " sequences and ", batches.size(),
                  " batches; set rotations before the first of either");
-  return ropes.set(device, module, layer, rope);
+  MOA_RT_TRY(ropes.set(device, module, layer, rope));
+  pool.dropIdle(); // Their keys have other rotations.
+  return ok();
 }
 
 Status Cache::checkStep(const StepCall &call, int64_t tokens) const {
@@ -169,6 +171,12 @@ moa_counters Cache::countersNow() const {
   now.page_bytes = pool.used() * pool.pageBytes();
   now.page_bytes_high_water = pool.highWater() * pool.pageBytes();
   now.out_of_pages = pool.refusals();
+  if (prefixes) {
+    now.prefix_bytes = pool.idle() * pool.pageBytes();
+    now.prefix_pages_evicted = prefixes->evicted();
+    now.prefix_bytes_saved =
+        (now.prefix_pages_reused + now.prefix_pages_merged) * pool.pageBytes();
+  }
   now.work_items = executor->counts.items;
   now.work_splits = executor->counts.splits;
   now.staging_wait_ns = executor->counts.waitNs;
@@ -215,6 +223,12 @@ Status Cache::attend(const AttendCall &call) {
     throw;
   }
   plan.commit(pool, call);
+  for (size_t i = 0; prefixes && i < call.count; ++i) {
+    Sequence &sequence = call.sequence(i);
+    const int64_t before =
+        sequence.layers[call.layer].seen - call.entries[i].tokens;
+    sequence.publish(call.layer, before / MOA_BLOCK_KEYS);
+  }
   count(call);
   return ok();
 }

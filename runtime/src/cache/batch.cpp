@@ -123,8 +123,10 @@ void Batch::planHeads(uint32_t layer, size_t member) {
     HeadPages &head = state.heads[h];
     int64_t start = 0;
     const moa_resident next = sequence.after(layer, h, tokens, &start);
-    // A window's start moves by a row a row at most.
-    slot.quiet = std::min({slot.quiet, next.window_end * kBlock + 1,
+    // A window's start moves by a row a row at most, or, where prefixes are
+    // reused, when a block is full.
+    const int64_t full = next.window_end * kBlock;
+    slot.quiet = std::min({slot.quiet, cache.prefixes ? full : full + 1,
                            total + (next.window_begin + 1) * kBlock - start});
     if (sequence.sharesNewest(layer, h))
       copies.push_back({member, layer, h, kNoPage});
@@ -348,6 +350,10 @@ void Batch::end() noexcept {
     ++sequence.revision;
     if (current)
       slot.revision = sequence.revision;
+    const int64_t before = sequence.layers[0].seen - tokens;
+    for (uint32_t layer = 0; cache.prefixes && layer < sequence.layers.size();
+         ++layer)
+      sequence.publish(layer, before / kBlock);
   }
   dropMembers();
   changes.clear();

@@ -15,6 +15,7 @@
 
 #include "backend/device.h"
 #include "cache/batch.h"
+#include "cache/prefix_index.h"
 #include "cache/rope_table.h"
 #include "cache/sequence.h"
 #include "moa/observe.h"
@@ -57,6 +58,25 @@ public:
   void markDirtyTails() noexcept { dirtyTails = true; }
   /// A number for a call or step, by which it knows the sequences it named.
   uint64_t newCall() noexcept { return ++lastCall; }
+  /// What a KV head holds after `seen` tokens; `start`, if wanted, becomes the
+  /// smallest window start of the row that decides. Where prefixes are reused,
+  /// that is the first of the newest block: a sequence can begin there.
+  moa_resident resident(uint32_t layer, uint32_t kvHead, int64_t seen,
+                        int64_t n, int64_t *start = nullptr) const {
+    const int64_t margin =
+        prefixes ? std::max(rollback, seen % MOA_BLOCK_KEYS) : rollback;
+    return module.resident(layer, kvHead, seen, n, margin, start);
+  }
+  /// Keeps full pages for sequences to come; see moa_cache_set_prefix_reuse.
+  Status setPrefixReuse(uint64_t maxBytes, PrefixHash hash = hashOfBlock);
+  /// The longest beginning of `tokens`, short of all of them, whose pages are
+  /// there that rows behind it see.
+  PrefixMatch findPrefix(uint64_t salt, const int64_t *tokens,
+                         size_t count) const;
+  /// Makes an empty sequence one that has seen a match of these tokens. Throws
+  /// before anything changes.
+  void beginWith(Sequence &sequence, const PrefixMatch &match, uint64_t salt,
+                 const int64_t *tokens, size_t count);
   /// Makes a sequence that shares all pages of another; see moa_sequence_fork.
   Status fork(Sequence &sequence, Sequence *&out);
   /// Copies pages ahead of a step's layers, on the step's stream.
@@ -73,6 +93,8 @@ private:
   Status check(const AttendCall &call, bool ofStep);
   Status run(const AttendCall &call);
   void count(const AttendCall &call) noexcept;
+  int64_t reusableBlocks(const std::vector<PrefixBlock *> &blocks,
+                         int64_t count, uint32_t layer, uint32_t kvHead) const;
 
   std::unique_ptr<PagePool> ownPool;
 
@@ -80,6 +102,7 @@ public:
   const Module &module;
   PagePool &pool;
   const int64_t rollback; ///< Tokens that can always be taken back.
+  std::unique_ptr<PrefixIndex> prefixes; ///< Null where it is off.
   std::vector<std::unique_ptr<Sequence>> sequences;
   std::vector<std::unique_ptr<Batch>> batches;
   Trace *trace = nullptr;     ///< Of the context, if there is one.

@@ -19,13 +19,11 @@ Status Cache::fork(Sequence &sequence, Sequence *&out) {
   sequences.reserve(sequences.size() + 1);
   auto child = std::make_unique<Sequence>(*this, module, pool, sequence.length);
   std::vector<LayerState> layers = sequence.layers;
+  TokenChain chain = sequence.chain;
   // Nothing fails from here on.
   child->layers.swap(layers);
-  for (const LayerState &layer : child->layers)
-    for (const HeadPages &head : layer.heads)
-      for (PageId page : head.pages)
-        if (page != kNoPage)
-          pool.share(page);
+  child->chain.swap(chain);
+  child->holdAll();
   ++sequence.disturbed;
   ++counters.sequences_forked;
   out = child.get();

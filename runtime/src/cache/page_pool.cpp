@@ -79,6 +79,8 @@ Status PagePool::grow() {
   // Room for every page in the free list first: release may not allocate.
   free.reserve(made);
   holders.resize(made);
+  if (keeper)
+    keeper->makeRoom(made);
   for (uint64_t page = made; page > usable; --page)
     free.push_back(static_cast<PageId>(page - 1));
   usable = made;
@@ -97,7 +99,19 @@ Status PagePool::setLimit(uint64_t pages) {
     return error(MOA_INVALID_ARGUMENT, "a limit of ", pages, " pages of ",
                  bytes, " bytes, ", taken, " are in use; free sequences first");
   mostPages = pages;
+  if (mostPages)
+    trimTo(mostPages - taken);
   return ok();
+}
+
+void PagePool::setKeeper(PageKeeper &to) {
+  to.makeRoom(usable);
+  keeper = &to;
+}
+
+void PagePool::trimTo(uint64_t idlePages) noexcept {
+  while (idle() > idlePages)
+    free.push_back(keeper->giveUp());
 }
 
 Status PagePool::allocate(size_t count, std::vector<PageId> &pages) {
@@ -108,8 +122,17 @@ Status PagePool::allocate(size_t count, std::vector<PageId> &pages) {
                  " are free; free sequences or raise max_bytes");
   }
   pages.reserve(pages.size() + count);
-  while (free.size() < count)
-    MOA_RT_TRY(grow());
+  // Idle pages go only where the limit has no room beside them, or memory ends.
+  uint64_t stay = idle();
+  if (mostPages)
+    stay = std::min(stay, mostPages - taken - count);
+  while (free.size() + idle() - stay < count)
+    if (Status failed = grow()) {
+      if (free.size() + idle() < count)
+        return failed;
+      stay = free.size() + idle() - count;
+    }
+  trimTo(stay);
   for (size_t i = 0; i < count; ++i) {
     pages.push_back(free.back());
     holders[free.back()] = 1;
@@ -123,8 +146,14 @@ Status PagePool::allocate(size_t count, std::vector<PageId> &pages) {
 }
 
 void PagePool::share(PageId page) noexcept {
-  sharedPages += ++holders[page] == 2;
   ++references;
+  if (++holders[page] > 1) {
+    sharedPages += holders[page] == 2;
+    return;
+  }
+  keeper->becomesHeld(page);
+  ++everTaken;
+  mostTaken = std::max(mostTaken, ++taken);
 }
 
 void PagePool::release(PageId page) noexcept {
@@ -133,8 +162,13 @@ void PagePool::release(PageId page) noexcept {
     sharedPages -= holders[page] == 1;
     return;
   }
-  free.push_back(page);
   --taken;
+  if (!keeper || !keeper->keeps(page)) {
+    free.push_back(page);
+    return;
+  }
+  keeper->becomesIdle(page);
+  trim();
 }
 
 } // namespace moa::rt

@@ -5,9 +5,10 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Hands out pages by number, counts who holds each and takes them back from the
-// last. Memory comes in slabs, from the operating system or from a device, when
-// pages are first needed.
+// Hands out pages by number, counts which sequences hold each and takes them
+// back from the last, or leaves them to a keeper until they are wanted. Memory
+// comes in slabs, from the operating system or from a device, when pages are
+// first needed.
 //
 //===----------------------------------------------------------------------===//
 
@@ -46,6 +47,26 @@ public:
   virtual Status copy(void *to, const void *from, size_t bytes);
 };
 
+/// Keeps pages beyond the sequences that hold them, until others want them. Its
+/// pages are never written again.
+class PageKeeper {
+public:
+  virtual ~PageKeeper() = default;
+  /// Any of the first `pages` pages may be kept from now on.
+  virtual void makeRoom(uint64_t pages) = 0;
+  virtual bool keeps(PageId page) const noexcept = 0;
+  /// The last sequence lets go of a page that is kept.
+  virtual void becomesIdle(PageId page) noexcept = 0;
+  /// A sequence takes an idle page.
+  virtual void becomesHeld(PageId page) noexcept = 0;
+  /// Pages that no sequence holds.
+  virtual uint64_t idle() const noexcept = 0;
+  /// Most of them that it wants.
+  virtual uint64_t mostIdle() const noexcept = 0;
+  /// Gives up the idle page that comes first.
+  virtual PageId giveUp() noexcept = 0;
+};
+
 class PagePool {
 public:
   /// Pages in the process's memory; `limit` in pages, 0 for none.
@@ -56,13 +77,32 @@ public:
   PagePool &operator=(const PagePool &) = delete;
 
   /// Appends `count` pages to `pages`, each with one holder, or fails and
-  /// changes nothing.
+  /// changes nothing. Where none is free, the keeper gives idle ones up.
   Status allocate(size_t count, std::vector<PageId> &pages);
   /// One more holds the page.
   void share(PageId page) noexcept;
-  /// One fewer holds the page; it is free after the last. Never fails.
+  /// One fewer holds the page; after the last it is free, or idle where it is
+  /// kept. Never fails.
   void release(PageId page) noexcept;
   bool isShared(PageId page) const { return holders[page] > 1; }
+  /// How many hold the page, its keeper left out.
+  uint32_t holdersOf(PageId page) const { return holders[page]; }
+  /// Whether the one who holds the page may write to it.
+  bool isWritable(PageId page) const {
+    return holders[page] == 1 && !(keeper && keeper->keeps(page));
+  }
+
+  /// Names the keeper of this pool's pages; it outlives every holder.
+  void setKeeper(PageKeeper &keeper);
+  /// Makes the keeper give up what is more than it wants.
+  void trim() noexcept { trimTo(keeper->mostIdle()); }
+  /// Makes it give up all idle pages.
+  void dropIdle() noexcept {
+    if (keeper)
+      trimTo(0);
+  }
+  /// Pages that are kept and held by nobody; not in use.
+  uint64_t idle() const { return keeper ? keeper->idle() : 0; }
 
   /// First byte of a page; 64-byte aligned.
   char *data(PageId page) const {
@@ -86,6 +126,7 @@ public:
   char *base() const { return memory->base(); }
   size_t pageBytes() const { return bytes; }
   uint64_t limit() const { return mostPages; }
+  /// Pages that somebody holds.
   uint64_t used() const { return taken; }
   /// Pages that more than one holds.
   uint64_t shared() const { return sharedPages; }
@@ -100,6 +141,7 @@ public:
 
 private:
   Status grow();
+  void trimTo(uint64_t idlePages) noexcept;
 
   const size_t bytes;
   uint64_t mostPages;
@@ -108,9 +150,10 @@ private:
   std::vector<char *> slabs;
   std::vector<PageId> free; ///< Capacity for every page, so release is safe.
   std::vector<uint32_t> holders; ///< Of each usable page.
-  uint64_t usable = 0;           ///< Pages that are taken or in `free`.
-  uint64_t made = 0; ///< Pages of the memory: more where the list of
-                     ///< free ones found no room for the newest.
+  PageKeeper *keeper = nullptr;
+  uint64_t usable = 0; ///< Pages that are taken, idle or in `free`.
+  uint64_t made = 0;   ///< Pages of the memory: more where the list of
+                       ///< free ones found no room for the newest.
   uint64_t taken = 0, mostTaken = 0;
   uint64_t sharedPages = 0, references = 0;
   uint64_t everTaken = 0, refused = 0;

@@ -20,25 +20,39 @@ namespace moa::rt {
 Sequence::Sequence(Cache &cache, const Module &module, PagePool &pool,
                    int64_t length)
     : cache(cache), module(module), pool(pool), length(length),
-      layers(module.geometry.layers) {
+      layers(module.geometry.layers), chain(cache.prefixes.get()) {
   for (LayerState &layer : layers)
     layer.heads.resize(module.geometry.kvHeads);
 }
 
+/// The newest pages go first: of those that are kept, the ones that most
+/// sequences begin with are given up last.
 Sequence::~Sequence() {
+  size_t blocks = 0;
+  for (const LayerState &layer : layers)
+    for (const HeadPages &head : layer.heads)
+      blocks = std::max(blocks, head.pages.size());
+  while (blocks--)
+    for (const LayerState &layer : layers)
+      for (const HeadPages &head : layer.heads)
+        if (const PageId page = head.page(blocks); page != kNoPage)
+          pool.release(page);
+}
+
+void Sequence::holdAll() noexcept {
   for (const LayerState &layer : layers)
     for (const HeadPages &head : layer.heads)
       for (PageId page : head.pages)
         if (page != kNoPage)
-          pool.release(page);
+          pool.share(page);
 }
 
 moa_resident Sequence::after(uint32_t layer, uint32_t kvHead, int64_t tokens,
                              int64_t *start) const {
   const LayerState &state = layers[layer];
   const HeadPages &head = state.heads[kvHead];
-  moa_resident next = module.resident(layer, kvHead, state.seen + tokens,
-                                      length, cache.rollback, start);
+  moa_resident next =
+      cache.resident(layer, kvHead, state.seen + tokens, length, start);
   if (head.firstResident() > 0)
     next.window_begin = std::max(next.window_begin, head.resident.window_begin);
   return next;
@@ -56,7 +70,7 @@ bool Sequence::sharesNewest(uint32_t layer, uint32_t kvHead) const {
   const LayerState &state = layers[layer];
   const int64_t block = state.seen / MOA_BLOCK_KEYS;
   return state.seen % MOA_BLOCK_KEYS &&
-         pool.isShared(state.heads[kvHead].pages[block]);
+         !pool.isWritable(state.heads[kvHead].pages[block]);
 }
 
 uint64_t Sequence::pagesHeld() const {

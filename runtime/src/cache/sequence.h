@@ -15,6 +15,7 @@
 #define MOA_RT_CACHE_SEQUENCE_H
 
 #include "cache/page_pool.h"
+#include "cache/token_chain.h"
 #include "module.h"
 
 #include <algorithm>
@@ -85,7 +86,7 @@ public:
   moa_resident after(uint32_t layer, uint32_t kvHead, int64_t tokens,
                      int64_t *start = nullptr) const;
   /// Whether the page that the next row of a KV head goes to has rows, and
-  /// other sequences hold it too.
+  /// others have it too: sequences, or the index of prefixes.
   bool sharesNewest(uint32_t layer, uint32_t kvHead) const;
   /// Raises N.
   void raise(int64_t to) noexcept;
@@ -95,12 +96,23 @@ public:
   int64_t leastLength() const;
   /// Pages held over all layers, shared ones too.
   uint64_t pagesHeld() const;
+  /// One more holds each of its pages.
+  void holdAll() noexcept;
+  /// Begins with pages of others; see moa_sequence_reuse.
+  Status reuse(uint64_t salt, const int64_t *tokens, size_t count,
+               PrefixMatch &match);
+  /// See moa_sequence_add_tokens.
+  Status addTokens(const int64_t *tokens, size_t count);
+  /// Gives the index the full pages of a layer from a block on, as far as their
+  /// tokens are known, and takes the index's where it has them already.
+  void publish(uint32_t layer, int64_t from) noexcept;
 
   Cache &cache; ///< Owns the sequence.
   const Module &module;
   PagePool &pool;
   int64_t length; ///< N of the length rule `request`.
   std::vector<LayerState> layers;
+  TokenChain chain;      ///< Tokens it was told, of rows seen or to come.
   Batch *step = nullptr; ///< Whose step it is part of.
   /// Counts changes, so that copies of the tables elsewhere know their age.
   uint64_t revision = 0;

@@ -94,8 +94,7 @@ Status Sequence::checkTruncate(int64_t tokens) const {
 /// Leaves a KV head what it holds of `tokens` tokens.
 void Sequence::drop(uint32_t layer, uint32_t kvHead, int64_t tokens) noexcept {
   HeadPages &head = layers[layer].heads[kvHead];
-  moa_resident next =
-      module.resident(layer, kvHead, tokens, length, cache.rollback);
+  moa_resident next = cache.resident(layer, kvHead, tokens, length);
   if (tokens <= head.resident.sink_pages * kBlock)
     // Nothing is missing any more.
     head.floor = 0, head.since = 0;
@@ -135,6 +134,7 @@ Status Sequence::truncate(int64_t tokens) {
     state.seen = tokens;
     state.dirtyTail = tokens % kBlock != 0;
   }
+  chain.truncate(tokens);
   ++disturbed;
   ++cache.counters.sequences_truncated;
   return ok();

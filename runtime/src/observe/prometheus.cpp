@@ -73,6 +73,23 @@ const Metric kMetrics[] = {
      &moa_counters::sequences_truncated},
     {"sequences_restored_total", "counter", "Sequences made from snapshots.",
      &moa_counters::sequences_restored},
+    {"prefix_tokens_asked_total", "counter",
+     "Tokens of sequences that asked for a prefix.",
+     &moa_counters::prefix_tokens_asked},
+    {"prefix_tokens_reused_total", "counter",
+     "Tokens of prefixes that were there.",
+     &moa_counters::prefix_tokens_reused},
+    {"prefix_pages_reused_total", "counter", "Pages that sequences began with.",
+     &moa_counters::prefix_pages_reused},
+    {"prefix_pages_merged_total", "counter",
+     "Pages that went back because others were the same.",
+     &moa_counters::prefix_pages_merged},
+    {"prefix_pages_evicted_total", "counter", "Kept pages that were given up.",
+     &moa_counters::prefix_pages_evicted},
+    {"prefix_saved_bytes_total", "counter", "Bytes of pages reused and merged.",
+     &moa_counters::prefix_bytes_saved},
+    {"prefix_bytes", "gauge", "Bytes of pages kept that no sequence holds.",
+     &moa_counters::prefix_bytes},
 };
 
 std::string textOf(uint64_t value, bool nanoseconds) {

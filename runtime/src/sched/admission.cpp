@@ -43,7 +43,7 @@ bool Admission::lasts(const Request &request,
       steps += blocks(other);
   const uint64_t growth = heads * (steps / MOA_BLOCK_KEYS + 1);
   const int64_t rows = request.prompt + request.generated + kProgress;
-  uint64_t pages = rt::mostPages(module, request.length(),
+  uint64_t pages = rt::mostPages(cache, request.length(),
                                  std::min(rows, request.length() - 1));
   for (const Request &other : running)
     pages += std::min(other.most,

@@ -25,9 +25,10 @@ using RequestList = std::list<Request>;
 class Admission {
 public:
   /// `limit` in pages, 0 for none.
-  Admission(const Module &module, bool reserved, uint64_t limit)
-      : module(module), reserved(reserved), limit(limit),
-        heads(uint64_t(module.geometry.layers) * module.geometry.kvHeads) {}
+  Admission(const Cache &cache, bool reserved, uint64_t limit)
+      : cache(cache), reserved(reserved), limit(limit),
+        heads(uint64_t(cache.module.geometry.layers) *
+              cache.module.geometry.kvHeads) {}
 
   /// Pages that a row which begins a block takes at most.
   uint64_t pagesOfBlock() const { return heads; }
@@ -50,7 +51,7 @@ public:
 private:
   bool lasts(const Request &request, const RequestList &running) const;
 
-  const Module &module;
+  const Cache &cache;
   const bool reserved;
   const uint64_t limit, heads;
 };

@@ -13,7 +13,7 @@
 #ifndef MOA_RT_SCHED_REQUEST_H
 #define MOA_RT_SCHED_REQUEST_H
 
-#include "cache/sequence.h"
+#include "cache/cache.h"
 
 #include <algorithm>
 
@@ -21,10 +21,13 @@ namespace moa::rt {
 
 struct Request {
   uint64_t id = 0, user = 0;
+  uint64_t salt = 0;
+  std::vector<int64_t> tokens; ///< Known ones; empty where nothing is reused.
   int64_t prompt = 0, mostNew = 0; ///< Tokens.
   int64_t generated = 0;
-  int64_t seen = 0; ///< Rows of the sequence.
-  int64_t fed = 0;  ///< Most rows that a sequence of it ever had.
+  int64_t seen = 0;   ///< Rows of the sequence.
+  int64_t fed = 0;    ///< Most rows that a sequence of it ever had.
+  int64_t common = 0; ///< First tokens that it shares with others.
   Sequence *sequence = nullptr;
   uint64_t most = 0;      ///< Most pages in its life.
   uint64_t now = 0;       ///< Most pages while the tokens known so far are fed.
@@ -48,10 +51,10 @@ struct Request {
 /// Most pages that a sequence of length `n` holds at once while its first
 /// `rows` rows are fed, by at most a block at a time: those held when the last
 /// block begins, and the block. Never falls with `rows`, because no span does.
-uint64_t mostPages(const Module &module, int64_t n, int64_t rows);
+uint64_t mostPages(const Cache &cache, int64_t n, int64_t rows);
 
 /// Pages that rows [seen, seen + rows) take, before others go back.
-uint64_t newPages(const Module &module, int64_t n, int64_t seen, int64_t rows);
+uint64_t newPages(const Cache &cache, int64_t n, int64_t seen, int64_t rows);
 
 } // namespace moa::rt
 

@@ -25,9 +25,31 @@ static Status noStep() {
                "first");
 }
 
+namespace {
+
+/// Pages that are given back when sequences go one after the other, those that
+/// they share with others left out until the last of these goes.
+class PagesGivenBack {
+public:
+  uint64_t by(const Sequence &sequence) {
+    uint64_t pages = 0;
+    for (const LayerState &layer : sequence.layers)
+      for (const HeadPages &head : layer.heads)
+        for (PageId page : head.pages)
+          pages += page != kNoPage &&
+                   ++holders[page] == sequence.pool.holdersOf(page);
+    return pages;
+  }
+
+private:
+  std::unordered_map<PageId, uint32_t> holders; ///< That have gone.
+};
+
+} // namespace
+
 Scheduler::Scheduler(Cache &cache, const SchedulerShape &shape)
-    : cache(cache), module(cache.module), shape(shape),
-      admission(module, shape.reserved, shape.limit) {
+    : cache(cache), shape(shape),
+      admission(cache, shape.reserved, shape.limit) {
   step.reserve(shape.sequences);
   members.reserve(shape.sequences);
   made.reserve(shape.sequences);
@@ -38,9 +60,10 @@ Scheduler::~Scheduler() {
     dropSequence(request);
 }
 
-Status Scheduler::submit(int64_t promptTokens, int64_t maxNewTokens,
-                         uint64_t user, uint64_t &id) {
-  const int64_t longest = module.geometry.maxLength;
+Status Scheduler::submit(const moa_scheduler_request &submitted, uint64_t &id) {
+  const int64_t promptTokens = submitted.prompt_tokens;
+  const int64_t maxNewTokens = submitted.max_new_tokens;
+  const int64_t longest = cache.module.geometry.maxLength;
   if (promptTokens < 1 || maxNewTokens < 1)
     return error(MOA_INVALID_ARGUMENT, "the request has prompt_tokens ",
                  promptTokens, " and max_new_tokens ", maxNewTokens,
@@ -50,13 +73,21 @@ Status Scheduler::submit(int64_t promptTokens, int64_t maxNewTokens,
                  " prompt tokens and ", maxNewTokens,
                  " new ones exceed the artifact's max length ", longest,
                  "; ask for fewer or compile with a larger --max-length");
+  if (submitted.tokens && !cache.prefixes)
+    return error(MOA_INVALID_ARGUMENT,
+                 "the request has tokens, but its cache does not reuse "
+                 "prefixes; call moa_cache_set_prefix_reuse first, or pass "
+                 "NULL");
   Request request;
   request.prompt = promptTokens;
   request.mostNew = maxNewTokens;
-  request.user = user;
+  request.user = submitted.user;
+  request.salt = submitted.salt;
+  if (submitted.tokens)
+    request.tokens.assign(submitted.tokens, submitted.tokens + promptTokens);
   // The last token sampled is not fed.
-  request.most = mostPages(module, request.length(), request.length() - 1);
-  request.now = mostPages(module, request.length(), promptTokens);
+  request.most = mostPages(cache, request.length(), request.length() - 1);
+  request.now = mostPages(cache, request.length(), promptTokens);
   if (!admission.fits(0, request.most)) {
     const uint64_t bytes = cache.pool.pageBytes();
     return error(MOA_OUT_OF_PAGES, "the request's ", promptTokens,
@@ -67,24 +98,51 @@ Status Scheduler::submit(int64_t promptTokens, int64_t maxNewTokens,
   }
   request.id = lastId + 1;
   RequestList one;
-  one.push_back(request);
-  byId.emplace(request.id, one.begin());
+  one.push_back(std::move(request));
+  byId.emplace(one.front().id, one.begin());
   waiting.splice(waiting.end(), one);
   id = ++lastId;
   ++counts.submitted;
   return ok();
 }
 
-Status Scheduler::cancel(uint64_t id) {
+Status Scheduler::find(uint64_t id, Place &place) {
   auto found = byId.find(id);
   if (found == byId.end() || found->second->cancelled)
     return error(MOA_INVALID_ARGUMENT, "there is no request ", id,
                  "; it has ended, was cancelled or never submitted");
+  place = found->second;
+  return ok();
+}
+
+Status Scheduler::addTokens(uint64_t id, const int64_t *tokens, size_t count) {
+  Place place;
+  MOA_RT_TRY(find(id, place));
+  Request &request = *place;
+  const auto known = static_cast<int64_t>(request.tokens.size());
+  if (!known)
+    return error(MOA_INVALID_ARGUMENT, "request ", id,
+                 " was submitted without its prompt's tokens");
+  const int64_t most = request.prompt + request.generated;
+  if (!count || count > static_cast<uint64_t>(most - known))
+    return error(MOA_INVALID_ARGUMENT, "request ", id, " got ", count,
+                 " tokens behind ", known, " known ones, expected 1 to the ",
+                 most - known, " that were sampled since");
+  request.tokens.reserve(known + count);
+  if (request.sequence)
+    MOA_RT_TRY(request.sequence->addTokens(tokens, count));
+  request.tokens.insert(request.tokens.end(), tokens, tokens + count);
+  return ok();
+}
+
+Status Scheduler::cancel(uint64_t id) {
+  Place place;
+  MOA_RT_TRY(find(id, place));
   ++counts.cancelled;
-  if (found->second->inStep)
-    found->second->cancelled = true;
+  if (place->inStep)
+    place->cancelled = true;
   else
-    remove(found->second);
+    remove(place);
   return ok();
 }
 
@@ -112,11 +170,12 @@ Status Scheduler::countSurvivors(uint64_t used, size_t &survivors) {
   for (const Request &request : running)
     claims += request.claim;
   survivors = running.size();
+  PagesGivenBack back;
   for (auto place = running.end(); survivors && !admission.fits(used, claims);
        --survivors) {
     --place;
     claims -= place->claim;
-    used -= place->sequence ? place->sequence->pagesHeld() : 0;
+    used -= place->sequence ? back.by(*place->sequence) : 0;
   }
   if (survivors || running.empty())
     return ok();
@@ -192,34 +251,60 @@ void Scheduler::build(size_t survivors, uint64_t used) {
 /// Lets requests in by arrival, as long as rows and pages are left.
 void Scheduler::admit(uint64_t used, uint64_t promised) {
   while (!waiting.empty() && running.size() < shape.sequences) {
-    Place place = waiting.begin();
-    if (!admission.admits(*place, running, promised, mostSum))
+    Request &request = waiting.front();
+    const PrefixMatch match = cache.findPrefix(
+        request.salt, request.tokens.data(), request.tokens.size());
+    request.seen = match.tokens();
+    request.common = match.common;
+    bool admitted = false;
+    try {
+      admitted = admitNext(match, used, promised);
+    } catch (...) {
+      request.seen = 0;
+      throw;
+    }
+    if (!admitted) {
+      request.seen = 0;
       return;
-    const Chunk chunk = chunkOf(*place, used);
-    if (!chunk.tokens)
-      return;
-    makeSequence(place);
-    running.splice(running.end(), waiting, place);
-    place->runs = true;
-    mostSum += place->most;
-    used += chunk.pages;
-    promised += place->now;
-    addEntry(place, chunk.tokens);
+    }
   }
 }
 
+/// Lets the oldest request that waits begin with a match, if there are pages
+/// and rows: pages of the match that others hold are there already.
+bool Scheduler::admitNext(const PrefixMatch &match, uint64_t &used,
+                          uint64_t &promised) {
+  const Place place = waiting.begin();
+  const uint64_t there = match.pages - match.idle;
+  if (!admission.admits(*place, running, promised - there, mostSum))
+    return false;
+  const Chunk chunk = chunkOf(*place, used + match.idle);
+  if (!chunk.tokens)
+    return false;
+  makeSequence(place, match);
+  running.splice(running.end(), waiting, place);
+  place->runs = true;
+  mostSum += place->most;
+  used += match.idle + chunk.pages;
+  promised += place->now - there;
+  addEntry(place, chunk.tokens);
+  return true;
+}
+
 /// Chunks that do not end a prompt end with a block, so every one begins with
-/// one.
+/// one. Where others have gone other ways one ends, for more to begin there.
 Scheduler::Chunk Scheduler::chunkOf(const Request &request,
                                     uint64_t used) const {
   int64_t tokens =
       std::min({request.rows(), shape.chunk, shape.tokens - stepTokens});
+  if (request.seen < request.common)
+    tokens = std::min(tokens, request.common - request.seen);
   if (tokens < request.rows())
     tokens -= tokens % kBlock;
   if (tokens == 0 || !shape.limit)
     return {tokens, 0};
   auto pages = [&](int64_t rows) {
-    return newPages(module, request.length(), request.seen, rows);
+    return newPages(cache, request.length(), request.seen, rows);
   };
   const uint64_t room = admission.room(used);
   const uint64_t all = pages(tokens);
@@ -250,12 +335,15 @@ void Scheduler::addEntry(Place place, int64_t tokens) noexcept {
   stepTokens += tokens;
 }
 
-void Scheduler::makeSequence(Place place) {
-  cache.sequences.push_back(
-      std::make_unique<Sequence>(cache, module, cache.pool, place->length()));
+void Scheduler::makeSequence(Place place, const PrefixMatch &match) {
+  cache.sequences.push_back(std::make_unique<Sequence>(
+      cache, cache.module, cache.pool, place->length()));
   ++cache.counters.sequences_created;
   place->sequence = cache.sequences.back().get();
   made.push_back(place);
+  if (!place->tokens.empty())
+    cache.beginWith(*place->sequence, match, place->salt, place->tokens.data(),
+                    place->tokens.size());
 }
 
 /// All rows of the request are to be fed again.
@@ -266,7 +354,7 @@ void Scheduler::dropSequence(Request &request) noexcept {
   request.seen = 0;
   request.held = 0;
   request.now =
-      mostPages(module, request.length(), request.prompt + request.generated);
+      mostPages(cache, request.length(), request.prompt + request.generated);
 }
 
 /// Makes the youngest running request the first that waits.

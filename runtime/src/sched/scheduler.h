@@ -38,8 +38,8 @@ public:
   Scheduler(const Scheduler &) = delete;
   Scheduler &operator=(const Scheduler &) = delete;
 
-  Status submit(int64_t promptTokens, int64_t maxNewTokens, uint64_t user,
-                uint64_t &id);
+  Status submit(const moa_scheduler_request &submitted, uint64_t &id);
+  Status addTokens(uint64_t id, const int64_t *tokens, size_t count);
   Status cancel(uint64_t id);
   /// Begins a step, if there is anything to do: entries() then has it.
   Status next();
@@ -61,13 +61,15 @@ private:
     uint64_t pages = 0;
   };
 
+  Status find(uint64_t id, Place &place);
   void claimPages();
   Status countSurvivors(uint64_t used, size_t &survivors);
   void build(size_t survivors, uint64_t used);
   void admit(uint64_t used, uint64_t promised);
+  bool admitNext(const PrefixMatch &match, uint64_t &used, uint64_t &promised);
   Chunk chunkOf(const Request &request, uint64_t used) const;
   void addEntry(Place place, int64_t tokens) noexcept;
-  void makeSequence(Place place);
+  void makeSequence(Place place, const PrefixMatch &match = {});
   void dropSequence(Request &request) noexcept;
   void sendBack() noexcept;
   void undo(size_t started) noexcept;
@@ -76,7 +78,6 @@ private:
   Status checkFed(size_t entry) const;
 
   Cache &cache;
-  const Module &module;
   const SchedulerShape shape;
   const Admission admission;
   uint64_t lastId = 0;

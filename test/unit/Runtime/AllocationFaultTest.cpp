@@ -19,6 +19,8 @@
 #include "SmallArtifact.h"
 
 #include "api_support.h"
+#include "moa/prefix.h"
+#include "moa/scheduler.h"
 
 #include "gtest/gtest.h"
 
@@ -67,6 +69,11 @@ struct World {
   moa_sequence *sequences[kSequences] = {};
   moa_batch *batch = nullptr;
   void *memory = nullptr;
+  moa_scheduler *scheduler = nullptr;
+  const std::vector<int64_t> ids = std::vector<int64_t>(kMostTokens, 5);
+  bool row() const {
+    return model.module->geometry.lengthRule == MOA_LENGTH_ROW;
+  }
 };
 
 World::World(uint32_t seed) : random(seed) {
@@ -86,6 +93,7 @@ World::World(uint32_t seed) : random(seed) {
 
 World::~World() {
   moa_status_free(moa_device_free(context, memory));
+  moa_scheduler_destroy(scheduler);
   moa_cache_destroy(cache);
   moa_module_destroy(loaded);
   moa_module_destroy(read);
@@ -118,7 +126,15 @@ std::vector<int64_t> World::state() const {
     const moa_cache_stats stats = statsOf(cache);
     // High water counts what failed calls took for a while.
     all.insert(all.end(),
-               {int64_t(stats.pages_used), int64_t(stats.sequences)});
+               {int64_t(stats.pages_used), int64_t(stats.sequences),
+                int64_t(stats.pages_kept), int64_t(stats.pages_indexed)});
+  }
+  if (scheduler) {
+    moa_scheduler_stats stats = {};
+    stats.struct_size = sizeof(stats);
+    moa_scheduler_get_stats(scheduler, &stats);
+    all.insert(all.end(), {int64_t(stats.waiting), int64_t(stats.running),
+                           int64_t(stats.submitted)});
   }
   if (batch) {
     moa_batch_info info = {};
@@ -191,6 +207,65 @@ moa_status *attendStep(World &w, uint32_t layer, int64_t tokens) {
   return moa_batch_attend(w.batch, &options);
 }
 
+//===----------------------------------------------------------------------===//
+// Prefixes: calls of worlds whose length rule lets them be reused
+//===----------------------------------------------------------------------===//
+
+moa_status *setPrefixReuse(World &w) {
+  moa_prefix_options options = {sizeof(options), 1 << 24};
+  return w.row() ? moa_cache_set_prefix_reuse(w.cache, &options) : nullptr;
+}
+
+moa_status *reuse(World &w, size_t i, size_t count) {
+  return w.row() ? moa_sequence_reuse(w.sequences[i], 0, w.ids.data(), count,
+                                      nullptr, nullptr)
+                 : nullptr;
+}
+
+moa_status *addTokens(World &w, size_t i, size_t count) {
+  return w.row() ? moa_sequence_add_tokens(w.sequences[i], w.ids.data(), count)
+                 : nullptr;
+}
+
+moa_status *createScheduler(World &w) {
+  return moa_scheduler_create(w.cache, nullptr, &w.scheduler);
+}
+
+moa_status *submit(World &w) {
+  uint64_t id = 0;
+  moa_scheduler_request request = {
+      sizeof(request), 200, 20, 0, w.row() ? w.ids.data() : nullptr, 0};
+  return moa_scheduler_submit(w.scheduler, &request, &id);
+}
+
+/// Feeds the first request its prompt.
+moa_status *next(World &w) {
+  moa_scheduler_step step = {};
+  step.struct_size = sizeof(step);
+  step.entry_size = sizeof(moa_scheduler_entry);
+  return moa_scheduler_next(w.scheduler, &step);
+}
+
+moa_status *feedRequest(World &w, uint32_t layer) {
+  Sequence &sequence = *w.cache->cache->sequences.back();
+  moa_attend_entry entry = w.tokens[1][layer].entry(
+      w.model.module->geometry, sequence, sequence.layers[layer].seen, 200);
+  moa_attend_options options = {};
+  options.struct_size = sizeof(options);
+  options.entry_size = sizeof(entry);
+  options.layer = layer;
+  return moa_attend(w.cache, &options, &entry, 1);
+}
+
+moa_status *commit(World &w) {
+  return moa_scheduler_commit(w.scheduler, nullptr, 0);
+}
+
+moa_status *addTokensOfRequest(World &w) {
+  return w.row() ? moa_scheduler_add_tokens(w.scheduler, 1, w.ids.data(), 1)
+                 : nullptr;
+}
+
 struct Call {
   const char *name;
   std::function<moa_status *(World &)> make;
@@ -225,6 +300,7 @@ std::vector<Call> script() {
          return moa_cache_create(&w.model, nullptr, &w.cache);
        }},
   };
+  calls.push_back({"prefix reuse", setPrefixReuse});
   for (size_t i = 0; i < kSequences; ++i)
     calls.push_back({"sequence", [i](World &w) {
                        return moa_sequence_create(w.cache, kLength,
@@ -240,6 +316,8 @@ std::vector<Call> script() {
       return attend(w, layer, counts);
     });
   };
+  calls.push_back({"tokens ahead",
+                   [](World &w) { return addTokens(w, 0, kMostTokens / 2); }});
   attends("prefill", {130, 0, 0});
   attends("prefill beside decode", {1, 65, 200});
   attends("decode", {1, 1, 1});
@@ -273,6 +351,18 @@ std::vector<Call> script() {
                      w.batch = nullptr;
                    })});
   attends("decode after all", {1, 0, 1});
+  calls.push_back({"another sequence", [](World &w) {
+                     return moa_sequence_create(w.cache, kLength,
+                                                &w.sequences[1]);
+                   }});
+  calls.push_back({"reuse", [](World &w) { return reuse(w, 1, kMostTokens); }});
+  attends("chunk behind a prefix", {0, 70, 0});
+  calls.push_back({"scheduler", createScheduler});
+  calls.push_back({"request", submit});
+  calls.push_back({"step of a scheduler", next});
+  eachLayer("rows of a request", feedRequest);
+  calls.push_back({"commit", commit});
+  calls.push_back({"tokens of a request", addTokensOfRequest});
   return calls;
 }
 

@@ -30,6 +30,8 @@ ListModel::ListModel(uint32_t seed, const ListOptions &options)
   cache = std::make_unique<CpuCache>(
       module, threads, options.maxPages * module.geometry.pageBytes(),
       options.rollback);
+  if (options.prefixes)
+    EXPECT_FALSE(cache->setPrefixReuse(options.maxPages ? 0 : 1 << 30));
 }
 
 /// First block that row `seen` of a sequence can see behind the sink.
@@ -44,12 +46,17 @@ int64_t ListModel::windowBegin(const ListSequence &sequence, uint32_t layer,
   return start / kBlock;
 }
 
+/// The row whose window decides what is held after `seen` tokens.
+int64_t ListModel::deciding(int64_t seen) const {
+  const int64_t margin = options.prefixes ? seen % kBlock : 0;
+  return std::max<int64_t>(0, seen - std::max(options.rollback, margin));
+}
+
 /// Whether a block is held after `seen` tokens, if it was until then.
 bool ListModel::keeps(const ListSequence &sequence, uint32_t layer,
                       uint32_t head, int64_t block, int64_t seen) const {
   return block * kBlock < std::min<int64_t>(module.sink(), seen) ||
-         block >= windowBegin(sequence, layer, head,
-                              std::max<int64_t>(seen - options.rollback, 0));
+         block >= windowBegin(sequence, layer, head, deciding(seen));
 }
 
 /// Which heads write to a page that others hold too.
@@ -87,6 +94,17 @@ uint64_t ListModel::freePages() const {
   return options.maxPages ? options.maxPages - held.size() : UINT64_MAX;
 }
 
+/// Notes what begins the window for every length up to `seen`.
+void ListModel::extendBegins(const ListSequence &sequence, uint32_t layer,
+                             uint32_t h, ListHead &head, int64_t seen) {
+  for (int64_t t = head.begins.size(); t <= seen; ++t) {
+    const int64_t sinks = blocksOf(std::min<int64_t>(module.sink(), t));
+    const int64_t begin = std::max(
+        head.begins.back(), windowBegin(sequence, layer, h, deciding(t)));
+    head.begins.push_back(begin > sinks ? begin : 0);
+  }
+}
+
 /// The rows were computed: new pages, copies, and what falls out of windows.
 void ListModel::advance(ListSequence &sequence, uint32_t layer, int64_t count,
                         const std::vector<bool> &copies) {
@@ -99,18 +117,12 @@ void ListModel::advance(ListSequence &sequence, uint32_t layer, int64_t count,
       head.pages[before / kBlock] = std::make_shared<ListPage>();
     for (int64_t block = blocksOf(before); block < blocksOf(seen); ++block)
       head.pages.push_back(std::make_shared<ListPage>());
-    for (int64_t t = before + 1; t <= seen; ++t) {
-      const int64_t sinks = blocksOf(std::min<int64_t>(module.sink(), t));
-      const int64_t begin =
-          std::max(head.begins.back(),
-                   windowBegin(sequence, layer, h,
-                               std::max<int64_t>(t - options.rollback, 0)));
-      head.begins.push_back(begin > sinks ? begin : 0);
-    }
+    extendBegins(sequence, layer, h, head, seen);
     for (int64_t block = 0; block < blocksOf(seen); ++block)
       if (block < head.begins.back() && block * kBlock >= module.sink())
         head.pages[block] = nullptr;
   }
+  publish(sequence, layer, before / kBlock);
 }
 
 void ListModel::dropTokens(ListSequence &sequence, uint32_t layer,
@@ -225,6 +237,8 @@ void ListModel::truncate(size_t index, int64_t tokens) {
     return;
   }
   ++truncations;
+  sequence.ids.resize(std::min<size_t>(sequence.ids.size(), tokens));
+  sequence.told = std::min(sequence.told, tokens);
   for (uint32_t layer = 0; layer < sequence.layers.size(); ++layer) {
     ListLayer &own = sequence.layers[layer];
     if (own.seen() == tokens)
@@ -247,6 +261,7 @@ void ListModel::truncate(size_t index, int64_t tokens) {
 
 void ListModel::storeAndRestore(size_t index) {
   ListSequence copy = sequences[index];
+  copy.told = 0;
   std::vector<char> bytes(snapshotBytes(*copy.real));
   Status failed = writeSnapshotMemory(*copy.real, bytes.data(), bytes.size());
   ASSERT_FALSE(failed) << failed->message;
@@ -286,7 +301,7 @@ void ListModel::append(const std::vector<size_t> &indices,
       pages += wanted(sequence, layer, counts[i]);
       copies.push_back(copiesOf(sequence, layer));
       bounds.push_back(boundsOf(own));
-      own.tokens.add(g, counts[i], random);
+      addRows(sequence, layer, counts[i]);
       entries.push_back(own.tokens.entry(g, *sequence.real, own.seen(),
                                          own.seen() + counts[i]));
     }
@@ -346,7 +361,7 @@ void ListModel::batchStep(const std::vector<size_t> &indices, int64_t count,
       ListLayer &own = sequences[index].layers[layer];
       bounds.push_back(boundsOf(own));
       Tokens &t = own.tokens;
-      t.add(g, count, random);
+      addRows(sequences[index], layer, count);
       in[0].insert(in[0].end(), t.q.end() - count * q, t.q.end());
       in[1].insert(in[1].end(), t.k.end() - count * kv, t.k.end());
       in[2].insert(in[2].end(), t.v.end() - count * kv, t.v.end());
@@ -458,10 +473,15 @@ void ListModel::compare() {
   EXPECT_EQ(cache->pool.used(), names.size());
   EXPECT_EQ(cache->pool.shared(), shared);
   EXPECT_EQ(cache->pool.referenced(), references);
+  if (options.prefixes && !options.maxPages) {
+    EXPECT_EQ(cache->counters.prefix_pages_merged, merged);
+    EXPECT_EQ(cache->prefixes->kept(), this->index.size());
+  }
   // What is free may hold anything.
   const PageId most = held.empty() ? 0 : *held.rbegin();
   for (PageId page = 0; page < most; ++page)
-    if (!held.count(page))
+    if (!held.count(page) &&
+        !(options.prefixes && cache->prefixes->keeps(page)))
       std::fill_n(reinterpret_cast<float *>(cache->pool.data(page)),
                   2 * kBlock * kDim, NAN);
 }
@@ -479,7 +499,10 @@ const char *ListModel::step() {
   const size_t index = sequences.empty() ? 0 : random() % sequences.size();
   if (sequences.empty() ||
       (sequences.size() < options.sequences && random() % 8 == 0)) {
-    create();
+    if (options.prefixes && random() % 4)
+      reuse();
+    else
+      create();
     return "create";
   }
   switch (random() % 10) {
@@ -498,8 +521,11 @@ const char *ListModel::step() {
       destroy(index);
       return "destroy";
     }
-    raise(index, random() % 60);
-    return "raise";
+    if (options.prefixes)
+      tell(index, 1 + random() % 100);
+    else
+      raise(index, random() % 60);
+    return "raise or tell";
   case 2:
   case 3: {
     int64_t seen = INT64_MAX;

@@ -17,6 +17,7 @@
 #include "Reference.h"
 
 #include <map>
+#include <tuple>
 
 namespace moa::rt::test {
 
@@ -41,6 +42,10 @@ struct ListLayer {
 struct ListSequence {
   Sequence *real = nullptr;
   int64_t length = 0;
+  // Where prefixes are reused: tokens of all rows so far, and perhaps more, and
+  // how many of them the cache was told.
+  std::vector<int64_t> ids;
+  int64_t told = 0;
   std::vector<ListLayer> layers;
 };
 
@@ -51,6 +56,7 @@ struct ListOptions {
   int64_t rollback = 0;  ///< Tokens that can always be taken back.
   int64_t longest = 400; ///< Tokens of a sequence.
   size_t sequences = 6;  ///< At a time.
+  bool prefixes = false; ///< Are reused.
 };
 
 class ListModel {
@@ -75,6 +81,13 @@ public:
   /// Predicts whether it is possible, by the definition.
   void truncate(size_t index, int64_t tokens);
 
+  // Where prefixes are reused (ListModelPrefix.cpp).
+  /// Creates a sequence that begins with what is there; predicts how much,
+  /// where nothing is given up.
+  void reuse();
+  /// Says which tokens a sequence has, or will have.
+  void tell(size_t index, int64_t count);
+
   /// Stores a sequence in memory and makes another of it, as far as there are
   /// pages.
   void storeAndRestore(size_t index);
@@ -90,9 +103,14 @@ public:
   // Refused as predicted: calls that were short of pages, truncations.
   uint64_t refusals = 0, truncationsRefused = 0;
   uint64_t truncations = 0, restores = 0; ///< Done.
+  uint64_t reused = 0, merged = 0;        ///< Tokens, pages.
 
 private:
+  /// A full page is known by layer, KV head and all tokens up to its end.
+  using PageKey = std::tuple<uint32_t, uint32_t, std::vector<int64_t>>;
+
   const ListOptions options;
+  std::map<PageKey, std::shared_ptr<ListPage>> index;
 
   int64_t windowBegin(const ListSequence &sequence, uint32_t layer,
                       uint32_t head, int64_t seen) const;
@@ -106,6 +124,15 @@ private:
                              uint32_t layer) const;
   bool canTruncate(const ListSequence &sequence, int64_t tokens) const;
   uint64_t freePages() const;
+  int64_t deciding(int64_t seen) const;
+  void extendBegins(const ListSequence &sequence, uint32_t layer, uint32_t head,
+                    ListHead &list, int64_t seen);
+  void addRows(ListSequence &sequence, uint32_t layer, int64_t count);
+  void drawIds(ListSequence &sequence, int64_t count);
+  PageKey keyOf(const ListSequence &sequence, uint32_t layer, uint32_t head,
+                int64_t block) const;
+  int64_t reusable(const ListSequence &sequence) const;
+  void publish(ListSequence &sequence, uint32_t layer, int64_t from);
   void dropTokens(ListSequence &sequence, uint32_t layer, int64_t seen);
   void checkRows(const ListSequence &sequence, uint32_t layer, int64_t from,
                  const std::vector<int64_t> &bounds);

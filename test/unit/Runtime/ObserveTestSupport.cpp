@@ -98,7 +98,7 @@ void Observed::step(const std::vector<moa_sequence *> &sequences,
 void Observed::serve(int64_t prompt) {
   moa_scheduler *scheduler = nullptr;
   ASSERT_EQ(moa_scheduler_create(cache, nullptr, &scheduler), nullptr);
-  moa_scheduler_request request = {sizeof(request), prompt, 1, 0};
+  moa_scheduler_request request = {sizeof(request), prompt, 1, 0, nullptr, 0};
   uint64_t id = 0;
   EXPECT_EQ(moa_scheduler_submit(scheduler, &request, &id), nullptr);
   moa_scheduler_step step = {};
@@ -140,6 +140,13 @@ void Observed::expect(const moa_counters &want, const char *after) {
   EXPECT_EQ(found.sequences_forked, want.sequences_forked);
   EXPECT_EQ(found.sequences_truncated, want.sequences_truncated);
   EXPECT_EQ(found.sequences_restored, want.sequences_restored);
+  EXPECT_EQ(found.prefix_tokens_asked, want.prefix_tokens_asked);
+  EXPECT_EQ(found.prefix_tokens_reused, want.prefix_tokens_reused);
+  EXPECT_EQ(found.prefix_pages_reused, want.prefix_pages_reused);
+  EXPECT_EQ(found.prefix_pages_merged, want.prefix_pages_merged);
+  EXPECT_EQ(found.prefix_pages_evicted, want.prefix_pages_evicted);
+  EXPECT_EQ(found.prefix_bytes_saved, want.prefix_bytes_saved);
+  EXPECT_EQ(found.prefix_bytes, want.prefix_bytes);
 }
 
 TemporaryFile::TemporaryFile() {

@@ -453,7 +453,8 @@ TEST(Scheduler, Refusals) {
   EXPECT_EQ(server.stats().limit_bytes, 6 * 4096u); // The cache's.
   uint64_t id = 99;
   auto submit = [&](int64_t prompt, int64_t mostNew) {
-    moa_scheduler_request request = {sizeof(request), prompt, mostNew, 0};
+    moa_scheduler_request request = {sizeof(request), prompt, mostNew, 0,
+                                     nullptr,         0};
     return moa_scheduler_submit(server.scheduler, &request, &id);
   };
   expectRefused(submit(0, 1), invalid, "expected at least 1 of each");

@@ -44,7 +44,8 @@ void Server::open(moa_scheduler_options options) {
 }
 
 uint64_t Server::submit(int64_t prompt, int64_t mostNew) {
-  moa_scheduler_request request = {sizeof(request), prompt, mostNew, 0};
+  moa_scheduler_request request = {sizeof(request), prompt, mostNew, 0,
+                                   nullptr,         0};
   uint64_t id = 0;
   moa_status *failed = moa_scheduler_submit(scheduler, &request, &id);
   EXPECT_FALSE(failed) << moa_status_get_message(failed);
@@ -63,7 +64,8 @@ void Caller::submit(int64_t prompt, int64_t mostNew) {
   client.prompt = prompt;
   client.mostNew = mostNew;
   client.stopAfter = random() % 2 ? mostNew : 1 + random() % mostNew;
-  moa_scheduler_request request = {sizeof(request), prompt, mostNew, 7};
+  moa_scheduler_request request = {sizeof(request), prompt, mostNew, 7,
+                                   nullptr,         0};
   uint64_t id = 0;
   if (codeOf(moa_scheduler_submit(server.scheduler, &request, &id)) == MOA_OK)
     clients[id] = client;

@@ -24,10 +24,12 @@ namespace {
 
 struct Counts {
   uint64_t refusals = 0, truncations = 0, truncationsRefused = 0, restores = 0;
+  uint64_t reused = 0, merged = 0;
 };
 
 /// Runs `steps` operations of one random model.
-void run(uint32_t seed, uint64_t maxPages, int steps, Counts &counts) {
+void run(uint32_t seed, uint64_t maxPages, int steps, Counts &counts,
+         bool prefixes = false) {
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed * 31 + 7);
   ListOptions options;
@@ -35,6 +37,9 @@ void run(uint32_t seed, uint64_t maxPages, int steps, Counts &counts) {
   options.shape.kvHeads = 1 + random() % 2;
   options.shape.group = 1 + random() % 3;
   options.shape.lengthRule = random() % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST;
+  options.prefixes = prefixes;
+  if (prefixes)
+    options.shape.lengthRule = MOA_LENGTH_ROW;
   options.maxPages = maxPages;
   const int64_t margins[] = {0, 0, 1, 5, 64, 100};
   options.rollback = margins[random() % 6];
@@ -49,10 +54,17 @@ void run(uint32_t seed, uint64_t maxPages, int steps, Counts &counts) {
     model.destroy(0);
   EXPECT_EQ(model.cache->pool.used(), 0u);
   EXPECT_EQ(model.cache->pool.referenced(), 0u);
+  model.cache->pool.dropIdle();
+  if (prefixes) {
+    EXPECT_EQ(model.cache->prefixes->kept(), 0u);
+    EXPECT_EQ(model.cache->prefixes->blocks(), 0u);
+  }
   counts.refusals += model.refusals;
   counts.truncations += model.truncations;
   counts.truncationsRefused += model.truncationsRefused;
   counts.restores += model.restores;
+  counts.reused += model.reused;
+  counts.merged += model.merged;
 }
 
 /// Models of each test; MOA_MODEL_SEEDS asks for more than make check runs.
@@ -76,6 +88,24 @@ TEST(SequenceModel, RandomOperationsShortOfPages) {
   for (uint32_t seed = 0; seed < seeds() && !HasFailure(); ++seed)
     run(100 + seed, 24, 150, counts);
   EXPECT_GT(counts.refusals, 50u);
+}
+
+TEST(SequenceModel, RandomOperationsWithPrefixes) {
+  Counts counts;
+  for (uint32_t seed = 0; seed < seeds() && !HasFailure(); ++seed)
+    run(200 + seed, 0, 150, counts, true);
+  EXPECT_EQ(counts.refusals, 0u);
+  EXPECT_GT(counts.reused, 2000u);
+  EXPECT_GT(counts.merged, 100u);
+  EXPECT_GT(counts.truncations, 100u);
+}
+
+TEST(SequenceModel, RandomOperationsWithPrefixesShortOfPages) {
+  Counts counts;
+  for (uint32_t seed = 0; seed < seeds() && !HasFailure(); ++seed)
+    run(300 + seed, 24, 150, counts, true);
+  EXPECT_GT(counts.refusals, 50u);
+  EXPECT_GT(counts.reused, 1000u);
 }
 
 } // namespace

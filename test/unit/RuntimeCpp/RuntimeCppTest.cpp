@@ -113,6 +113,15 @@ TEST(RuntimeCpp, SchedulerFeedsARequest) {
   ASSERT_TRUE(scheduler.submit(3, 5, other));
   ASSERT_TRUE(scheduler.cancel(other));
   EXPECT_EQ(scheduler.submit(1024, 1, other).code(), MOA_OUT_OF_RANGE);
+  // Prefixes, which this plan's length rule cannot share.
+  EXPECT_EQ(cache.setPrefixReuse().code(), MOA_UNSUPPORTED);
+  const std::vector<int64_t> tokens = {1, 2, 3};
+  moa_scheduler_request known = {};
+  known.prompt_tokens = 3;
+  known.max_new_tokens = 5;
+  known.tokens = tokens.data();
+  EXPECT_EQ(scheduler.submit(known, other).code(), MOA_INVALID_ARGUMENT);
+  EXPECT_EQ(scheduler.addTokens(id, tokens).code(), MOA_INVALID_ARGUMENT);
   moa_scheduler_step step;
   ASSERT_TRUE(scheduler.next(step));
   ASSERT_EQ(step.count, 1u);

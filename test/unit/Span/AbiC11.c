@@ -17,6 +17,7 @@
 #include "moa/abi/span.h"
 #include "moa/abi/version.h"
 #include "moa/observe.h"
+#include "moa/prefix.h"
 #include "moa/runtime.h"
 #include "moa/scheduler.h"
 
@@ -59,6 +60,8 @@ uint64_t abi_c11_layout(void) {
                             sizeof(moa_scheduler_entry),
                             sizeof(moa_scheduler_step),
                             sizeof(moa_counters),
+                            sizeof(moa_prefix_options),
+                            sizeof(moa_scheduler_request),
                             offsetof(moa_work_item, ranges),
                             offsetof(moa_attend_entry, out)};
   return moa_artifact_checksum((const uint8_t *)sizes, sizeof sizes);

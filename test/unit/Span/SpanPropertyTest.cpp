@@ -16,6 +16,7 @@
 #include "moa/abi/gpu_step.h"
 #include "moa/abi/kernel_args.h"
 #include "moa/observe.h"
+#include "moa/prefix.h"
 #include "moa/runtime.h"
 #include "moa/scheduler.h"
 
@@ -258,6 +259,8 @@ TEST(Abi, CAndCppAgreeOnLayouts) {
                             sizeof(moa_scheduler_entry),
                             sizeof(moa_scheduler_step),
                             sizeof(moa_counters),
+                            sizeof(moa_prefix_options),
+                            sizeof(moa_scheduler_request),
                             offsetof(moa_work_item, ranges),
                             offsetof(moa_attend_entry, out)};
   EXPECT_EQ(abi_c11_layout(),
