@@ -25,6 +25,8 @@ moa_status *readStats(const moa_cache *cache, nanobind::dict &out) {
   out["pages_shared"] = stats.pages_shared;
   out["pages_referenced"] = stats.pages_referenced;
   out["unused_bytes"] = stats.unused_bytes;
+  out["pages_kept"] = stats.pages_kept;
+  out["pages_indexed"] = stats.pages_indexed;
   return nullptr;
 }
 
@@ -53,6 +55,13 @@ moa_status *readCounters(const moa_cache *cache, nanobind::dict &out) {
   out["sequences_forked"] = counters.sequences_forked;
   out["sequences_truncated"] = counters.sequences_truncated;
   out["sequences_restored"] = counters.sequences_restored;
+  out["prefix_tokens_asked"] = counters.prefix_tokens_asked;
+  out["prefix_tokens_reused"] = counters.prefix_tokens_reused;
+  out["prefix_pages_reused"] = counters.prefix_pages_reused;
+  out["prefix_pages_merged"] = counters.prefix_pages_merged;
+  out["prefix_pages_evicted"] = counters.prefix_pages_evicted;
+  out["prefix_bytes_saved"] = counters.prefix_bytes_saved;
+  out["prefix_bytes"] = counters.prefix_bytes;
   return nullptr;
 }
 

@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "Observe.h"
+#include "Prefix.h"
 
 #include "moa/abi/kernel_args.h"
 #include "moa/runtime.h"
@@ -20,7 +21,6 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
-#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -559,6 +559,7 @@ NB_MODULE(_runtime, m) {
         check(moa_sequence_get_bytes(s.handle, &bytes));
         return bytes;
       });
+  bindPrefix<Cache, Sequence>(m, check);
   nb::class_<Batch>(m, "Batch",
                     "Sequences that step together: begin, attend in each "
                     "layer, end. On a CUDA device the attend calls may be "
