@@ -1,29 +1,46 @@
 #!/usr/bin/env bash
 # Line coverage of the hand-written C++: builds the preset `coverage` in
-# build-coverage, runs every test, prints coverage by folder and in total.
+# build-coverage, runs every test, prints coverage by folder, of each part and
+# in total. With --runtime, of the runtime alone by its unit tests, in minutes:
+# the preset `coverage-runtime` in build-coverage-runtime, which compiles plans
+# with build/bin/moa-compile.
 #
-#   tools/coverage.sh [--min PERCENT]   exit 1 when the total is below PERCENT
+#   tools/coverage.sh [--runtime] [--min PERCENT]   exit 1 when the total is below
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 min=0
-case "${1-}" in
-  '') ;;
-  --min) min=${2:?"expected a percentage after --min"} ;;
-  *) echo "coverage: error: expected --min PERCENT, found '$1'" >&2; exit 2 ;;
-esac
+preset=coverage
+runners=(--only lit --only unit --only python)
+while [[ $# -gt 0 ]]; do
+  case "$1" in
+    --runtime)
+      preset=coverage-runtime
+      runners=(--only unit)
+      shift ;;
+    --min)
+      min=${2:?"expected a percentage after --min"}
+      shift 2 ;;
+    *)
+      echo "coverage: error: expected --runtime or --min PERCENT, found '$1'" >&2
+      exit 2 ;;
+  esac
+done
+if [[ $preset == coverage-runtime && ! -x build/bin/moa-compile ]]; then
+  echo "coverage: error: expected build/bin/moa-compile, found none; run make build" >&2
+  exit 2
+fi
 
-build=$PWD/build-coverage
+build=$PWD/build-${preset}
 llvm=/usr/lib/llvm-22/bin
-cmake --preset coverage
+cmake --preset "$preset"
 cmake --build "$build"
 
 rm -rf "$build/profiles"
 mkdir -p "$build/profiles"
 # %m keeps one file for each program, merged in place over its runs.
 export LLVM_PROFILE_FILE=$build/profiles/%m.profraw
-build/venv/bin/python tools/run_checks.py --build "$build" \
-  --only lit --only unit --only python
+build/venv/bin/python tools/run_checks.py --build "$build" "${runners[@]}"
 "$llvm/llvm-profdata" merge -sparse "$build"/profiles/*.profraw \
   -o "$build/coverage.profdata"
 

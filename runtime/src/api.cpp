@@ -154,9 +154,13 @@ moa_status *moa_module_load_file(moa_context *context, const char *path,
     if (!file)
       return error(MOA_IO, path, ": cannot be opened: ", std::strerror(errno));
     std::streamoff size = file.tellg();
-    std::vector<uint8_t> bytes(size < 0 ? 0 : static_cast<size_t>(size));
     file.seekg(0);
-    if (size < 0 || !file.read(reinterpret_cast<char *>(bytes.data()), size))
+    // A folder opens too, and says that it is endless.
+    if (size < 0 ||
+        (size > 0 && file.peek() == std::ifstream::traits_type::eof()))
+      return error(MOA_IO, path, ": cannot be read");
+    std::vector<uint8_t> bytes(static_cast<size_t>(size));
+    if (!file.read(reinterpret_cast<char *>(bytes.data()), size))
       return error(MOA_IO, path, ": cannot be read");
     return loadModule(context, bytes.data(), bytes.size(), path, out);
   });

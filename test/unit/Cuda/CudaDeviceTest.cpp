@@ -97,6 +97,36 @@ TEST_F(CudaDevice, Facts) {
   EXPECT_EQ(info.name, nullptr);
 }
 
+/// The driver's error, its code here and what to do about it.
+TEST_F(CudaDevice, ErrorsComeWithTheirCure) {
+  Context context;
+  ASSERT_TRUE(open(context, MOA_TEST_FAKE_CUDA));
+  const struct {
+    int error;
+    moa_status_code code;
+    const char *cure;
+  } cases[] = {
+      {2, MOA_OUT_OF_MEMORY, "lower max_bytes, free sequences"},
+      {100, MOA_NO_DEVICE, "check nvidia-smi and CUDA_VISIBLE_DEVICES"},
+      {700, MOA_DEVICE_ERROR, "the device's context is lost"},
+      {715, MOA_DEVICE_ERROR, "start the process again"},
+      {719, MOA_DEVICE_ERROR, "tensors stay allocated until the stream is"},
+      {804, MOA_DEVICE_ERROR, "reboot, or install one version of both"},
+      {900, MOA_DEVICE_ERROR, "outside of stream capture"},
+      {999, MOA_DEVICE_ERROR, "nvidia-smi shows the device's state"},
+  };
+  for (const auto &c : cases) {
+    fakeCuda()->failWith = c.error;
+    fakeCuda()->calls = 0;
+    fakeCuda()->failAt = 1;
+    const Status failed(moa_device_synchronize(context.get()));
+    expectSays(failed, c.code,
+               {fakeCuda()->failed.c_str(), "returned CUDA_ERROR_", c.cure});
+  }
+  fakeCuda()->failAt = 0;
+  EXPECT_TRUE(Status(moa_device_synchronize(context.get())));
+}
+
 TEST_F(CudaDevice, FactsOfTheCpu) {
   Context context;
   ASSERT_TRUE(context.create(3));

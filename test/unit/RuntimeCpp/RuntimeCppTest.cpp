@@ -154,6 +154,63 @@ TEST(RuntimeCpp, SchedulerFeedsARequest) {
   EXPECT_EQ(stats.rows, 3u);
 }
 
+TEST(RuntimeCpp, SequencesAreForkedStoredAndTakenBack) {
+  moa::Context context;
+  ASSERT_TRUE(context.create(1));
+  moa::Module module;
+  ASSERT_TRUE(module.load(context, compileSmallPlan()));
+  moa::Cache cache;
+  ASSERT_TRUE(cache.create(module, 0, 8));
+  moa::Sequence first;
+  ASSERT_TRUE(first.create(cache, 100));
+  constexpr int64_t kDim = 64;
+  const std::vector<float> rows(20 * 2 * kDim, 0.5f);
+  std::vector<float> out(rows.size());
+  moa_attend_entry e = {};
+  e.sequence = first.get();
+  e.tokens = 20;
+  e.q = e.k = e.v = rows.data();
+  e.out = out.data();
+  e.q_row_stride = e.out_row_stride = e.k_row_stride = e.v_row_stride =
+      2 * kDim;
+  e.q_head_stride = e.k_head_stride = e.v_head_stride = e.out_head_stride =
+      kDim;
+  ASSERT_TRUE(cache.attend(0, {e}));
+
+  moa::Sequence fork, fromFile, fromMemory;
+  ASSERT_TRUE(fork.fork(first));
+  const std::string path = testing::TempDir() + "runtime-cpp.mos";
+  std::vector<char> stored;
+  ASSERT_TRUE(first.snapshot(path));
+  ASSERT_TRUE(first.snapshot(stored));
+  first = moa::Sequence();
+  EXPECT_EQ(moa::Sequence().snapshot(stored).code(), MOA_INVALID_ARGUMENT);
+  ASSERT_TRUE(fork.truncate(12));
+  ASSERT_TRUE(fromFile.restore(cache, path));
+  ASSERT_TRUE(fromMemory.restore(cache, stored));
+  std::remove(path.c_str());
+  EXPECT_EQ(fromFile.restore(cache, path).code(), MOA_IO);
+  EXPECT_FALSE(fromFile);
+
+  const uint64_t page = 2 * 64 * kDim * sizeof(float);
+  for (const moa::Sequence *sequence : {&fork, &fromMemory}) {
+    int64_t seen = -1, least = -1;
+    uint64_t bytes = 0;
+    ASSERT_TRUE(sequence->seen(0, seen));
+    ASSERT_TRUE(sequence->minLength(least));
+    ASSERT_TRUE(sequence->bytes(bytes));
+    EXPECT_EQ(seen, sequence == &fork ? 12 : 20);
+    EXPECT_EQ(least, 0);
+    EXPECT_EQ(bytes, page);
+  }
+  ASSERT_TRUE(fork.setLength(200));
+  ASSERT_TRUE(cache.setLimit(2 * page));
+  EXPECT_EQ(cache.setLimit(page).code(), MOA_INVALID_ARGUMENT);
+  uint64_t bytes = 0, dense = 0;
+  ASSERT_TRUE(module.kvBytes(1024, 1024, bytes, dense));
+  EXPECT_EQ(dense, 16 * page);
+}
+
 TEST(RuntimeCpp, CountersTextAndTrace) {
   moa::Context context;
   ASSERT_TRUE(context.create(1));
