@@ -25,6 +25,7 @@
 #include "gtest/gtest.h"
 
 #include <array>
+#include <filesystem>
 #include <fstream>
 #include <unistd.h>
 
@@ -38,6 +39,9 @@ constexpr size_t kSequences = 3;
 constexpr int64_t kMostTokens = 640; ///< Of a sequence.
 constexpr int64_t kStepTokens = 4;   ///< Most of a sequence in a step.
 constexpr int64_t kLength = 500;     ///< N at first.
+constexpr int64_t kRollback = 32;    ///< Rows that can be taken back.
+constexpr size_t kRequests = 2;      ///< Of the scheduler.
+constexpr int64_t kPrompt = 100;     ///< Of each.
 
 moa_cache_stats statsOf(const moa_cache *cache) {
   moa_cache_stats stats = {};
@@ -57,10 +61,14 @@ struct World {
   uint64_t reserved() const;
 
   Bytes artifact = SmallArtifact().build();
+  std::string folder;
   std::string file; ///< With the same bytes.
   std::mt19937 random;
   Tokens tokens[kSequences][kLayers];
   Tokens step[kLayers]; ///< Rows of the steps of a batch.
+  Tokens served[kRequests][kLayers];
+  std::string stored; ///< A file with a snapshot,
+  std::vector<char> snapshot = std::vector<char>(1 << 20); ///< and memory.
 
   moa_context *context = nullptr, *second = nullptr;
   moa_module *loaded = nullptr, *read = nullptr;
@@ -68,8 +76,9 @@ struct World {
   moa_cache *cache = nullptr;
   moa_sequence *sequences[kSequences] = {};
   moa_batch *batch = nullptr;
-  void *memory = nullptr;
   moa_scheduler *scheduler = nullptr;
+  moa_scheduler_step scheduled = {}; ///< Under way.
+  void *memory = nullptr;
   const std::vector<int64_t> ids = std::vector<int64_t>(kMostTokens, 5);
   bool row() const {
     return model.module->geometry.lengthRule == MOA_LENGTH_ROW;
@@ -86,7 +95,16 @@ World::World(uint32_t seed) : random(seed) {
       layer.add(model.module->geometry, kMostTokens, random);
   for (Tokens &layer : step)
     layer.add(model.module->geometry, kSequences * kStepTokens, random);
-  file = testing::TempDir() + "faults-" + std::to_string(getpid()) + ".moa";
+  for (auto &request : served)
+    for (Tokens &layer : request)
+      layer.add(model.module->geometry, kPrompt + 10, random);
+  // Files of its own: what one play stores is not there for the other.
+  static int worlds = 0;
+  folder = testing::TempDir() + "faults-" + std::to_string(getpid()) + "-" +
+           std::to_string(worlds++);
+  std::filesystem::create_directory(folder);
+  file = folder + "/artifact.moa";
+  stored = folder + "/snapshot.mos";
   std::ofstream(file, std::ios::binary)
       .write(reinterpret_cast<const char *>(artifact.data()), artifact.size());
 }
@@ -99,7 +117,11 @@ World::~World() {
   moa_module_destroy(read);
   moa_context_destroy(context);
   moa_context_destroy(second);
+  // Calls that failed left nothing beside what was stored.
   unlink(file.c_str());
+  unlink(stored.c_str());
+  EXPECT_TRUE(std::filesystem::is_empty(folder));
+  std::filesystem::remove_all(folder);
 }
 
 std::vector<int64_t> World::state() const {
@@ -127,20 +149,25 @@ std::vector<int64_t> World::state() const {
     // High water counts what failed calls took for a while.
     all.insert(all.end(),
                {int64_t(stats.pages_used), int64_t(stats.sequences),
+                int64_t(stats.pages_shared), int64_t(stats.pages_referenced),
                 int64_t(stats.pages_kept), int64_t(stats.pages_indexed)});
-  }
-  if (scheduler) {
-    moa_scheduler_stats stats = {};
-    stats.struct_size = sizeof(stats);
-    moa_scheduler_get_stats(scheduler, &stats);
-    all.insert(all.end(), {int64_t(stats.waiting), int64_t(stats.running),
-                           int64_t(stats.submitted)});
   }
   if (batch) {
     moa_batch_info info = {};
     info.struct_size = sizeof(info);
     moa_batch_get_info(batch, &info);
     all.push_back(info.open);
+  }
+  if (scheduler) {
+    moa_scheduler_stats stats = {};
+    stats.struct_size = sizeof(stats);
+    moa_scheduler_get_stats(scheduler, &stats);
+    for (uint64_t value :
+         {stats.waiting, stats.running, stats.submitted, stats.finished,
+          stats.cancelled, stats.preemptions, stats.steps, stats.aborted_steps,
+          stats.rows, stats.rows_again, stats.most_bytes,
+          uint64_t(scheduled.count)})
+      all.push_back(int64_t(value));
   }
   return all;
 }
@@ -227,38 +254,51 @@ moa_status *addTokens(World &w, size_t i, size_t count) {
                  : nullptr;
 }
 
-moa_status *createScheduler(World &w) {
-  return moa_scheduler_create(w.cache, nullptr, &w.scheduler);
-}
+//===----------------------------------------------------------------------===//
+// Schedulers
+//===----------------------------------------------------------------------===//
 
-moa_status *submit(World &w) {
+moa_status *submit(World &w, uint64_t user) {
+  const moa_scheduler_request request = {
+      sizeof(request), kPrompt, 5, user, w.row() ? w.ids.data() : nullptr, 0};
   uint64_t id = 0;
-  moa_scheduler_request request = {
-      sizeof(request), 200, 20, 0, w.row() ? w.ids.data() : nullptr, 0};
   return moa_scheduler_submit(w.scheduler, &request, &id);
 }
 
-/// Feeds the first request its prompt.
 moa_status *next(World &w) {
   moa_scheduler_step step = {};
   step.struct_size = sizeof(step);
   step.entry_size = sizeof(moa_scheduler_entry);
-  return moa_scheduler_next(w.scheduler, &step);
+  moa_status *failed = moa_scheduler_next(w.scheduler, &step);
+  if (!failed)
+    w.scheduled = step;
+  return failed;
 }
 
-moa_status *feedRequest(World &w, uint32_t layer) {
-  Sequence &sequence = *w.cache->cache->sequences.back();
-  moa_attend_entry entry = w.tokens[1][layer].entry(
-      w.model.module->geometry, sequence, sequence.layers[layer].seen, 200);
+/// One layer of the scheduler's step.
+moa_status *attendScheduled(World &w, uint32_t layer) {
+  moa_attend_entry entries[kRequests];
+  for (size_t i = 0; i < w.scheduled.count; ++i) {
+    const moa_scheduler_entry &e = w.scheduled.entries[i];
+    entries[i] = w.served[e.user][layer].entry(w.model.module->geometry,
+                                               *unwrap(e.sequence), e.first_row,
+                                               e.first_row + e.tokens);
+  }
   moa_attend_options options = {};
   options.struct_size = sizeof(options);
-  options.entry_size = sizeof(entry);
+  options.entry_size = sizeof(moa_attend_entry);
   options.layer = layer;
-  return moa_attend(w.cache, &options, &entry, 1);
+  return moa_attend(w.cache, &options, entries, w.scheduled.count);
 }
 
-moa_status *commit(World &w) {
-  return moa_scheduler_commit(w.scheduler, nullptr, 0);
+/// Ends the scheduler's step.
+moa_status *close(World &w, bool commit) {
+  moa_status *failed =
+      commit ? moa_scheduler_commit(w.scheduler, nullptr, w.scheduled.count)
+             : moa_scheduler_abort_step(w.scheduler);
+  if (!failed)
+    w.scheduled.count = 0;
+  return failed;
 }
 
 moa_status *addTokensOfRequest(World &w) {
@@ -297,7 +337,8 @@ std::vector<Call> script() {
       {"cache",
        [](World &w) {
          w.model.context = w.context;
-         return moa_cache_create(&w.model, nullptr, &w.cache);
+         const moa_cache_options options = {sizeof(options), 0, kRollback};
+         return moa_cache_create(&w.model, &options, &w.cache);
        }},
   };
   calls.push_back({"prefix reuse", setPrefixReuse});
@@ -342,10 +383,13 @@ std::vector<Call> script() {
   calls.push_back(
       {"cancel", always([](World &w) { moa_batch_cancel(w.batch); })});
   attends("chunk behind a cancelled step", {3, 70, 1});
-  calls.push_back({"free a sequence", always([](World &w) {
-                     moa_sequence_destroy(w.sequences[1]);
-                     w.sequences[1] = nullptr;
-                   })});
+  auto freeSequence = [&](size_t i) {
+    calls.push_back({"free a sequence", always([i](World &w) {
+                       moa_sequence_destroy(w.sequences[i]);
+                       w.sequences[i] = nullptr;
+                     })});
+  };
+  freeSequence(1);
   calls.push_back({"free a batch", always([](World &w) {
                      moa_batch_destroy(w.batch);
                      w.batch = nullptr;
@@ -357,12 +401,73 @@ std::vector<Call> script() {
                    }});
   calls.push_back({"reuse", [](World &w) { return reuse(w, 1, kMostTokens); }});
   attends("chunk behind a prefix", {0, 70, 0});
-  calls.push_back({"scheduler", createScheduler});
-  calls.push_back({"request", submit});
-  calls.push_back({"step of a scheduler", next});
-  eachLayer("rows of a request", feedRequest);
-  calls.push_back({"commit", commit});
+  freeSequence(1);
+
+  // Sequences that share, go back, are stored and come back.
+  calls.push_back({"fork", [](World &w) {
+                     return moa_sequence_fork(w.sequences[0], &w.sequences[1]);
+                   }});
+  attends("decode of a fork", {0, 1, 1});
+  attends("chunks of both", {10, 20, 1});
+  calls.push_back({"truncate", [](World &w) {
+                     const int64_t seen =
+                         unwrap(w.sequences[1])->layers[0].seen;
+                     return moa_sequence_truncate(w.sequences[1], seen - 20);
+                   }});
+  attends("rows behind a truncation", {1, 7, 0});
+  freeSequence(2);
+  calls.push_back({"second fork", [](World &w) {
+                     return moa_sequence_fork(w.sequences[1], &w.sequences[2]);
+                   }});
+  calls.push_back({"batch of forks", createBatch});
+  steps(2);
+  calls.push_back({"end", always([](World &w) { moa_batch_end(w.batch); })});
+  calls.push_back({"snapshot in memory", [](World &w) {
+                     return moa_sequence_snapshot_memory(
+                         w.sequences[1], w.snapshot.data(), w.snapshot.size(),
+                         nullptr);
+                   }});
+  calls.push_back({"snapshot in a file", [](World &w) {
+                     return moa_sequence_snapshot_file(w.sequences[1],
+                                                       w.stored.c_str());
+                   }});
+  freeSequence(0);
+  calls.push_back({"restore from memory", [](World &w) {
+                     size_t size = 0;
+                     moa_sequence_snapshot_memory(w.sequences[1], nullptr, 0,
+                                                  &size);
+                     return moa_sequence_restore_memory(
+                         w.cache, w.snapshot.data(), size, &w.sequences[0]);
+                   }});
+  freeSequence(2);
+  calls.push_back({"restore from a file", [](World &w) {
+                     return moa_sequence_restore_file(w.cache, w.stored.c_str(),
+                                                      &w.sequences[2]);
+                   }});
+  attends("rows behind a restore", {1, 1, 30});
+
+  // Requests.
+  calls.push_back({"scheduler", [](World &w) {
+                     const moa_scheduler_options options = {
+                         sizeof(options), 4, MOA_ADMIT_OPTIMISTIC, 128, 64, 0};
+                     return moa_scheduler_create(w.cache, &options,
+                                                 &w.scheduler);
+                   }});
+  for (uint64_t user = 0; user < kRequests; ++user)
+    calls.push_back({"submit", [=](World &w) { return submit(w, user); }});
+  auto serve = [&](bool commit) {
+    calls.push_back({"next", next});
+    eachLayer("layer of a scheduler's step", attendScheduled);
+    calls.push_back({commit ? "commit" : "abort",
+                     [=](World &w) { return close(w, commit); }});
+  };
+  for (bool commit : {true, false, true, true, true})
+    serve(commit);
   calls.push_back({"tokens of a request", addTokensOfRequest});
+  calls.push_back({"cancel a request", [](World &w) {
+                     return moa_scheduler_cancel(w.scheduler, 2);
+                   }});
+  serve(true);
   return calls;
 }
 
@@ -401,6 +506,8 @@ void expectEqualOutputs(const World &a, const World &b) {
     EXPECT_TRUE(equal(a.step[layer], b.step[layer])) << "step";
     for (size_t i = 0; i < kSequences; ++i)
       EXPECT_TRUE(equal(a.tokens[i][layer], b.tokens[i][layer])) << i;
+    for (size_t i = 0; i < kRequests; ++i)
+      EXPECT_TRUE(equal(a.served[i][layer], b.served[i][layer])) << i;
   }
 }
 
