@@ -31,11 +31,12 @@ OPTIONS = {
     ":allocator_may_return_null=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
 }
-LIMITS = ["-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=512", "-max_len=16384"]
+LIMITS = ["-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=512"]
+MOST_BYTES = {"snapshot": 65536}  # Pages of two layers; 16384 elsewhere.
 MOST_SEED_BYTES = 8 << 10
 #: Inputs that --check tries of each target, in about half a minute each.
-CHECKED_RUNS = {"artifact": 200000, "plan": 80000, "model": 200000, "roundtrip": 3000,
-                "pipeline": 5000}  # fmt: skip
+CHECKED_RUNS = {"artifact": 200000, "snapshot": 100000, "plan": 80000, "model": 200000,
+                "roundtrip": 3000, "pipeline": 5000}  # fmt: skip
 
 
 def targets() -> list[str]:
@@ -77,7 +78,8 @@ def run_target(target: str, seconds: int, check: bool) -> tuple[str, str, str]:
         folder.mkdir(parents=True, exist_ok=True)
     corpus = FUZZ / "corpus" / target
     corpora = [str(folder) for folder in (corpus, make_seeds(target)) if folder.is_dir()]
-    common = [program, *LIMITS, f"-artifact_prefix={found}/{target}-"]
+    limits = [*LIMITS, f"-max_len={MOST_BYTES.get(target, 16384)}"]
+    common = [program, *limits, f"-artifact_prefix={found}/{target}-"]
     kept = sorted(str(file) for file in corpus.glob("*"))
     commands = [[*common, *kept]] if kept else []
     if seconds:
