@@ -71,6 +71,8 @@ else:
     # Features, for REQUIRES lines: what this machine and this build can do.
     if os.path.exists(config.python):
         config.available_features.add("python")
+    if shutil.which("pkg-config"):
+        config.available_features.add("pkg-config")
     if config.sanitize:
         config.available_features.add("sanitizer")
     if config.coverage:

@@ -42,6 +42,23 @@ Status loadModule(moa_context *context, const uint8_t *bytes, size_t size,
   return ok();
 }
 
+/// The memory that options ask for.
+Status memoryOf(const moa_context_options &options, HostMemory &out) {
+  if (!options.allocator)
+    return ok();
+  moa_allocator from;
+  MOA_RT_TRY(readOptions(options.allocator, from, "moa_allocator"));
+  if (!from.allocate || !from.deallocate)
+    return missing(!from.allocate ? "moa_allocator.allocate"
+                                  : "moa_allocator.deallocate");
+  if (options.device == MOA_DEVICE_CUDA)
+    return error(MOA_UNSUPPORTED, "an allocator is for the CPU, pages of a "
+                                  "CUDA device are its driver's; limit them "
+                                  "by max_bytes of a cache");
+  out = HostMemory(from);
+  return ok();
+}
+
 } // namespace
 
 extern "C" {
@@ -74,6 +91,8 @@ moa_status *moa_context_create(const moa_context_options *options,
     if (o.threads < 0 || o.threads > 1024)
       return error(MOA_INVALID_ARGUMENT, "threads is ", o.threads,
                    ", expected 0 (all cores) to 1024");
+    HostMemory memory;
+    MOA_RT_TRY(memoryOf(o, memory));
     auto context = std::make_unique<moa_context>();
     if (o.device == MOA_DEVICE_CUDA) {
       MOA_RT_TRY(makeCudaDevice(o.driver_path, o.ordinal, context->device));
@@ -89,7 +108,7 @@ moa_status *moa_context_create(const moa_context_options *options,
     uint32_t features = detectCpuFeatures();
     if (o.cpu_features)
       features &= o.cpu_features;
-    context->device = makeCpuDevice(threads, features);
+    context->device = makeCpuDevice(threads, features, memory);
     *out = context.release();
     return ok();
   });

@@ -76,7 +76,7 @@ typedef struct moa_counters {
                          ///< come: goes up and down.
 } moa_counters;
 
-/// Fills `*counters` up to its struct_size. Since: 1.3
+/// Fills `*counters` up to its struct_size. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_cache_get_counters(const moa_cache *cache,
                                            moa_counters *counters);
 
@@ -89,7 +89,7 @@ MOA_API moa_status *moa_cache_get_counters(const moa_cache *cache,
 /// becomes the length of the whole text without its 0, so all of it is there if
 /// *needed < size. `buffer` may be NULL if `size` is 0. Fails with
 /// MOA_INVALID_ARGUMENT for labels that are not well formed, with the place.
-/// Since: 1.3
+/// Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_cache_format_prometheus(const moa_cache *cache,
                                                 const char *labels,
                                                 char *buffer, size_t size,
@@ -119,7 +119,7 @@ MOA_API moa_status *moa_cache_format_prometheus(const moa_cache *cache,
 /// if the file cannot be opened and with MOA_INVALID_ARGUMENT if a trace is
 /// being written. May be called while other threads use the context; their
 /// calls under way are left out. Without a trace a call costs a test of a
-/// flag or two more. Since: 1.3
+/// flag or two more. Threads: any. Since: 1.3
 MOA_API moa_status *moa_context_set_trace(moa_context *context,
                                           const char *path);
 

@@ -17,11 +17,19 @@
 // caller sets to sizeof of the struct it was compiled against; fields beyond a
 // caller's size take their defaults.
 //
-// Threads. Contexts and modules may be shared between threads. A cache and its
-// sequences belong to one thread at a time.
+// Threads. Each function says which threads may call it:
+//   any                     whatever other threads do with the same objects
+//   the cache's             a cache, its sequences, batches and schedulers
+//   belong
+//                           to one thread at a time; they may go to another
+//   the last that uses it   no other call with the object, or with what was
+//   made
+//                           from it, is under way or comes later
 //
-// Lifetime. A module borrows its context, a cache its module, a sequence its
-// cache: destroy them in the opposite order. Destroy functions accept NULL.
+// Ownership. What is created belongs to whoever is named; nothing that is
+// passed in is kept, but for the borrowed parent: a module borrows its context,
+// a cache its module, a sequence its cache. Destroy them in the opposite order.
+// Destroy functions accept NULL.
 //
 //===----------------------------------------------------------------------===//
 
@@ -49,7 +57,8 @@ extern "C" {
 // Version and status
 //===----------------------------------------------------------------------===//
 
-/// ABI version of the library that is loaded. Since: 1.0
+/// ABI version of the library that is loaded; either out may be NULL. Threads:
+/// any. Since: 1.0
 MOA_API void moa_abi_version(int32_t *major, int32_t *minor);
 
 typedef struct moa_status moa_status;
@@ -69,12 +78,13 @@ typedef enum moa_status_code {
   MOA_NOT_RESIDENT = 11     ///< Keys that are needed were given up. Since: 1.3
 } moa_status_code;
 
-/// Code of a status; MOA_OK for NULL. Borrows. Since: 1.0
+/// Code of a status; MOA_OK for NULL. Borrows. Threads: any. Since: 1.0
 MOA_API moa_status_code moa_status_get_code(const moa_status *status);
 /// One line, no newline: what was expected, what was found, where, and the
-/// cure. Valid until the status is freed; "ok" for NULL. Since: 1.0
+/// cure. Valid until the status is freed; "ok" for NULL. Threads: any. Since:
+/// 1.0
 MOA_API const char *moa_status_get_message(const moa_status *status);
-/// Frees a status; NULL is allowed. Since: 1.0
+/// Frees a status; NULL is allowed. Threads: any. Since: 1.0
 MOA_API void moa_status_free(moa_status *status);
 
 //===----------------------------------------------------------------------===//
@@ -86,6 +96,24 @@ typedef struct moa_context moa_context;
 /// Kinds of devices.
 enum { MOA_DEVICE_CPU = 0, MOA_DEVICE_CUDA = 1 };
 
+/// Host memory from the caller in place of the system's: for the pages of all
+/// caches of a context on the CPU, and for moa_device_alloc. Statuses, tables,
+/// scratch of threads and code of kernels stay with the system. Both functions
+/// may be called by any thread that uses the context or what was made with it,
+/// by several at a time where it is shared; they must not throw and must not
+/// call this library. They are needed until the context is destroyed, and by
+/// then every piece of memory was given back. Since: 1.4
+typedef struct moa_allocator {
+  size_t struct_size;
+  /// `bytes` of memory, at least 1, of any content, at a multiple of
+  /// `alignment`, a power of two; or NULL: the call that needs it fails with
+  /// MOA_OUT_OF_MEMORY and changes nothing.
+  void *(*allocate)(void *user, size_t bytes, size_t alignment);
+  /// Takes back what `allocate` gave; never called with NULL.
+  void (*deallocate)(void *user, void *memory);
+  void *user; ///< Passed to both; the caller's.
+} moa_allocator;
+
 typedef struct moa_context_options {
   size_t struct_size;
   int32_t threads; ///< Including the calling thread; 0 = one per usable core.
@@ -96,14 +124,19 @@ typedef struct moa_context_options {
   int32_t ordinal; ///< Which CUDA device. Since: 1.1
   /// CUDA driver library; NULL = libcuda.so.1. Since: 1.1
   const char *driver_path;
+  /// Copied; NULL = memory of the system. With a CUDA device, whose pages are
+  /// the driver's, it is refused (MOA_UNSUPPORTED). Since: 1.4
+  const moa_allocator *allocator;
 } moa_context_options;
 
 /// Creates a context; `options` may be NULL. Caller owns `*out`. A context on a
 /// CUDA device retains the device's primary context, so memory of the CUDA
-/// runtime and of frameworks can be passed as it is. Since: 1.0
+/// runtime and of frameworks can be passed as it is. Threads: any. Since: 1.0
 MOA_API moa_status *moa_context_create(const moa_context_options *options,
                                        moa_context **out);
-/// Since: 1.0
+/// Destroys a context whose modules are gone and whose memory of
+/// moa_device_alloc was given back. Ends a trace. NULL is allowed. Threads: the
+/// last that uses it. Since: 1.0
 MOA_API void moa_context_destroy(moa_context *context);
 
 typedef struct moa_device_info {
@@ -118,22 +151,25 @@ typedef struct moa_device_info {
   uint64_t memory_bytes;  ///< Of the whole device.
 } moa_device_info;
 
-/// Fills `*info` up to its struct_size. Since: 1.1
+/// Fills `*info` up to its struct_size; its strings belong to the context.
+/// Threads: any. Since: 1.1
 MOA_API moa_status *moa_context_get_device_info(const moa_context *context,
                                                 moa_device_info *info);
 
 // Memory of a context's device, for programs that have no other way to it.
 
-/// Allocates at least 64-byte aligned memory; free it with moa_device_free.
+/// Allocates at least 64-byte aligned memory of any content. Caller owns `*out`
+/// and frees it with moa_device_free, before the context goes. Threads: any.
 /// Since: 1.1
 MOA_API moa_status *moa_device_alloc(moa_context *context, size_t bytes,
                                      void **out);
-/// Waits for the device and frees; NULL is allowed. Since: 1.1
+/// Waits for the device and frees; NULL is allowed. Threads: any. Since: 1.1
 MOA_API moa_status *moa_device_free(moa_context *context, void *memory);
-/// Waits for the device, then copies; either side may be the host's. Since: 1.1
+/// Waits for the device, then copies; either side may be the host's. Threads:
+/// any. Since: 1.1
 MOA_API moa_status *moa_device_copy(moa_context *context, void *to,
                                     const void *from, size_t bytes);
-/// Waits until all work on the device is done. Since: 1.1
+/// Waits until all work on the device is done. Threads: any. Since: 1.1
 MOA_API moa_status *moa_device_synchronize(moa_context *context);
 
 //===----------------------------------------------------------------------===//
@@ -161,31 +197,35 @@ typedef struct moa_module_info {
   const char *remark;
 } moa_module_info;
 
-/// Loads an artifact from a file. Caller owns `*out`. Since: 1.0
+/// Loads an artifact from a file, which may change afterwards. Caller owns
+/// `*out`. Threads: any. Since: 1.0
 MOA_API moa_status *moa_module_load_file(moa_context *context, const char *path,
                                          moa_module **out);
-/// Loads an artifact from memory; the bytes are copied. Since: 1.0
+/// Loads an artifact from memory; the bytes are copied. Caller owns `*out`.
+/// Threads: any. Since: 1.0
 MOA_API moa_status *moa_module_load_memory(moa_context *context,
                                            const void *bytes, size_t size,
                                            moa_module **out);
-/// Since: 1.0
+/// Destroys a module whose caches are gone. NULL is allowed. Threads: the last
+/// that uses it. Since: 1.0
 MOA_API void moa_module_destroy(moa_module *module);
-/// Fills `*info` up to its struct_size. Since: 1.0
+/// Fills `*info` up to its struct_size; its strings belong to the module.
+/// Threads: any. Since: 1.0
 MOA_API moa_status *moa_module_get_info(const moa_module *module,
                                         moa_module_info *info);
-/// Copies the rule of one query head. Since: 1.0
+/// Copies the rule of one query head. Threads: any. Since: 1.0
 MOA_API moa_status *moa_module_get_rule(const moa_module *module,
                                         uint32_t layer, uint32_t q_head,
                                         moa_span_rule *rule);
 /// KV bytes in closed form: what one sequence of length rule `n` holds over all
 /// layers after `seen` tokens, and what a dense cache of whole pages would
-/// hold. Since: 1.0
+/// hold. Threads: any. Since: 1.0
 MOA_API moa_status *moa_module_kv_bytes(const moa_module *module, int64_t n,
                                         int64_t seen, uint64_t *bytes,
                                         uint64_t *dense_bytes);
 /// The same in a cache with rollback_tokens (see moa_cache_options): exact for
 /// a sequence that was not truncated, and never less than it holds after that.
-/// Since: 1.3
+/// Threads: any. Since: 1.3
 MOA_API moa_status *moa_module_kv_bytes_rollback(const moa_module *module,
                                                  int64_t n, int64_t seen,
                                                  int64_t rollback_tokens,
@@ -236,22 +276,23 @@ typedef struct moa_cache_stats {
   uint64_t pages_indexed;
 } moa_cache_stats;
 
-/// Creates an empty cache; `options` may be NULL. Caller owns `*out`.
-/// Since: 1.0
+/// Creates an empty cache; `options` may be NULL. Caller owns `*out`. Threads:
+/// any. Since: 1.0
 MOA_API moa_status *moa_cache_create(moa_module *module,
                                      const moa_cache_options *options,
                                      moa_cache **out);
-/// Destroys the cache and every sequence in it; on a CUDA device it waits for
-/// all work there. Since: 1.0
+/// Destroys the cache and every sequence and batch in it, after its schedulers;
+/// on a CUDA device it waits for all work there. NULL is allowed. Threads: the
+/// cache's. Since: 1.0
 MOA_API void moa_cache_destroy(moa_cache *cache);
-/// Since: 1.0
+/// Fills `*stats` up to its struct_size. Threads: the cache's. Since: 1.0
 MOA_API moa_status *moa_cache_get_stats(const moa_cache *cache,
                                         moa_cache_stats *stats);
 
 /// Changes the most bytes of pages, rounded down; 0 = no limit on the CPU, what
 /// the cache was made for on a CUDA device, where it cannot be more. Refused
 /// with the numbers where more pages are in use. What was taken for pages stays
-/// taken. Since: 1.3
+/// taken. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_cache_set_limit(moa_cache *cache, uint64_t max_bytes);
 
 /// A rotary embedding. Queries and keys are rotated by their positions times
@@ -278,13 +319,13 @@ typedef struct moa_rope {
 /// keys and values, and the caller finds them rotated afterwards.
 /// A cache with a sequence or a batch is refused. MOA_UNSUPPORTED if the module
 /// was not compiled for this layout and rotary_dim (moa-compile --rope). On a
-/// CUDA device it waits for all work there. Since: 1.3
+/// CUDA device it waits for all work there. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_cache_set_rope(moa_cache *cache, uint32_t layer,
                                        const moa_rope *rope);
 
 /// Creates an empty sequence whose spans are taken at `length` (prompt tokens +
 /// generation budget; ignored by plans with length rule `row`). The cache owns
-/// it until moa_sequence_destroy. Since: 1.0
+/// it until moa_sequence_destroy. Threads: the cache's. Since: 1.0
 MOA_API moa_status *moa_sequence_create(moa_cache *cache, int64_t length,
                                         moa_sequence **out);
 /// Creates a sequence that has seen the same tokens and shares all pages, for
@@ -294,14 +335,16 @@ MOA_API moa_status *moa_sequence_create(moa_cache *cache, int64_t length,
 /// the call's stream. A call wants as many pages more as it copies, and fails
 /// with MOA_OUT_OF_PAGES and without a trace if they are not there. Refused
 /// while the sequence is part of a step. The cache owns the new sequence until
-/// moa_sequence_destroy; either may go first. Since: 1.3
+/// moa_sequence_destroy; either may go first. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_fork(moa_sequence *sequence,
                                       moa_sequence **out);
-/// Gives the sequence's pages back; those that it shares stay with the other
-/// sequences. Since: 1.0
+/// Destroys the sequence and gives its pages back; those that it shares stay
+/// with the other sequences. Ends a step of a batch that it is part of. NULL is
+/// allowed. Threads: the cache's. Since: 1.0
 MOA_API void moa_sequence_destroy(moa_sequence *sequence);
 /// Raises the length; a smaller value is refused. Spans grow from the next row
-/// on; keys already gone stay gone (see first_resident). Since: 1.0
+/// on; keys already gone stay gone (see first_resident). Threads: the cache's.
+/// Since: 1.0
 MOA_API moa_status *moa_sequence_set_length(moa_sequence *sequence,
                                             int64_t length);
 /// Drops the newest rows of all layers, so that the sequence has seen `tokens`
@@ -312,22 +355,23 @@ MOA_API moa_status *moa_sequence_set_length(moa_sequence *sequence,
 /// nothing. Every length from moa_sequence_get_min_length on is possible, and
 /// every one within the pages of the sink. N stays as it is. Copies nothing;
 /// pages go back at once (on a CUDA device what is enqueued still reads them).
-/// Refused while the sequence is part of a step. Since: 1.3
+/// Refused while the sequence is part of a step. Threads: the cache's. Since:
+/// 1.3
 MOA_API moa_status *moa_sequence_truncate(moa_sequence *sequence,
                                           int64_t tokens);
 /// Least length from which on moa_sequence_truncate takes every length up to
-/// what all layers have seen; above that where it takes none of them.
-/// Since: 1.3
+/// what all layers have seen; above that where it takes none of them. Threads:
+/// the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_get_min_length(const moa_sequence *sequence,
                                                 int64_t *tokens);
 /// Length rule's N, and tokens seen by `layer`. Either out may be NULL.
-/// Since: 1.0
+/// Threads: the cache's. Since: 1.0
 MOA_API moa_status *moa_sequence_get_length(const moa_sequence *sequence,
                                             uint32_t layer, int64_t *length,
                                             int64_t *seen);
 /// First position behind the sink whose key is still held for this KV head: a
 /// multiple of 64, or 0 while no page was given up. Rows to come see nothing
-/// between the sink and it. Since: 1.0
+/// between the sink and it. Threads: the cache's. Since: 1.0
 MOA_API moa_status *
 moa_sequence_get_first_resident(const moa_sequence *sequence, uint32_t layer,
                                 uint32_t kv_head, int64_t *position);
@@ -335,12 +379,12 @@ moa_sequence_get_first_resident(const moa_sequence *sequence, uint32_t layer,
 /// or the new ones, whatever happens meanwhile; a process that is killed may
 /// leave its unfinished file `path`.XXXXXX behind. Pages that it shares are
 /// stored in full. Waits for the device. Refused while the sequence is part of
-/// a step. Since: 1.3
+/// a step. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_snapshot_file(const moa_sequence *sequence,
                                                const char *path);
 /// The same to memory of the caller: `*size` becomes the snapshot's bytes.
 /// With `buffer` NULL nothing is written; with less `capacity` than that the
-/// call fails. `size` may be NULL. Since: 1.3
+/// call fails. `size` may be NULL. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_snapshot_memory(const moa_sequence *sequence,
                                                  void *buffer, size_t capacity,
                                                  size_t *size);
@@ -349,17 +393,17 @@ MOA_API moa_status *moa_sequence_snapshot_memory(const moa_sequence *sequence,
 /// are refused (MOA_CORRUPT, MOA_INCOMPATIBLE, MOA_OUT_OF_RANGE), and so are
 /// more pages than are free; nothing is changed then. N, truncation and
 /// first_resident go on as if it were the sequence that was stored. Waits for
-/// the device. The cache owns the sequence until moa_sequence_destroy.
-/// Since: 1.3
+/// the device. The cache owns the sequence until moa_sequence_destroy. Threads:
+/// the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_restore_file(moa_cache *cache,
                                               const char *path,
                                               moa_sequence **out);
-/// The same from memory. Since: 1.3
+/// The same from memory. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_restore_memory(moa_cache *cache,
                                                 const void *bytes, size_t size,
                                                 moa_sequence **out);
 /// Bytes of pages that the sequence holds now, over all layers. Pages that it
-/// shares with others count in full for each. Since: 1.0
+/// shares with others count in full for each. Threads: the cache's. Since: 1.0
 MOA_API moa_status *moa_sequence_get_bytes(const moa_sequence *sequence,
                                            uint64_t *bytes);
 
@@ -422,7 +466,7 @@ typedef struct moa_attend_options {
 /// with artifacts since 1.3); prefill takes the others, and all where the
 /// artifact has no decode kernel for the device. A value that is not finite in
 /// a key that is masked for a row may reach that row if their tiles meet.
-/// Since: 1.0
+/// Threads: the cache's. Since: 1.0
 MOA_API moa_status *moa_attend(moa_cache *cache,
                                const moa_attend_options *options,
                                const moa_attend_entry *entries, size_t count);
@@ -466,12 +510,12 @@ typedef struct moa_batch_options {
 
 /// Makes a batch. On a CUDA device it takes the memory for its tables here, 4
 /// bytes for each layer, KV head and 64 tokens of every sequence. The cache
-/// owns it until moa_batch_destroy. Since: 1.2
+/// owns it until moa_batch_destroy. Threads: the cache's. Since: 1.2
 MOA_API moa_status *moa_batch_create(moa_cache *cache,
                                      const moa_batch_options *options,
                                      moa_batch **out);
 /// Gives up a step under way and destroys the batch; graphs of its calls must
-/// not be replayed any more. NULL is allowed. Since: 1.2
+/// not be replayed any more. NULL is allowed. Threads: the cache's. Since: 1.2
 MOA_API void moa_batch_destroy(moa_batch *batch);
 
 typedef struct moa_batch_info {
@@ -483,7 +527,7 @@ typedef struct moa_batch_info {
   uint32_t open; ///< Whether a step is under way.
 } moa_batch_info;
 
-/// Fills `*info` up to its struct_size. Since: 1.2
+/// Fills `*info` up to its struct_size. Threads: the cache's. Since: 1.2
 MOA_API moa_status *moa_batch_get_info(const moa_batch *batch,
                                        moa_batch_info *info);
 
@@ -497,7 +541,7 @@ typedef struct moa_batch_step {
 
 /// Begins a step. A sequence must have seen as many tokens in every layer.
 /// Fails with MOA_OUT_OF_PAGES and without a trace if the pages of the whole
-/// step are not there. Since: 1.2
+/// step are not there. Threads: the cache's. Since: 1.2
 MOA_API moa_status *moa_batch_begin(moa_batch *batch,
                                     const moa_batch_step *step);
 
@@ -520,16 +564,16 @@ typedef struct moa_batch_attend_options {
 } moa_batch_attend_options;
 
 /// Attends to one layer of the step under way, as moa_attend would with one
-/// entry a sequence. Since: 1.2
+/// entry a sequence. Threads: the cache's. Since: 1.2
 MOA_API moa_status *moa_batch_attend(moa_batch *batch,
                                      const moa_batch_attend_options *options);
 
 /// Ends the step: its rows count as seen in all layers. Does nothing where no
 /// step is under way. On a CUDA device it does not wait; what is enqueued still
-/// reads the pages it needs. Since: 1.2
+/// reads the pages it needs. Threads: the cache's. Since: 1.2
 MOA_API void moa_batch_end(moa_batch *batch);
 /// Gives the step up: sequences are as before moa_batch_begin. Does nothing
-/// where no step is under way. Since: 1.2
+/// where no step is under way. Threads: the cache's. Since: 1.2
 MOA_API void moa_batch_cancel(moa_batch *batch);
 
 #ifdef __cplusplus

@@ -76,13 +76,13 @@ typedef struct moa_scheduler_options {
 } moa_scheduler_options;
 
 /// Makes a scheduler without requests; `options` may be NULL. Caller owns
-/// `*out`. Fails with MOA_INVALID_ARGUMENT for options out of range.
-/// Since: 1.3
+/// `*out`. Fails with MOA_INVALID_ARGUMENT for options out of range. Threads:
+/// the cache's. Since: 1.3
 MOA_API moa_status *moa_scheduler_create(moa_cache *cache,
                                          const moa_scheduler_options *options,
                                          moa_scheduler **out);
 /// Destroys the scheduler and the sequences of its requests, those of a step
-/// under way too. NULL is allowed. Since: 1.3
+/// under way too. NULL is allowed. Threads: the cache's. Since: 1.3
 MOA_API void moa_scheduler_destroy(moa_scheduler *scheduler);
 
 typedef struct moa_scheduler_request {
@@ -101,7 +101,7 @@ typedef struct moa_scheduler_request {
 /// `*id`. Allowed while a step is under way. Fails with MOA_OUT_OF_RANGE if
 /// prompt and new tokens exceed the artifact's max length, with
 /// MOA_OUT_OF_PAGES if the most pages that it holds at once exceed the limit:
-/// it could never run. Since: 1.3
+/// it could never run. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_scheduler_submit(moa_scheduler *scheduler,
                                          const moa_scheduler_request *request,
                                          uint64_t *id);
@@ -116,8 +116,8 @@ MOA_API moa_status *moa_scheduler_add_tokens(moa_scheduler *scheduler,
                                              size_t count);
 /// Takes a request away and gives its pages back; if it is part of the step
 /// under way, when that is committed or aborted. Fails with
-/// MOA_INVALID_ARGUMENT for a request that is not there (any more).
-/// Since: 1.3
+/// MOA_INVALID_ARGUMENT for a request that is not there (any more). Threads:
+/// the cache's. Since: 1.3
 MOA_API moa_status *moa_scheduler_cancel(moa_scheduler *scheduler, uint64_t id);
 
 /// What a step feeds of one request. Since: 1.3
@@ -150,7 +150,7 @@ typedef struct moa_scheduler_step {
 /// all have one token (tokens == count), in a step of a moa_batch. Then commit
 /// or abort. Fails with MOA_INVALID_ARGUMENT while a step is under way, and
 /// with MOA_OUT_OF_PAGES if not even the oldest request can go on because
-/// others hold pages of the cache. Since: 1.3
+/// others hold pages of the cache. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_scheduler_next(moa_scheduler *scheduler,
                                        moa_scheduler_step *step);
 /// Ends the step: its rows count. `stops[i]` other than 0 ends the request of
@@ -159,7 +159,7 @@ MOA_API moa_status *moa_scheduler_next(moa_scheduler *scheduler,
 /// values, the step's count, or is NULL where none ends. Fails with
 /// MOA_INVALID_ARGUMENT, the step still under way, if none is, if a request
 /// stops at an entry that does not sample, or if a layer was not attended to.
-/// Since: 1.3
+/// Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_scheduler_commit(moa_scheduler *scheduler,
                                          const uint8_t *stops, size_t count);
 /// Gives the step up after a failure: no row of it counts, no token was
@@ -168,7 +168,7 @@ MOA_API moa_status *moa_scheduler_commit(moa_scheduler *scheduler,
 /// rows are fed again from 0, the request keeping its place. (A call of
 /// moa_attend that failed changed nothing and may also be made again.) Fails
 /// with MOA_INVALID_ARGUMENT if no step is under way, or while the step of a
-/// moa_batch is that has its sequences. Since: 1.3
+/// moa_batch is that has its sequences. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_scheduler_abort_step(moa_scheduler *scheduler);
 
 typedef struct moa_scheduler_stats {
@@ -184,7 +184,7 @@ typedef struct moa_scheduler_stats {
   uint64_t most_bytes;
 } moa_scheduler_stats;
 
-/// Fills `*stats` up to its struct_size. Since: 1.3
+/// Fills `*stats` up to its struct_size. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_scheduler_get_stats(const moa_scheduler *scheduler,
                                             moa_scheduler_stats *stats);
 

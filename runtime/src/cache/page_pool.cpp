@@ -18,18 +18,14 @@
 
 namespace moa::rt {
 
-/// Bytes of one slab, about.
-constexpr size_t kSlabBytes = size_t(2) << 20;
-
 namespace {
 
 /// Anonymous memory, touched only when written.
-class HostPages : public PageMemory {
+class SystemPages : public PageMemory {
 public:
-  explicit HostPages(size_t pageBytes)
-      : perSlab(std::max<size_t>(1, kSlabBytes / pageBytes)),
-        slabBytes(perSlab * pageBytes) {}
-  ~HostPages() override {
+  explicit SystemPages(size_t pageBytes)
+      : perSlab(pagesOfSlab(pageBytes)), slabBytes(perSlab * pageBytes) {}
+  ~SystemPages() override {
     for (char *slab : own)
       munmap(slab, slabBytes);
   }
@@ -62,8 +58,16 @@ Status PageMemory::copy(void *to, const void *from, size_t bytes) {
   return ok();
 }
 
+size_t pagesOfSlab(size_t pageBytes) {
+  return std::max<size_t>(1, (size_t(2) << 20) / pageBytes);
+}
+
+std::unique_ptr<PageMemory> makeSystemPages(size_t pageBytes) {
+  return std::make_unique<SystemPages>(pageBytes);
+}
+
 PagePool::PagePool(size_t pageBytes, uint64_t limit)
-    : PagePool(pageBytes, limit, std::make_unique<HostPages>(pageBytes)) {}
+    : PagePool(pageBytes, limit, makeSystemPages(pageBytes)) {}
 
 PagePool::PagePool(size_t pageBytes, uint64_t limit,
                    std::unique_ptr<PageMemory> from)

@@ -66,6 +66,10 @@ public:
   /// Gives up the idle page that comes first.
   virtual PageId giveUp() noexcept = 0;
 };
+/// Pages of one slab of host memory, which has about 2 MiB.
+size_t pagesOfSlab(size_t pageBytes);
+/// Anonymous memory of the system, touched only when written.
+std::unique_ptr<PageMemory> makeSystemPages(size_t pageBytes);
 
 class PagePool {
 public:

@@ -49,6 +49,7 @@ uint64_t abi_c11_layout(void) {
                             sizeof(moa_artifact_layer),
                             sizeof(moa_artifact_kernel),
                             sizeof(moa_artifact_image),
+                            sizeof(moa_allocator),
                             sizeof(moa_context_options),
                             sizeof(moa_device_info),
                             sizeof(moa_module_info),

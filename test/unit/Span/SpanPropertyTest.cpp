@@ -248,6 +248,7 @@ TEST(Abi, CAndCppAgreeOnLayouts) {
                             sizeof(moa_artifact_layer),
                             sizeof(moa_artifact_kernel),
                             sizeof(moa_artifact_image),
+                            sizeof(moa_allocator),
                             sizeof(moa_context_options),
                             sizeof(moa_device_info),
                             sizeof(moa_module_info),

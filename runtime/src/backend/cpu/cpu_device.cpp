@@ -18,7 +18,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -120,7 +119,8 @@ Status CpuExecutor::run(const AttendCall &call, const Plan &plan) {
 
 class CpuDevice : public Device {
 public:
-  CpuDevice(int count, uint32_t features) : threads(count), features(features) {
+  CpuDevice(int count, uint32_t features, const HostMemory &memory)
+      : threads(count), features(features), memory(memory) {
     own.name = "CPU";
     own.processors = count;
     own.memoryBytes =
@@ -132,8 +132,9 @@ public:
                      LoadedKernels &out) override;
   Status makePool(const Geometry &geometry, uint64_t maxBytes,
                   std::unique_ptr<PagePool> &out) override {
-    out = std::make_unique<PagePool>(geometry.pageBytes(),
-                                     maxBytes / geometry.pageBytes());
+    const size_t bytes = geometry.pageBytes();
+    out = std::make_unique<PagePool>(bytes, maxBytes / bytes,
+                                     memory.makePages(bytes));
     return ok();
   }
   Status makeExecutor(const Module &module, PagePool &pool,
@@ -142,12 +143,10 @@ public:
     return ok();
   }
   Status allocate(size_t bytes, void **out) override {
-    if (posix_memalign(out, 64, bytes))
-      return error(MOA_OUT_OF_MEMORY, "cannot allocate ", bytes, " bytes");
-    return ok();
+    return memory.allocate(bytes, out);
   }
-  Status free(void *memory) override {
-    std::free(memory);
+  Status free(void *given) override {
+    memory.free(given);
     return ok();
   }
   Status copy(void *to, const void *from, size_t bytes) override {
@@ -159,6 +158,7 @@ public:
 private:
   ThreadPool threads;
   uint32_t features;
+  const HostMemory memory;
   DeviceFacts own;
 };
 
@@ -229,8 +229,9 @@ Status CpuDevice::loadKernels(const Artifact &artifact,
 
 } // namespace
 
-std::unique_ptr<Device> makeCpuDevice(int threads, uint32_t features) {
-  return std::make_unique<CpuDevice>(threads, features);
+std::unique_ptr<Device> makeCpuDevice(int threads, uint32_t features,
+                                      const HostMemory &memory) {
+  return std::make_unique<CpuDevice>(threads, features, memory);
 }
 
 std::unique_ptr<Executor> makeCpuExecutor(const Module &module, PagePool &pool,

@@ -12,6 +12,7 @@
 #ifndef MOA_RT_BACKEND_CPU_CPU_DEVICE_H
 #define MOA_RT_BACKEND_CPU_CPU_DEVICE_H
 
+#include "backend/cpu/host_memory.h"
 #include "backend/device.h"
 
 namespace moa::rt {
@@ -22,7 +23,8 @@ class ThreadPool;
 uint32_t detectCpuFeatures();
 
 /// `threads` includes the caller; `features` are MOA_CPU_* bits.
-std::unique_ptr<Device> makeCpuDevice(int threads, uint32_t features);
+std::unique_ptr<Device> makeCpuDevice(int threads, uint32_t features,
+                                      const HostMemory &memory);
 
 /// Runs calls on `threads`, which outlive it.
 std::unique_ptr<Executor> makeCpuExecutor(const Module &module, PagePool &pool,
