@@ -3,8 +3,9 @@
 Thin over the C ABI (moa/runtime.h); tensors come and go by DLPack. A context
 is the CPU with its threads, or a CUDA device; a module is a loaded artifact, a
 cache the pages of one module, a sequence its part of a cache, a batch sequences
-that decode together by calls that can be captured in a CUDA graph. Objects keep
-what they stand on alive.
+that decode together by calls that can be captured in a CUDA graph, a scheduler
+what decides which requests the next step feeds. Objects keep what they stand on
+alive.
 """
 
 from ._runtime import (
@@ -12,8 +13,10 @@ from ._runtime import (
     Cache,
     Context,
     Module,
+    Scheduler,
     Sequence,
     SpanRule,
+    StepEntry,
     attend,
     resident_pages,
     visible,
@@ -24,8 +27,10 @@ __all__ = [
     "Cache",
     "Context",
     "Module",
+    "Scheduler",
     "Sequence",
     "SpanRule",
+    "StepEntry",
     "attend",
     "resident_pages",
     "visible",
