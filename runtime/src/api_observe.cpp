@@ -57,4 +57,19 @@ moa_status *moa_context_set_trace(moa_context *context, const char *path) {
   });
 }
 
+moa_status *moa_context_set_range_hooks(moa_context *context,
+                                        const moa_range_hooks *hooks) {
+  return guard([&]() -> Status {
+    if (!context)
+      return missing("context");
+    moa_range_hooks full;
+    MOA_RT_TRY(readOptions(hooks, full, "moa_range_hooks"));
+    if (hooks && (!full.push || !full.pop))
+      return missing(!full.push ? "moa_range_hooks.push"
+                                : "moa_range_hooks.pop");
+    context->trace.setHooks(hooks ? &full : nullptr);
+    return ok();
+  });
+}
+
 } // extern "C"

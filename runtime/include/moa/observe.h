@@ -6,7 +6,8 @@
 //===----------------------------------------------------------------------===//
 //
 // What a cache has done so far, as numbers and as text for Prometheus, and when
-// calls began and ended, as a file that Perfetto and chrome://tracing open.
+// calls began and ended, as a file that Perfetto and chrome://tracing open, or
+// as ranges of a profiler such as NVTX's.
 //
 // Counters are always on: a few additions a call, none in kernels. They begin
 // at 0 with the cache and only go up, but for page_bytes. A scheduler's own
@@ -122,6 +123,25 @@ MOA_API moa_status *moa_cache_format_prometheus(const moa_cache *cache,
 /// flag or two more. Threads: any. Since: 1.3
 MOA_API moa_status *moa_context_set_trace(moa_context *context,
                                           const char *path);
+
+/// Functions that name ranges of a thread's time, such as nvtxRangePushA and
+/// nvtxRangePop of NVTX, for profilers that show them beside kernels. Each
+/// range of a thread ends before those around it. They may be called by any
+/// thread that uses the context, must not throw and must not call this library.
+/// Since: 1.4
+typedef struct moa_range_hooks {
+  size_t struct_size;
+  void (*push)(void *user, const char *name); ///< `name` lives for the call.
+  void (*pop)(void *user);
+  void *user; ///< Passed to both; the caller's.
+} moa_range_hooks;
+
+/// Calls `hooks` around what a trace has as events, under the same names, with
+/// or without a trace; NULL ends that, and there are none at first. The struct
+/// is copied. Calls under way end with the hooks that they began with, so these
+/// are needed until then. Threads: any. Since: 1.4
+MOA_API moa_status *moa_context_set_range_hooks(moa_context *context,
+                                                const moa_range_hooks *hooks);
 
 #ifdef __cplusplus
 }

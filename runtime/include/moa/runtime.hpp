@@ -94,6 +94,14 @@ public:
     return Status(moa_context_set_trace(get(), path.c_str()));
   }
   Status endTrace() { return Status(moa_context_set_trace(get(), nullptr)); }
+  /// Calls these around what calls do; their struct_size is set here.
+  Status setRangeHooks(moa_range_hooks hooks) {
+    hooks.struct_size = sizeof(hooks);
+    return Status(moa_context_set_range_hooks(get(), &hooks));
+  }
+  Status endRangeHooks() {
+    return Status(moa_context_set_range_hooks(get(), nullptr));
+  }
 };
 
 /// A loaded artifact. Outlives its caches.

@@ -91,6 +91,13 @@ Status Trace::finish() {
                std::strerror(failed));
 }
 
+void Trace::setHooks(const moa_range_hooks *hooks) {
+  std::lock_guard<std::mutex> locked(lock);
+  if (hooks)
+    kept.push_back(std::make_unique<const moa_range_hooks>(*hooks));
+  calling.store(hooks ? kept.back().get() : nullptr, std::memory_order_release);
+}
+
 void Trace::add(const Span &span) noexcept {
   const int64_t ended = Span::now();
   std::lock_guard<std::mutex> locked(lock);

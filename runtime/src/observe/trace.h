@@ -5,19 +5,23 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// A file of Chrome's trace events, shared by the threads of a context, and the
-// spans of code that become events. A trace that is off costs a span one test.
+// A file of Chrome's trace events and a caller's hooks, shared by the threads
+// of a context, and the spans of code that become events and ranges. What is
+// off costs a span one test each.
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef MOA_RT_OBSERVE_TRACE_H
 #define MOA_RT_OBSERVE_TRACE_H
 
+#include "moa/observe.h"
 #include "status.h"
 
 #include <atomic>
 #include <cstdio>
+#include <memory>
 #include <mutex>
+#include <vector>
 
 namespace moa::rt {
 
@@ -40,6 +44,13 @@ public:
   /// Writes a span that ends now, unless it began before the file.
   void add(const Span &span) noexcept;
 
+  /// Null for none; what was set once lives as the trace.
+  const moa_range_hooks *hooks() const {
+    return calling.load(std::memory_order_acquire);
+  }
+  /// See moa_context_set_range_hooks; null for none.
+  void setHooks(const moa_range_hooks *hooks);
+
 private:
   template <typename... Args>
   void write(const char *format, Args... args) noexcept;
@@ -51,6 +62,10 @@ private:
   FILE *file = nullptr;
   int64_t began = 0; ///< Nanoseconds of the steady clock.
   int failed = 0;    ///< errno of the first write that failed.
+
+  std::atomic<const moa_range_hooks *> calling{nullptr};
+  /// All that there were: spans under way may still use them.
+  std::vector<std::unique_ptr<const moa_range_hooks>> kept;
 };
 
 /// A piece of one thread's time. Strings are literals.
@@ -58,13 +73,18 @@ class Span {
 public:
   /// `to` may be null.
   Span(Trace *to, const char *name) noexcept
-      : trace(to && to->on() ? to : nullptr), name(name) {
+      : trace(to && to->on() ? to : nullptr), hooks(to ? to->hooks() : nullptr),
+        name(name) {
+    if (hooks)
+      hooks->push(hooks->user, name);
     if (trace)
       began = now();
   }
   ~Span() {
     if (trace)
       trace->add(*this);
+    if (hooks)
+      hooks->pop(hooks->user);
   }
   Span(const Span &) = delete;
   Span &operator=(const Span &) = delete;
@@ -88,6 +108,7 @@ private:
   static int64_t now() noexcept;
 
   Trace *const trace;
+  const moa_range_hooks *const hooks;
   const char *const name;
   int64_t began = 0;
   size_t used = 0;

@@ -17,6 +17,9 @@
 
 #include "gtest/gtest.h"
 
+#include <functional>
+#include <random>
+
 using namespace moa::conformance;
 
 namespace {
@@ -158,6 +161,42 @@ TEST_P(Bits, DoNotDependOnTheBatch) {
     Outputs single = run(alone);
     EXPECT_TRUE((single[{0, sequence}] == together[{0, sequence}]))
         << "sequence " << sequence;
+  }
+}
+
+/// A prompt of its own length each, then steps of all: 64 sequences, of which
+/// `chosen` are there, the others not at all or with another length.
+Scenario ragged(const std::function<bool(int)> &chosen, bool others) {
+  Scenario s;
+  s.dtype = Dtype::BF16;
+  std::mt19937 lengths(1);
+  std::vector<Part> prompts, ones;
+  for (int i = 0; i < 64; ++i) {
+    const int64_t own = 1 + lengths() % 200, other = 1 + lengths() % 200;
+    if (!chosen(i) && !others)
+      continue;
+    prompts.push_back({i, chosen(i) ? own : other, 300});
+    ones.push_back({i, 1});
+  }
+  s.steps = {prompts, ones, ones, ones};
+  return s;
+}
+
+TEST_P(Bits, OfARaggedBatchAreThoseOfEachAloneAndOfOtherNeighbours) {
+  const Outputs all = run(ragged([](int) { return true; }, false));
+  if (all.empty())
+    GTEST_SKIP() << "this machine has no " << GetParam().name;
+  ASSERT_EQ(all.size(), 64u);
+  for (int half : {0, 1}) {
+    const Outputs found =
+        run(ragged([=](int i) { return i % 2 == half; }, true));
+    for (int i = half; i < 64; i += 2)
+      EXPECT_TRUE((found.at({0, i}) == all.at({0, i}))) << "sequence " << i;
+  }
+  for (int only = 0; only < 64 && !HasFailure(); ++only) {
+    const Outputs alone = run(ragged([=](int i) { return i == only; }, false));
+    EXPECT_TRUE((alone.at({0, only}) == all.at({0, only})))
+        << "sequence " << only;
   }
 }
 

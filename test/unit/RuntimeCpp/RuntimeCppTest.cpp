@@ -219,6 +219,16 @@ TEST(RuntimeCpp, CountersTextAndTrace) {
   moa::Module module;
   ASSERT_TRUE(module.load(context, compileSmallPlan()));
   ASSERT_TRUE(context.endTrace());
+  int ranges = 0;
+  moa_range_hooks hooks = {};
+  hooks.push = [](void *user, const char *) { ++*static_cast<int *>(user); };
+  hooks.pop = [](void *) {};
+  hooks.user = &ranges;
+  ASSERT_TRUE(context.setRangeHooks(hooks));
+  EXPECT_FALSE(moa::Module().load(context, "short", 5));
+  ASSERT_TRUE(context.endRangeHooks());
+  EXPECT_FALSE(moa::Module().load(context, "short", 5));
+  EXPECT_EQ(ranges, 1);
   std::ifstream file(path);
   const std::string trace((std::istreambuf_iterator<char>(file)), {});
   EXPECT_NE(trace.find("module_load"), std::string::npos) << trace;

@@ -63,6 +63,7 @@ uint64_t abi_c11_layout(void) {
                             sizeof(moa_counters),
                             sizeof(moa_prefix_options),
                             sizeof(moa_scheduler_request),
+                            sizeof(moa_range_hooks),
                             offsetof(moa_work_item, ranges),
                             offsetof(moa_attend_entry, out)};
   return moa_artifact_checksum((const uint8_t *)sizes, sizeof sizes);

@@ -262,6 +262,7 @@ TEST(Abi, CAndCppAgreeOnLayouts) {
                             sizeof(moa_counters),
                             sizeof(moa_prefix_options),
                             sizeof(moa_scheduler_request),
+                            sizeof(moa_range_hooks),
                             offsetof(moa_work_item, ranges),
                             offsetof(moa_attend_entry, out)};
   EXPECT_EQ(abi_c11_layout(),
