@@ -68,9 +68,8 @@ def run(name: str, command: list[str], report: Path, env: dict) -> Result:
 # Kernels of compiled plans run as they are, machine code without checks. ASan
 # and UBSan take all that is not long; TSan what has threads.
 SANITIZED = {
-    "asan": "Reader|^Batch|^Cache|Work|Pool|Prefix|Merge|Shared|Fault|Span|Step|Api|Allocator"
-    "|RangeHooks"
-    "|Cuda(Attend|Batch|Device)|RuntimeCpp|Refused"
+    "asan": "Reader|^Batch|^Cache|Work|Pool|Prefix|Merge|Shared|Fault|Span|Step"
+    "|Api|Allocator|RangeHooks|Cuda(Attend|Batch|Device)|RuntimeCpp|Refused"
     "|x86_64_v3_(Sinks|ShortWindows|Turns|RaggedBatch|Strides)",
     "tsan": r"^Batch|^Cache\.(Out|Seq)|ThreadPool|Shared|RangeHooks|RuntimeCpp|Refused"
     r"|Bits\.DoNotDepend.*v3",
