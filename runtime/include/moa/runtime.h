@@ -18,18 +18,18 @@
 // caller's size take their defaults.
 //
 // Threads. Each function says which threads may call it:
-//   any                     whatever other threads do with the same objects
-//   the cache's             a cache, its sequences, batches and schedulers
-//   belong
-//                           to one thread at a time; they may go to another
-//   the last that uses it   no other call with the object, or with what was
-//   made
-//                           from it, is under way or comes later
+//   any          beside any other call with the same objects, but for one that
+//                frees or destroys what is passed
+//   the cache's  a cache, its sequences, batches and schedulers belong to one
+//                thread at a time; they may go to another between calls
+//   the last that uses it
+//                no other call with the object, or with what was made from it,
+//                is under way or comes later
 //
-// Ownership. What is created belongs to whoever is named; nothing that is
-// passed in is kept, but for the borrowed parent: a module borrows its context,
-// a cache its module, a sequence its cache. Destroy them in the opposite order.
-// Destroy functions accept NULL.
+// Ownership. What is created belongs to whoever is named. Nothing that is
+// passed in is kept, unless it is said, but the parent: a module borrows its
+// context, a cache its module, a sequence its cache. Destroy them in the
+// opposite order. Destroy functions accept NULL.
 //
 //===----------------------------------------------------------------------===//
 
@@ -57,8 +57,8 @@ extern "C" {
 // Version and status
 //===----------------------------------------------------------------------===//
 
-/// ABI version of the library that is loaded; either out may be NULL. Threads:
-/// any. Since: 1.0
+/// ABI version of the library that is loaded; either out may be NULL.
+/// Threads: any. Since: 1.0
 MOA_API void moa_abi_version(int32_t *major, int32_t *minor);
 
 typedef struct moa_status moa_status;
@@ -81,8 +81,8 @@ typedef enum moa_status_code {
 /// Code of a status; MOA_OK for NULL. Borrows. Threads: any. Since: 1.0
 MOA_API moa_status_code moa_status_get_code(const moa_status *status);
 /// One line, no newline: what was expected, what was found, where, and the
-/// cure. Valid until the status is freed; "ok" for NULL. Threads: any. Since:
-/// 1.0
+/// cure. Valid until the status is freed; "ok" for NULL.
+/// Threads: any. Since: 1.0
 MOA_API const char *moa_status_get_message(const moa_status *status);
 /// Frees a status; NULL is allowed. Threads: any. Since: 1.0
 MOA_API void moa_status_free(moa_status *status);
@@ -135,8 +135,8 @@ typedef struct moa_context_options {
 MOA_API moa_status *moa_context_create(const moa_context_options *options,
                                        moa_context **out);
 /// Destroys a context whose modules are gone and whose memory of
-/// moa_device_alloc was given back. Ends a trace. NULL is allowed. Threads: the
-/// last that uses it. Since: 1.0
+/// moa_device_alloc was given back. Ends a trace. NULL is allowed.
+/// Threads: the last that uses it. Since: 1.0
 MOA_API void moa_context_destroy(moa_context *context);
 
 typedef struct moa_device_info {
@@ -159,14 +159,14 @@ MOA_API moa_status *moa_context_get_device_info(const moa_context *context,
 // Memory of a context's device, for programs that have no other way to it.
 
 /// Allocates at least 64-byte aligned memory of any content. Caller owns `*out`
-/// and frees it with moa_device_free, before the context goes. Threads: any.
-/// Since: 1.1
+/// and frees it with moa_device_free, before the context goes.
+/// Threads: any. Since: 1.1
 MOA_API moa_status *moa_device_alloc(moa_context *context, size_t bytes,
                                      void **out);
 /// Waits for the device and frees; NULL is allowed. Threads: any. Since: 1.1
 MOA_API moa_status *moa_device_free(moa_context *context, void *memory);
-/// Waits for the device, then copies; either side may be the host's. Threads:
-/// any. Since: 1.1
+/// Waits for the device, then copies; either side may be the host's.
+/// Threads: any. Since: 1.1
 MOA_API moa_status *moa_device_copy(moa_context *context, void *to,
                                     const void *from, size_t bytes);
 /// Waits until all work on the device is done. Threads: any. Since: 1.1
@@ -206,8 +206,8 @@ MOA_API moa_status *moa_module_load_file(moa_context *context, const char *path,
 MOA_API moa_status *moa_module_load_memory(moa_context *context,
                                            const void *bytes, size_t size,
                                            moa_module **out);
-/// Destroys a module whose caches are gone. NULL is allowed. Threads: the last
-/// that uses it. Since: 1.0
+/// Destroys a module whose caches are gone. NULL is allowed.
+/// Threads: the last that uses it. Since: 1.0
 MOA_API void moa_module_destroy(moa_module *module);
 /// Fills `*info` up to its struct_size; its strings belong to the module.
 /// Threads: any. Since: 1.0
@@ -276,14 +276,14 @@ typedef struct moa_cache_stats {
   uint64_t pages_indexed;
 } moa_cache_stats;
 
-/// Creates an empty cache; `options` may be NULL. Caller owns `*out`. Threads:
-/// any. Since: 1.0
+/// Creates an empty cache; `options` may be NULL. Caller owns `*out`.
+/// Threads: any. Since: 1.0
 MOA_API moa_status *moa_cache_create(moa_module *module,
                                      const moa_cache_options *options,
                                      moa_cache **out);
 /// Destroys the cache and every sequence and batch in it, after its schedulers;
-/// on a CUDA device it waits for all work there. NULL is allowed. Threads: the
-/// cache's. Since: 1.0
+/// on a CUDA device it waits for all work there. NULL is allowed.
+/// Threads: the cache's. Since: 1.0
 MOA_API void moa_cache_destroy(moa_cache *cache);
 /// Fills `*stats` up to its struct_size. Threads: the cache's. Since: 1.0
 MOA_API moa_status *moa_cache_get_stats(const moa_cache *cache,
@@ -343,8 +343,8 @@ MOA_API moa_status *moa_sequence_fork(moa_sequence *sequence,
 /// allowed. Threads: the cache's. Since: 1.0
 MOA_API void moa_sequence_destroy(moa_sequence *sequence);
 /// Raises the length; a smaller value is refused. Spans grow from the next row
-/// on; keys already gone stay gone (see first_resident). Threads: the cache's.
-/// Since: 1.0
+/// on; keys already gone stay gone (see first_resident).
+/// Threads: the cache's. Since: 1.0
 MOA_API moa_status *moa_sequence_set_length(moa_sequence *sequence,
                                             int64_t length);
 /// Drops the newest rows of all layers, so that the sequence has seen `tokens`
@@ -355,13 +355,13 @@ MOA_API moa_status *moa_sequence_set_length(moa_sequence *sequence,
 /// nothing. Every length from moa_sequence_get_min_length on is possible, and
 /// every one within the pages of the sink. N stays as it is. Copies nothing;
 /// pages go back at once (on a CUDA device what is enqueued still reads them).
-/// Refused while the sequence is part of a step. Threads: the cache's. Since:
-/// 1.3
+/// Refused while the sequence is part of a step.
+/// Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_truncate(moa_sequence *sequence,
                                           int64_t tokens);
 /// Least length from which on moa_sequence_truncate takes every length up to
-/// what all layers have seen; above that where it takes none of them. Threads:
-/// the cache's. Since: 1.3
+/// what all layers have seen; above that where it takes none of them.
+/// Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_get_min_length(const moa_sequence *sequence,
                                                 int64_t *tokens);
 /// Length rule's N, and tokens seen by `layer`. Either out may be NULL.
@@ -393,8 +393,8 @@ MOA_API moa_status *moa_sequence_snapshot_memory(const moa_sequence *sequence,
 /// are refused (MOA_CORRUPT, MOA_INCOMPATIBLE, MOA_OUT_OF_RANGE), and so are
 /// more pages than are free; nothing is changed then. N, truncation and
 /// first_resident go on as if it were the sequence that was stored. Waits for
-/// the device. The cache owns the sequence until moa_sequence_destroy. Threads:
-/// the cache's. Since: 1.3
+/// the device. The cache owns the sequence until moa_sequence_destroy.
+/// Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_restore_file(moa_cache *cache,
                                               const char *path,
                                               moa_sequence **out);

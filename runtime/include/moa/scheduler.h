@@ -76,8 +76,8 @@ typedef struct moa_scheduler_options {
 } moa_scheduler_options;
 
 /// Makes a scheduler without requests; `options` may be NULL. Caller owns
-/// `*out`. Fails with MOA_INVALID_ARGUMENT for options out of range. Threads:
-/// the cache's. Since: 1.3
+/// `*out`. Fails with MOA_INVALID_ARGUMENT for options out of range.
+/// Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_scheduler_create(moa_cache *cache,
                                          const moa_scheduler_options *options,
                                          moa_scheduler **out);
@@ -116,8 +116,8 @@ MOA_API moa_status *moa_scheduler_add_tokens(moa_scheduler *scheduler,
                                              size_t count);
 /// Takes a request away and gives its pages back; if it is part of the step
 /// under way, when that is committed or aborted. Fails with
-/// MOA_INVALID_ARGUMENT for a request that is not there (any more). Threads:
-/// the cache's. Since: 1.3
+/// MOA_INVALID_ARGUMENT for a request that is not there (any more).
+/// Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_scheduler_cancel(moa_scheduler *scheduler, uint64_t id);
 
 /// What a step feeds of one request. Since: 1.3
