@@ -117,16 +117,17 @@ def main() -> int:
     parser.add_argument("--only", choices=targets(), action="append", help="repeatable")
     parser.add_argument("--junit", type=Path, help="write the results as JUnit XML")
     args = parser.parse_args()
+    chosen = args.only or targets()
+    programs = [f"moa-fuzz-{target}" for target in chosen]
     for command in (
         ["cmake", "--preset", "fuzz"],
-        ["cmake", "--build", str(BUILD), "--target", "moa-fuzz", "-j", str(args.jobs)],
+        ["cmake", "--build", str(BUILD), "-j", str(args.jobs), "--target", *programs],
     ):
         if subprocess.run(command, check=False, cwd=ROOT).returncode:
             return 1
     print("options: " + " ".join(f"{k}={v}" for k, v in OPTIONS.items()))
     results = []
     with ThreadPoolExecutor(args.jobs) as pool:
-        chosen = args.only or targets()
         for result in pool.map(lambda name: run_target(name, args.seconds, args.check), chosen):
             target, failure, line = result
             print(f"FAILED {target}: {failure}" if failure else f"{target}: {line}", flush=True)
