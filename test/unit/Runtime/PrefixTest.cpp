@@ -15,6 +15,9 @@
 
 #include "gtest/gtest.h"
 
+#include <chrono>
+#include <cstdio>
+
 using namespace moa::rt;
 using namespace moa::rt::test;
 
@@ -261,6 +264,54 @@ TEST(Prefix, NoMoreIsKeptThanAskedFor) {
   EXPECT_EQ(t.cache->pool.idle(), 3u);
   ASSERT_FALSE(t.cache->pool.setLimit(2));
   EXPECT_EQ(t.cache->pool.idle(), 2u);
+}
+
+/// A prompt of 512 blocks and one token in the shape of Llama-3-8B: heads that
+/// see all and heads that see 1024 tokens, in turn.
+TEST(Prefix, LongPromptsOfLargeModelsAreFoundFast) {
+  std::mt19937 random(1);
+  Module module;
+  fill(module, {32, 8, 4, MOA_LENGTH_ROW}, random);
+  for (size_t i = 0; i < module.rules.size(); ++i)
+    module.rules[i] = {1024, i / 4 % 2 ? 1.0 : 0.0, 64, 128,
+                       64,   MOA_LENGTH_ROW};
+  ThreadPool threads(1);
+  CpuCache cache(module, threads, 131072 * module.geometry.pageBytes());
+  ASSERT_FALSE(cache.setPrefixReuse(0));
+  const Ids ids = randomIds(random, 512 * kBlock + 1);
+  std::vector<PageId> pages; // Every one of every block, as if computed.
+  ASSERT_FALSE(cache.pool.allocate(512 * 256, pages));
+  TokenChain chain(cache.prefixes.get());
+  chain.add(ids.data(), ids.size());
+  for (size_t i = 0; i < pages.size(); ++i)
+    cache.prefixes->offer(chain.block(i / 256), i % 256, pages[i]);
+  for (PageId page : pages)
+    cache.pool.release(page);
+
+  double best[2] = {1e9, 1e9};
+  PrefixMatch match;
+  for (int i = 0; i < 3; ++i) {
+    Sequence *sequence = newSequence(cache);
+    const auto begin = std::chrono::steady_clock::now();
+    match = cache.findPrefix(0, ids.data(), ids.size());
+    const auto found = std::chrono::steady_clock::now();
+    cache.beginWith(*sequence, match, 0, ids.data(), ids.size());
+    const auto end = std::chrono::steady_clock::now();
+    best[0] = std::min(
+        best[0],
+        std::chrono::duration<double, std::milli>(found - begin).count());
+    best[1] = std::min(
+        best[1],
+        std::chrono::duration<double, std::milli>(end - found).count());
+    EXPECT_EQ(sequence->pagesHeld(), match.pages);
+    cache.destroy(*sequence);
+  }
+  EXPECT_EQ(match.tokens(), 512 * kBlock);
+  // The sink, and 15 blocks of the windows that are short.
+  EXPECT_EQ(match.pages, 128u * 512 + 128 * 16);
+  std::printf("%lld tokens: found in %.2f ms, begun with %llu pages in %.2f\n",
+              static_cast<long long>(match.tokens()), best[0],
+              static_cast<unsigned long long>(match.pages), best[1]);
 }
 
 TEST(Prefix, Refusals) {
