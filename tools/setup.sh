@@ -153,8 +153,27 @@ python_packages() {
   local site
   site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
   printf '%s\n' "$root/build/python" >"$site/moa-checkout.pth"
+  console_scripts
   wanted_stamp >"$stamp"
   say "build/venv is ready"
+}
+
+# The commands of pyproject.toml that are Python, in the venv's bin: moa-plan.
+console_scripts() {
+  "$venv/bin/python" - "$root/pyproject.toml" "$venv/bin" <<'PYTHON'
+import pathlib, sys, tomllib
+
+project = tomllib.loads(pathlib.Path(sys.argv[1]).read_text())["project"]
+for name, target in project["scripts"].items():
+    module, function = target.split(":")
+    if module != "moa.programs":  # Those become programs of the wheel.
+        path = pathlib.Path(sys.argv[2], name)
+        path.write_text(
+            f"#!{sys.executable}\nimport sys\n\nfrom {module} import {function}\n\n"
+            f"sys.exit({function}())\n"
+        )
+        path.chmod(0o755)
+PYTHON
 }
 
 incomplete=no

@@ -63,8 +63,10 @@ LAYERS = [
 ]  # fmt: skip
 # Python: the planner stands alone, but for the span arithmetic.
 PLANNER = re.compile(r"^python/moa/plan/")
+PLANNER_SPAN = "python/moa/plan/span.py"  # May take span arithmetic from the runtime.
 PLANNER_MUST_NOT = re.compile(
-    r"^\s*(?:from|import)\s+(?:moa|\.)\.?(compiler|runtime|hf|_\w+)\b", re.MULTILINE
+    r"^\s*(?:from|import)\s+(?:moa\.|\.+|(?:moa|\.+)\s+import\s+)(compiler|runtime|hf|_\w+)\b",
+    re.MULTILINE,
 )
 
 INCLUDE = re.compile(r'^[ \t]*#?[ \t]*include[ \t]+([<"])([^">]+)[">]', re.MULTILINE)
@@ -128,7 +130,7 @@ def main() -> int:
                 relative = path.relative_to(root).as_posix()
                 if PLANNER.match(relative):
                     match = PLANNER_MUST_NOT.search(path.read_text(encoding="utf-8"))
-                    if match:
+                    if match and not (relative == PLANNER_SPAN and match[1] == "runtime"):
                         faults.append(
                             f"{relative}: must not import '{match[1]}': the planner "
                             "uses neither compiler nor runtime"

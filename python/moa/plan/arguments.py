@@ -1,0 +1,57 @@
+"""Arguments that subcommands share, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from .span import MAX_LENGTH
+
+
+def length(text: str) -> int:
+    """A length in tokens: `8192` or `8k`."""
+    match = re.fullmatch("([0-9]{1,12})(k?)", text.strip().lower())
+    n = int(match[1]) * (1024 if match[2] else 1) if match else 0
+    if not 1 <= n <= MAX_LENGTH:
+        raise argparse.ArgumentTypeError(
+            f"expected a length from 1 to {MAX_LENGTH} tokens, such as 8192 or 8k, found "
+            f"'{text}'"
+        )
+    return n
+
+
+def lengths(text: str) -> list[int]:
+    """Lengths with commas between them, ascending, each once."""
+    return sorted({length(part) for part in text.split(",")})
+
+
+def density(text: str) -> float:
+    """A share of the dense cache."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a density above 0, at most 1, found '{text}'"
+        )
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found '{text}'")
+    return int(text)
+
+
+def add_plan(parser: argparse.ArgumentParser, name: str = "plan") -> None:
+    parser.add_argument(name, metavar=name.upper(), help="a plan file")
+
+
+def add_model(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    parser.add_argument(
+        "--model", required=required,
+        help="config.json, a folder that holds one, or "
+        "layers=32,q_heads=32,kv_heads=8,head_dim=128",
+    )  # fmt: skip

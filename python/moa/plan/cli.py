@@ -1,0 +1,71 @@
+"""`moa-plan`: parses the command line, runs one subcommand, reports errors.
+
+A subcommand is a module of `commands` with a docstring, `add_arguments(parser)`
+and `run(args) -> int`; its name is the module's, `_` written `-`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+from . import commands
+from .errors import PlannerError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is one line, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
+def subcommands() -> dict[str, ModuleType]:
+    """Modules of the subcommands by name, in alphabetical order."""
+    names = sorted(found.name for found in pkgutil.iter_modules(commands.__path__))
+    return {
+        name.replace("_", "-"): importlib.import_module(f"{commands.__name__}.{name}")
+        for name in names
+    }
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="moa-plan", description="Make, check and compare span plans.")
+    parts = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in subcommands().items():
+        doc = module.__doc__ or ""
+        part = parts.add_parser(
+            name, help=doc.splitlines()[0], description=doc,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        module.add_arguments(part)
+        part.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0; 1 where the subcommand says so; 2 with one line and the cure for a
+    wrong input; 130 after Ctrl-C."""
+    try:
+        args = build_parser().parse_args(arguments)
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except PlannerError as error:
+        print(f"moa-plan: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()  # Whoever read our output has enough of it.
+        return 0
+    except KeyboardInterrupt:
+        print("moa-plan: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

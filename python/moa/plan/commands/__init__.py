@@ -1,0 +1,1 @@
+"""The subcommands of `moa-plan`, a module each; see `cli.py` for their form."""

@@ -1,0 +1,35 @@
+"""Check a plan, by itself and for a model.
+
+Prints one line a fault and exits with 2, or what the plan is and exits with 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ..arguments import add_model, add_plan
+from ..jsontext import read
+from ..model import load_model
+from ..schema import faults_of, parse_plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_plan(parser)
+    add_model(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    model = load_model(args.model) if args.model else None
+    text = read(args.plan)
+    faults = faults_of(text, args.plan, model)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if faults:
+        return 2
+    plan = parse_plan(text, args.plan)
+    for warning in plan.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    kind = "two-key plan" if plan.legacy else "moa-plan/1"
+    print(f"{args.plan}: {kind}, {plan.layers} layers x {plan.q_heads} heads, id {plan.id}")
+    return 0

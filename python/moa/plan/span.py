@@ -1,0 +1,75 @@
+"""Span arithmetic of whole plans: the functions of `abi/span.h`, none repeated.
+
+The one module of the planner that uses the runtime's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime import SpanRule, resident_pages
+
+#: Tokens of one page of the cache, and keys of one block.
+PAGE_TOKENS = 64
+#: Longest sequence that anything here is asked about, tokens.
+MAX_LENGTH = 1 << 30
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SpanParams:
+    """What all rules of a plan share; tokens."""
+
+    sink: int = 64  #: Counted in every span.
+    block: int = 64  #: Spans are rounded up to a multiple of this.
+    min: int = 128  #: Least span; above `sink`.
+    per_row: bool = False  #: Length rule: `row`, else `request`.
+
+
+@cache
+def rule_of(alpha: int, beta: float, params: SpanParams) -> SpanRule:
+    """The rule of a head as the runtime has it."""
+    return SpanRule(
+        alpha, beta, sink=params.sink, min=params.min, block=params.block,
+        per_row=params.per_row,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1 << 16)
+def span(alpha: int, beta: float, n: int, params: SpanParams) -> int:
+    """Span in tokens at length `n`, sink included; may exceed `n`."""
+    return int(rule_of(alpha, beta, params).span(n))
+
+
+@lru_cache(maxsize=1 << 20)
+def window_start(alpha: int, beta: float, row: int, n: int, params: SpanParams) -> int:
+    """First key of the window of row `row`; `n` is ignored under the length rule `row`."""
+    return int(rule_of(alpha, beta, params).window_start(row, n))
+
+
+def raw_span(alpha: int, beta: float, n: int) -> int:
+    """What a rule asks for before it is clipped to the length, raised to the least
+    span and rounded; tokens, toward zero. For messages alone."""
+    return int(alpha + beta * n)
+
+
+def spans(alphas: Ints, betas: Floats, n: int, params: SpanParams) -> Ints:
+    """Spans in tokens at length `n` of arrays of rules, each at most `n`."""
+    flat = [
+        min(span(int(alpha), float(beta), n, params), n)
+        for alpha, beta in zip(alphas.ravel(), betas.ravel(), strict=True)
+    ]
+    return np.array(flat, dtype=np.int64).reshape(alphas.shape)
+
+
+def pages(seen: int, start: int, sink: int) -> int:
+    """Pages that a KV head holds after `seen` tokens when its deciding window
+    starts at `start`."""
+    sink_pages, begin, end = resident_pages(seen, start, sink)
+    return int(sink_pages + end - begin)
