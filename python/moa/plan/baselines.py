@@ -1,0 +1,155 @@
+"""Plans to compare with, through the same plan file: only the rules differ.
+
+All are masks of every phase (prefill is sparse) with positions kept absolute;
+compare them at equal bytes of the cache, that is at equal KV density.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .columns import Goal
+from .curves import Profile
+from .density import kv_density
+from .errors import PlannerError
+from .model import ModelShape
+from .optimize import solve
+from .rules import FULL, Rule, default_grid
+from .schema import Plan, make_plan
+from .search import Request, Search, plan_of, prepare, provenance
+from .span import SpanParams
+
+#: Kinds that are searched in a profile.
+SEARCHED = ("duo", "fixed", "beta", "layer")
+
+
+def _sections(kind: str, model: ModelShape, sink: int = 64, **more: Any) -> dict[str, Any]:
+    return {
+        "model": {
+            "layers": model.layers, "q_heads": model.q_heads, "kv_heads": model.kv_heads,
+            "head_dim": model.head_dim, "max_position": model.max_length,
+        },
+        "span": {"sink": sink, "block": 64, "min": max(128, sink + 64)},
+        "provenance": provenance() | {"baseline": kind} | more,
+    }  # fmt: skip
+
+
+def _uniform(kind: str, model: ModelShape, rule: Rule, sink: int, **more: Any) -> Plan:
+    shape = (model.layers, model.q_heads)
+    return make_plan(
+        np.full(shape, rule.alpha), np.full(shape, rule.beta),
+        _sections(kind, model, sink, **more),
+    )  # fmt: skip
+
+
+def dense(model: ModelShape) -> Plan:
+    """Every head sees everything."""
+    return _uniform("dense", model, FULL, 64)
+
+
+def streaming(model: ModelShape, density: float, sink: int = 64) -> Plan:
+    """(0, density) in every head, as the published uniform files; sink 4 is the one of
+    StreamingLLM's paper."""
+    return _uniform("streaming", model, Rule(0, density), sink)
+
+
+def uniform_like(plan: Plan, model: ModelShape, n: int) -> Plan:
+    """One share of the length for all heads, of whole blocks, the largest whose cache
+    at length `n` is not above that of `plan`."""
+    block = plan.span.block
+    tokens = int(kv_density(plan, model.kv_heads, n) * n + 1e-6) // block * block
+    tokens = max(tokens, plan.span.min)
+    return _uniform(
+        "uniform", model, Rule(0, min(tokens / n, 1.0)), plan.span.sink, like=plan.id, at=n
+    )
+
+
+def random_like(plan: Plan, model: ModelShape, seed: int) -> Plan:
+    """The plan's own rules on other KV heads: what remains without the profile."""
+    order = np.random.default_rng(seed).permutation(model.layers * model.kv_heads)
+
+    def shuffle(rules: Any) -> Any:
+        heads = rules.reshape(model.layers * model.kv_heads, model.group)
+        return heads[order].reshape(rules.shape)
+
+    kept = {
+        key: plan.document[key] for key in ("span", "mask", "model") if key in plan.document
+    }
+    more = provenance() | {"baseline": "random", "like": plan.id, "seed": seed}
+    return make_plan(shuffle(plan.alphas), shuffle(plan.betas), kept | {"provenance": more})
+
+
+def duo_of_heads(
+    heads: Sequence[Sequence[float]], model: ModelShape, sparsity: float, sink: int, recent: int
+) -> Plan:
+    """From DuoAttention's own score of each KV head [layers, kv_heads]: the share
+    `sparsity` of lowest score gets sink and recent tokens, the others everything."""
+    scores = np.array(heads, dtype=np.float64)
+    if scores.shape != (model.layers, model.kv_heads):
+        raise PlannerError(
+            f"expected scores of {model.layers} layers x {model.kv_heads} KV heads, as the "
+            f"model has, found {' x '.join(map(str, scores.shape))}; use the pattern of "
+            "this model"
+        )
+    short = np.zeros(scores.size, dtype=bool)
+    short[np.argsort(scores.ravel(), kind="stable")[: round(sparsity * scores.size)]] = True
+    local = np.repeat(short.reshape(scores.shape), model.group, axis=1)
+    sections = _sections("duo", model, sink, sparsity=sparsity, recent=recent)
+    # A span of exactly sink and recent tokens, whatever they are.
+    sections["span"] |= {"block": 1, "min": sink + 1}
+    return make_plan(
+        np.where(local, sink + recent, FULL.alpha), np.where(local, 0.0, FULL.beta), sections
+    )
+
+
+def searched(
+    kind: str, profile: Profile, request: Request, *, short: int = 256,
+    model: ModelShape | None = None, solver: str = "auto", time_limit: float = 600.0,
+) -> Plan:  # fmt: skip
+    """A restricted search by the same curves. duo: each KV head has all or `short`
+    tokens; fixed: spans that do not grow, chosen at the longest profiled length; beta:
+    shares of the length alone; layer: one rule for all heads of a layer."""
+    longest = max(profile.curves)
+    goal = None
+    if kind == "duo":
+        request = replace(request, grid=[FULL, Rule(short, 0.0)], rules_per_layer=None)
+    elif kind == "fixed":
+        about = profile.any
+        step = max(longest // 16 // about.block, 1) * about.block
+        grid = [Rule(step * i, 0.0) for i in range(1, 17)] + [Rule(128, 0.0), Rule(256, 0.0)]
+        bounds = {n: d if n == longest else 1.0 for n, d in request.bounds.items()}
+        bounds = {n: d for n, d in bounds.items() if n <= longest}
+        request = replace(request, grid=sorted(set(grid)), bounds=bounds)
+    elif kind == "beta":
+        about = profile.any
+        params = SpanParams(about.sink, about.block, max(128, about.sink + about.block))
+        grid = default_grid(longest, sorted(request.bounds), params)
+        request = replace(request, grid=[r for r in grid if r.alpha == 0 or r == FULL])
+    elif kind == "layer":
+        request = replace(request, rules_per_layer=1)
+    else:
+        raise PlannerError(f"expected one of {', '.join(SEARCHED)}, found '{kind}'")
+    search = prepare(profile, request)
+    goal = _goal(kind, search)
+    solution = solve(
+        search.problem, goal, solver=solver, time_limit=time_limit, names=search.names
+    )
+    plan = plan_of(search, solution, model, goal)
+    document: Mapping[str, Any] = plan.document
+    sections = {
+        key: value for key, value in document.items()
+        if key not in ("format", "version", "alphas", "betas")
+    }  # fmt: skip
+    sections["provenance"] = sections["provenance"] | {"baseline": kind}
+    return make_plan(plan.alphas, plan.betas, sections)
+
+
+def _goal(kind: str, search: Search) -> Goal:
+    if kind != "fixed":
+        return Goal.mean(search.problem)
+    weights = np.array([float(n == max(search.lengths)) for n in search.lengths])
+    return Goal(weights, np.full(len(weights), np.inf))

@@ -1,0 +1,147 @@
+"""Columns: whole assignments of one layer, kept from one solve to the next.
+
+Also the greedy choice of one column a layer, which a solver falls back on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .problem import Problem
+from .span import Floats, Ints
+
+#: How far a bound may be missed by rounding errors, relative to it.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """What a solve minimises, and what it must keep below."""
+
+    weights: Floats  #: [objectives]: of the losses, in the objective.
+    ceilings: Floats  #: [objectives]: most of each loss; infinite for no limit.
+
+    @staticmethod
+    def mean(problem: Problem) -> Goal:
+        """The mean of all objectives, without further limits."""
+        count = problem.objectives
+        return Goal(np.full(count, 1 / count), np.full(count, np.inf))
+
+
+class Pool:
+    """Columns of all layers, each once."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._seen: set[tuple[int, bytes]] = set()
+        self._layers: list[int] = []
+        self._chosen: list[Ints] = []
+        self._losses: list[Floats] = []
+        self._costs: list[Floats] = []
+        for rule in range(problem.rules):
+            uniform = np.full((1, problem.units), rule)
+            for layer in range(problem.layers):
+                self.add(layer, uniform)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def add(self, layer: int, assignments: Ints) -> int:
+        """Adds assignments [.., units] of a layer; how many of them are new."""
+        before = len(self)
+        for chosen in assignments:
+            key = (layer, chosen.astype(np.int16).tobytes())
+            if key not in self._seen:
+                self._seen.add(key)
+                self._layers.append(layer)
+                self._chosen.append(chosen)
+                self._losses.append(self.problem.losses_of(layer, chosen))
+                self._costs.append(self.problem.costs_of(chosen))
+        return len(self) - before
+
+    def add_all(self, proposals: Iterable[Ints]) -> int:
+        """Adds the assignments of every layer; how many of them are new."""
+        return sum(self.add(layer, found) for layer, found in enumerate(proposals))
+
+    @property
+    def layers(self) -> Ints:
+        """[columns]"""
+        return np.array(self._layers, dtype=np.int64)
+
+    @property
+    def losses(self) -> Floats:
+        """[columns, objectives]"""
+        return np.array(self._losses)
+
+    @property
+    def costs(self) -> Floats:
+        """[columns, constraints]"""
+        return np.array(self._costs)
+
+    def uses(self, goal: Goal) -> tuple[Floats, Floats]:
+        """What columns use of every coupling row, [columns, rows], and the rows'
+        limits: the bounds of costs, then the finite ceilings of losses."""
+        limited = np.isfinite(goal.ceilings)
+        rows = np.concatenate([self.costs, self.losses[:, limited]], axis=1)
+        return rows, np.concatenate([self.problem.bounds, goal.ceilings[limited]])
+
+    def assignment(self, picked: Ints) -> Ints:
+        """[layers, units] of one column index a layer."""
+        return np.stack([self._chosen[column] for column in picked])
+
+
+def meets(used: Floats, limits: Floats) -> bool:
+    return bool((used <= limits + TOLERANCE * np.maximum(1.0, abs(limits))).all())
+
+
+def pick_greedily(pool: Pool, goal: Goal, prices: Floats) -> Ints | None:
+    """A column for each layer that keeps all limits, or None if none was found: the
+    best at `prices` [coupling rows], raised as little as makes the limits hold, then
+    the changes that gain most while they fit."""
+    layers, objective = pool.layers, pool.losses @ goal.weights
+    rows, limits = pool.uses(goal)
+    scale = np.maximum(limits, 1e-300)
+    # Of no price a little, so that raising prices raises all.
+    prices = prices + 1e-6 * max(float(objective.max(initial=0)), 1e-12) / scale
+    priced, shares = rows @ prices, (rows / scale).sum(axis=1)
+
+    def pick(raised: float) -> Ints:
+        """Columns at prices times e^raised; infinite: the ones that use least."""
+        value = shares if np.isinf(raised) else objective + np.exp(raised) * priced
+        return _least_of_layers(value, layers, pool.problem.layers)
+
+    def fits(picked: Ints) -> bool:
+        return meets(rows[picked].sum(axis=0), limits)
+
+    low, high = -2.0, 16.0
+    picked = pick(high)
+    if not fits(picked):
+        picked = pick(np.inf)
+        if not fits(picked):
+            return None
+    else:
+        while high - low > 1e-4:
+            middle = (low + high) / 2
+            tried = pick(middle)
+            if fits(tried):
+                picked, high = tried, middle
+            else:
+                low = middle
+    while True:
+        spare = limits - rows[picked].sum(axis=0)
+        gain = objective[picked][layers] - objective
+        gain[~(rows - rows[picked][layers] <= spare).all(axis=1)] = 0
+        best = int(gain.argmax())
+        if gain[best] <= 1e-12 * max(1.0, abs(float(objective[picked].sum()))):
+            return picked
+        picked[layers[best]] = best
+
+
+def _least_of_layers(value: Floats, layers: Ints, count: int) -> Ints:
+    order = np.lexsort((value, layers))
+    first = np.searchsorted(layers[order], np.arange(count))
+    result: Ints = order[first]
+    return result

@@ -1,0 +1,90 @@
+"""Losses of rules, from the curves of a profile: at profiled lengths and beyond.
+
+Losses of a length are shares of what the model loses there when every head has the
+shortest span, so that lengths weigh alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .curves import Curves
+from .errors import PlannerError
+from .rules import Rule
+from .span import Floats, SpanParams, window_start
+
+
+def rule_losses(
+    curves: Curves, rules: Sequence[Rule], params: SpanParams, n: int, *, hull: bool = False
+) -> Floats:
+    """[layers, q_heads, rules]: loss of each rule at length `n`.
+
+    Beyond the profiled length a span loses what the same share of the profiled length
+    loses there. Under the length rule `row`, and where the profile kept curves of row
+    blocks, each block of rows counts at its own length. hull: a near-full window
+    loses at least its share of what the shortest loses, as if what matters could lie
+    anywhere, not only where the calibration items had it.
+    """
+    if n < curves.length:
+        raise PlannerError(
+            f"expected a length of at least {curves.length}, which was profiled, found {n}; "
+            "profile that length too"
+        )
+    tokens = [rule.tokens(n, params) for rule in rules]
+    if params.per_row and curves.rows is not None and n == curves.length:
+        losses = _row_losses(curves, curves.rows, rules, params)
+    else:
+        losses = np.stack([_at(curves, kept, n) for kept in tokens], axis=-1)
+    if hull:
+        shortest = _at(curves, min(params.min, n), n)[..., None]
+        share = (1 - np.array(tokens) / n) / max(1 - params.min / n, 1e-9)
+        losses = np.maximum(losses, shortest * np.clip(share, 0, 1))
+    return losses / total_loss(curves, params)
+
+
+def total_loss(curves: Curves, params: SpanParams) -> float:
+    """Loss when every head has the shortest span; PlannerError where it is nothing."""
+    total = float(_at(curves, min(params.min, curves.length), curves.length).sum())
+    if total <= 0:
+        raise PlannerError(
+            f"expected losses that differ between spans, found none at length "
+            f"{curves.length}; profile with items that the dense model answers"
+        )
+    return total
+
+
+def _at(curves: Curves, tokens: int, n: int) -> Floats:
+    """[layers, q_heads]: loss of a span of `tokens` at length `n`."""
+    if tokens >= n:
+        return np.asarray(curves.curve[..., -1])
+    window = tokens * (curves.length / n) - curves.sink
+    place = min(max(window / curves.block, 0.0), float(curves.blocks))
+    if n == curves.length:
+        place = np.floor(place)  # A window of fewer keys than a block has none of it.
+    low = int(place)
+    share = place - low
+    high = min(low + 1, curves.blocks)
+    result: Floats = (1 - share) * curves.curve[..., low] + share * curves.curve[..., high]
+    return result
+
+
+def _row_losses(
+    curves: Curves, rows: Floats, rules: Sequence[Rule], params: SpanParams
+) -> Floats:
+    """Each block of rows at the window of its last row."""
+    count = rows.shape[2]
+    losses = np.zeros((*rows.shape[:2], len(rules)))
+    blocks = np.arange(count)
+    for r, rule in enumerate(rules):
+        windows = []
+        for q in range(count):
+            row = min((q + 1) * curves.block, curves.length) - 1
+            start = window_start(rule.alpha, rule.beta, row, curves.length, params)
+            full = start <= curves.sink
+            windows.append(
+                curves.blocks if full else min((row + 1 - start) // curves.block, curves.blocks)
+            )
+        losses[..., r] = rows[:, :, blocks, windows].sum(axis=-1)
+    return losses

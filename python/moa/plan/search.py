@@ -1,0 +1,277 @@
+"""From a profile and what is asked for to the problem, and from its solution to a plan."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .columns import Goal
+from .costs import CostTable
+from .curves import Profile
+from .density import kv_density, layer_densities, query_density
+from .errors import PlannerError
+from .losses import rule_losses
+from .model import ModelShape
+from .optimize import Solution
+from .problem import Problem
+from .rules import Rule, costs, default_grid
+from .schema import Plan, make_plan
+from .span import Floats, Ints, SpanParams
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """Most time of one decode step over all layers."""
+
+    length: int  #: Tokens.
+    batch: int
+    us: float
+    table: CostTable
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a plan is asked to keep; bounds of every profiled length, and of those it
+    is extended to."""
+
+    bounds: Mapping[int, float]  #: Length in tokens: share of the dense cache.
+    on: str = "kv"  #: Which density is bounded: "kv" or "query".
+    exact: bool = False  #: Query heads of one KV head may differ.
+    rules_per_layer: int | None = 2
+    ranks: int = 1  #: Tensor-parallel ranks that must hold equal bytes in each layer.
+    hull: bool = False  #: See `losses.rule_losses`.
+    per_row: bool = False  #: Length rule `row` instead of `request`.
+    grid: Sequence[Rule] | None = None  #: Candidates; None: the default grid.
+    times: Sequence[TimeLimit] = field(default=())
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A problem with what its numbers mean."""
+
+    problem: Problem
+    request: Request
+    profile: Profile
+    params: SpanParams
+    rules: list[Rule]
+    lengths: list[int]  #: Profiled, then extended: an objective each.
+    names: list[str]  #: Of the constraints.
+
+    @property
+    def profiled(self) -> int:
+        """How many of `lengths` were profiled."""
+        return len(self.profile.curves)
+
+    def objectives(self) -> list[Floats]:
+        """A weight vector for each profiled length; the longest takes the extended
+        lengths along, whose losses are its own, extrapolated."""
+        weights = []
+        for i in range(self.profiled):
+            weight = np.zeros(len(self.lengths))
+            weight[i] = 1
+            if i == self.profiled - 1:
+                weight[i:] = 1 / (len(self.lengths) - i)
+            weights.append(weight)
+        return weights
+
+    def query_rules(self, assignment: Ints) -> tuple[Ints, Floats]:
+        """alphas and betas [layers, q_heads] of an assignment [layers, units]."""
+        repeat = self.profile.any.q_heads // self.problem.units
+        chosen = np.repeat(assignment, repeat, axis=1)
+        alphas = np.array([rule.alpha for rule in self.rules])[chosen]
+        betas = np.array([rule.beta for rule in self.rules])[chosen]
+        return alphas, betas
+
+    def predicted(self, alphas: Ints, betas: Floats) -> dict[int, float]:
+        """Loss of any plan at every length, as a share of that of the shortest spans."""
+        return predicted_losses(
+            self.profile, alphas, betas, self.params, self.lengths, self.request.hull
+        )
+
+
+def predicted_losses(
+    profile: Profile, alphas: Ints, betas: Floats, params: SpanParams,
+    lengths: Sequence[int], hull: bool,
+) -> dict[int, float]:  # fmt: skip
+    """See `Search.predicted`; the plan must have the profile's sink."""
+    rules = sorted({Rule(int(a), float(b)) for a, b in zip(alphas.ravel(), betas.ravel())})
+    index = {rule: i for i, rule in enumerate(rules)}
+    chosen = np.array(
+        [[index[Rule(int(a), float(b))] for a, b in zip(*row)] for row in zip(alphas, betas)]
+    )
+    result = {}
+    for n in lengths:
+        losses = rule_losses(source_of(profile, n), rules, params, n, hull=hull)
+        result[n] = float(np.take_along_axis(losses, chosen[..., None], axis=2).sum())
+    return result
+
+
+def source_of(profile: Profile, n: int) -> Any:
+    """Curves that tell losses at length `n`: its own, else of the longest below."""
+    below = [length for length in profile.curves if length <= n]
+    if not below:
+        raise PlannerError(
+            f"expected a length of at least {min(profile.curves)}, which was profiled, found "
+            f"{n}; profile that length too"
+        )
+    return profile.curves[max(below)]
+
+
+def prepare(profile: Profile, request: Request) -> Search:
+    """The problem of a request; PlannerError where it cannot be one."""
+    about = profile.any
+    params = SpanParams(
+        about.sink, about.block, max(128, about.sink + about.block), request.per_row
+    )
+    lengths = _lengths(profile, request)
+    _check_heads(request, about.q_heads, about.kv_heads)
+    grid = request.grid or default_grid(max(profile.curves), lengths, params)
+    rules = [Rule(*rule) for rule in grid]
+    per_query = request.exact or request.on == "query"
+    losses = []
+    for n in lengths:
+        each = rule_losses(source_of(profile, n), rules, params, n, hull=request.hull)
+        if not per_query:
+            shape = (about.layers, about.kv_heads, -1, len(rules))
+            each = each.reshape(shape).sum(axis=2)
+        losses.append(each)
+    heads = about.layers * about.kv_heads
+    rows = [*costs(rules, lengths, params)]
+    bounds = [request.bounds[n] for n in lengths]
+    names = [f"density at {n}" for n in lengths]
+    for limit in request.times:
+        rows.append(limit.table.head_us(rules, limit.length, limit.batch, params) * heads)
+        bounds.append(limit.us)
+        names.append(f"us at {limit.length}, batch {limit.batch}")
+    group = about.q_heads // about.kv_heads if request.exact else 1
+    problem = Problem(
+        np.array(losses), np.array(rows), np.array(bounds), group,
+        request.rules_per_layer, request.ranks,
+    )  # fmt: skip
+    return Search(problem, request, profile, params, rules, lengths, names)
+
+
+def _lengths(profile: Profile, request: Request) -> list[int]:
+    """Profiled lengths, then those beyond."""
+    for n in profile.curves:
+        if n not in request.bounds:
+            raise PlannerError(
+                f"expected a bound for every profiled length, found none for {n}; add "
+                f"{n}=DENSITY to --bounds, or give --density"
+            )
+    longest = max(profile.curves)
+    extended = sorted(n for n in request.bounds if n not in profile.curves)
+    for n in extended:
+        if n < longest:
+            raise PlannerError(
+                f"expected bounds at profiled lengths or beyond {longest}, found {n}; "
+                "profile that length too"
+            )
+    return [*profile.curves, *extended]
+
+
+def _check_heads(request: Request, q_heads: int, kv_heads: int) -> None:
+    if request.exact and request.on == "query":
+        raise PlannerError(
+            "expected --kv exact with --on kv, found --on query; a bound on query heads "
+            "decides each by itself already"
+        )
+    if request.on == "query" and request.times:
+        raise PlannerError(
+            "expected --on kv with a time limit, found --on query; times are those of KV heads"
+        )
+    units = q_heads if request.on == "query" else kv_heads
+    if request.ranks > 1 and (units % request.ranks or request.exact):
+        raise PlannerError(
+            f"expected a tensor-parallel degree that divides the {units} heads, decided one "
+            f"by one, found {request.ranks}{' with --kv exact' if request.exact else ''}; "
+            "choose another degree, or leave --kv exact out"
+        )
+    if request.ranks > 1 and request.rules_per_layer is None:
+        raise PlannerError(
+            "expected at most 2 rules in a layer with a tensor-parallel degree, found no "
+            "limit; give --rules-per-layer 2"
+        )
+
+
+def plan_of(search: Search, solution: Solution, model: ModelShape | None, goal: Goal) -> Plan:
+    """The plan of a solution, with densities, predicted losses and where it is from."""
+    request, about = search.request, search.profile.any
+    alphas, betas = search.query_rules(solution.assignment)
+    shape: dict[str, Any] = {
+        "layers": about.layers, "q_heads": about.q_heads, "kv_heads": about.kv_heads,
+    }  # fmt: skip
+    if about.model_config_sha256:
+        shape["config_sha256"] = about.model_config_sha256
+    if model is not None:
+        shape |= {"head_dim": model.head_dim, "max_position": model.max_length}
+    params = search.params
+    sections: dict[str, Any] = {
+        "model": shape,
+        "span": {
+            "includes_sink": True, "sink": params.sink, "block": params.block, "round": "up",
+            "min": params.min, "length": "row" if params.per_row else "request",
+            "valid": [min(search.lengths), max(search.lengths)],
+        },
+        "mask": {"band": "token", "prefill": "sparse", "positions": "absolute"},
+        "kv": {"policy": "group-max"},
+        "budget": {
+            "on": request.on, "bounds": {str(n): b for n, b in request.bounds.items()}
+        },
+    }  # fmt: skip
+    if request.rules_per_layer:
+        sections["kv"]["rules_per_layer"] = request.rules_per_layer
+    plan = make_plan(alphas, betas, sections)
+    predicted = search.predicted(alphas, betas)
+    return make_plan(alphas, betas, sections | {
+        "density": {str(n): densities(plan, about.kv_heads, n) for n in search.lengths},
+        "scores": {
+            "predicted": {str(n): value for n, value in predicted.items()},
+            "bound_gap": solution.gap,
+        },
+        "provenance": provenance() | {
+            "profile_sha256": search.profile.sha256,
+            "lengths": list(search.profile.curves),
+            "extend": search.lengths[search.profiled :],
+            "estimator": about.estimator, "items": about.items,
+            "row_losses": _row_losses(search),
+            "solver": {
+                "name": solution.solver, "timed_out": solution.timed_out,
+                "weights": [float(w) for w in goal.weights], "rules": len(search.rules),
+                "hull": request.hull, "exact": request.exact, "ranks": request.ranks,
+                "times": [
+                    {"length": t.length, "batch": t.batch, "us": t.us, "device": t.table.device}
+                    for t in request.times
+                ],
+            },
+        },
+    })  # fmt: skip
+
+
+def _row_losses(search: Search) -> str:
+    """Which losses the length rule `row` was judged by."""
+    if not search.params.per_row:
+        return "unused"
+    kept = all(curves.rows is not None for curves in search.profile.curves.values())
+    return "by row block" if kept else "of the whole length"
+
+
+def densities(plan: Plan, kv_heads: int, n: int) -> dict[str, Any]:
+    """The `density` of a plan file at one length."""
+    return {
+        "query": query_density(plan, n),
+        "kv": kv_density(plan, kv_heads, n),
+        "layers": layer_densities(plan, kv_heads, n).tolist(),
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Who made a plan, and when."""
+    from .. import __version__
+
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"tool": "moa-plan", "tool_version": __version__, "created": today}
