@@ -119,9 +119,10 @@ def pick_greedily(pool: Pool, goal: Goal, prices: Floats) -> Ints | None:
     low, high = -2.0, 16.0
     picked = pick(high)
     if not fits(picked):
-        picked = pick(np.inf)
-        if not fits(picked):
+        repaired = _repair(pick(np.inf), layers, rows / scale, limits / scale)
+        if repaired is None:
             return None
+        picked = repaired
     else:
         while high - low > 1e-4:
             middle = (low + high) / 2
@@ -138,6 +139,22 @@ def pick_greedily(pool: Pool, goal: Goal, prices: Floats) -> Ints | None:
         if gain[best] <= 1e-12 * max(1.0, abs(float(objective[picked].sum()))):
             return picked
         picked[layers[best]] = best
+
+
+def _repair(picked: Ints, layers: Ints, rows: Floats, limits: Floats) -> Ints | None:
+    """Changes one layer after the other as long as limits are missed by less; None
+    where that ends before they hold."""
+    picked = picked.copy()
+    used = rows[picked].sum(axis=0)
+    while not meets(used, limits):
+        after = used - rows[picked][layers] + rows
+        missed = np.maximum(after - limits, 0).sum(axis=1)
+        best = int(missed.argmin())
+        if missed[best] >= np.maximum(used - limits, 0).sum() - TOLERANCE / 10:
+            return None
+        picked[layers[best]] = best
+        used = rows[picked].sum(axis=0)
+    return picked
 
 
 def _least_of_layers(value: Floats, layers: Ints, count: int) -> Ints:

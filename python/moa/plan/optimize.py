@@ -94,12 +94,17 @@ def solve(
     deadline = begin + time_limit
     if solver == "subgradient":
         prices, bound, timed_out = ascend(pool, goal, deadline)
-        picked = pick_greedily(pool, goal, prices)
-        assignment = None if picked is None else pool.assignment(picked)
     else:
-        assignment, bound, timed_out = _decompose(pool, goal, begin, deadline, names)
-    if assignment is None:
+        prices, bound, timed_out = _decompose(pool, goal, begin, deadline, names)
+    picked = _integers(pool, goal, prices, solver, deadline)
+    if picked is None and not timed_out:
+        # The columns that are nearly best do not fit together: more of them.
+        _enrich(pool, goal, prices, np.geomspace(3, 0.3, 4 * NEARBY), deadline)
+        picked = _integers(pool, goal, prices, solver, deadline)
+    if picked is None:
         raise _cannot(problem, names, problem.bounds)
+    timed_out = timed_out or time.monotonic() > deadline
+    assignment = pool.assignment(picked)
     losses = problem.total_losses(assignment)
     objective = float(goal.weights @ losses)
     return Solution(
@@ -110,43 +115,50 @@ def solve(
 
 def _decompose(
     pool: Pool, goal: Goal, begin: float, deadline: float, names: list[str]
-) -> tuple[Ints | None, float, bool]:
-    """An assignment, the lower bound, and whether the time was out."""
-    from .master import Master, choose
+) -> tuple[Floats, float, bool]:
+    """Prices of the coupling rows, the lower bound they prove, and whether the time
+    was out before they were the best ones."""
+    from .master import Master
 
     problem, pricer, master = pool.problem, Pricer(pool.problem), Master(pool, goal)
-    bound, prices, timed_out = -np.inf, np.zeros(len(master.limits)), False
+    bound, prices = -np.inf, np.zeros(len(master.limits))
     # A fifth of the time is left for choosing integers.
     relaxing = begin + 0.8 * (deadline - begin)
     while True:
         relaxed = master.solve(relaxing)
         if relaxed is None:
-            timed_out = True
-            break
+            return prices, bound, True
         prices = relaxed.prices
         priced = pricer.price(*split(problem, goal, prices))
         bound = max(bound, float(priced.values.sum() - prices @ master.limits))
         done = relaxed.objective - bound <= RELAXED_GAP * abs(relaxed.objective)
         if pool.add_all(priced.proposals) == 0 or done:
-            if not meets(relaxed.missed, np.zeros(len(prices))):
-                ceilings = len(prices) - len(problem.bounds)
-                raise _cannot(
-                    problem, names + ["a loss"] * ceilings,
-                    master.limits + relaxed.missed,
-                )  # fmt: skip
             break
-    if not timed_out:
-        _enrich(pool, goal, pricer, prices, relaxing)
+    if not meets(relaxed.missed, np.zeros(len(prices))):
+        ceilings = len(prices) - len(problem.bounds)
+        names = names + ["a loss"] * ceilings
+        raise _cannot(problem, names, master.limits + relaxed.missed)
+    _enrich(pool, goal, prices, np.geomspace(0.3, 0.01, NEARBY), relaxing)
+    return prices, bound, False
+
+
+def _integers(
+    pool: Pool, goal: Goal, prices: Floats, solver: str, deadline: float
+) -> Ints | None:
+    """A column for each layer; None where no choice that keeps the limits was found."""
     start = pick_greedily(pool, goal, prices)
-    picked = choose(pool, goal, start, INTEGER_GAP, deadline)
-    assignment = None if picked is None else pool.assignment(picked)
-    return assignment, bound, timed_out or time.monotonic() > deadline
+    if solver == "subgradient":
+        return start
+    from .master import choose
+
+    return choose(pool, goal, start, INTEGER_GAP, deadline)
 
 
-def _enrich(pool: Pool, goal: Goal, pricer: Pricer, prices: Floats, deadline: float) -> None:
-    """Adds columns that are nearly best: those of prices near the optimal ones."""
-    random = np.random.default_rng(0)
-    for spread in np.geomspace(0.3, 0.01, NEARBY):
+def _enrich(pool: Pool, goal: Goal, prices: Floats, spreads: Floats, deadline: float) -> None:
+    """Adds columns that are nearly best: those of prices near the given ones, as far
+    as each of the spreads."""
+    random, pricer = np.random.default_rng(0), Pricer(pool.problem)
+    for spread in spreads:
         if time.monotonic() > deadline:
             return
         near = prices * np.exp(random.normal(0, spread, len(prices)))

@@ -61,8 +61,7 @@ class Pricer:
             return float(total[best[0]]), np.repeat(best[:, None], problem.units, axis=1)
         if problem.rules_per_layer is None and problem.group == 1:
             value = losses + prices @ problem.costs
-            chosen = value.argmin(axis=1)
-            return float(value.min(axis=1).sum()), chosen[None].astype(np.int64)
+            return float(value.min(axis=1).sum()), _nearly_least(value)
         if problem.group > 1:
             return self._groups(losses, prices)
         return self._pairs(losses + prices @ problem.costs)
@@ -110,7 +109,7 @@ class Pricer:
         state = states.argmin(axis=0)
         least = np.take_along_axis(states, state[None], axis=0)[0]
         if problem.rules_per_layer is None:
-            best = least.argmin(axis=1)[:, None]  # A pair for each KV head.
+            best = _nearly_least(least).T  # A pair for each KV head.
             value = float(least.min(axis=1).sum())
         else:
             total = least.sum(axis=0)
@@ -125,6 +124,21 @@ class Pricer:
         takes_second = np.where(state == 2, cheaper, state == 1)
         chosen = np.where(takes_second, second[best], first[best])
         return value, chosen.T.astype(np.int64)
+
+
+def _nearly_least(value: Floats) -> Ints:
+    """[proposals, owners]: for each owner of `value` [owners, options] the least
+    option; then again with the owner changed whose second option is nearest."""
+    best = value.argmin(axis=1)
+    proposals = np.repeat(best[None], PROPOSALS, axis=0)
+    if value.shape[1] > 1:
+        other = value.copy()
+        other[np.arange(len(best)), best] = np.inf
+        second = other.argmin(axis=1)
+        near = np.argsort(other.min(axis=1) - value.min(axis=1), kind="stable")
+        for row, owner in enumerate(near[: PROPOSALS - 1], 1):
+            proposals[row, owner] = second[owner]
+    return proposals.astype(np.int64)
 
 
 def _least(total: Floats) -> Ints:

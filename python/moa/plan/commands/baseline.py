@@ -31,8 +31,8 @@ from ..curves import load_profile
 from ..errors import PlannerError
 from ..exchange import read_duo
 from ..model import ModelShape, load_model
-from ..requests import add_request, request_of
 from ..schema import Plan, load_plan, model_faults
+from ..search_options import add_request, request_of
 
 _KINDS = ("dense", "streaming", "uniform", "random", *SEARCHED)
 

@@ -20,8 +20,8 @@ from ..curves import load_profile
 from ..model import load_model
 from ..optimize import Solution, solve
 from ..pareto import combine, pareto
-from ..requests import add_request, request_of
 from ..search import Search, plan_of, prepare
+from ..search_options import add_request, request_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
