@@ -6,7 +6,7 @@ The one module of the planner that uses the runtime's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,8 @@ class SpanParams:
     per_row: bool = False  #: Length rule: `row`, else `request`.
 
 
-@cache
-def rule_of(alpha: int, beta: float, params: SpanParams) -> SpanRule:
-    """The rule of a head as the runtime has it."""
+def _rule(alpha: int, beta: float, params: SpanParams) -> SpanRule:
+    # Made anew each time: what is kept until Python ends, nanobind reports as a leak.
     return SpanRule(
         alpha, beta, sink=params.sink, min=params.min, block=params.block,
         per_row=params.per_row,
@@ -44,13 +43,13 @@ def rule_of(alpha: int, beta: float, params: SpanParams) -> SpanRule:
 @lru_cache(maxsize=1 << 16)
 def span(alpha: int, beta: float, n: int, params: SpanParams) -> int:
     """Span in tokens at length `n`, sink included; may exceed `n`."""
-    return int(rule_of(alpha, beta, params).span(n))
+    return int(_rule(alpha, beta, params).span(n))
 
 
 @lru_cache(maxsize=1 << 20)
 def window_start(alpha: int, beta: float, row: int, n: int, params: SpanParams) -> int:
     """First key of the window of row `row`; `n` is ignored under the length rule `row`."""
-    return int(rule_of(alpha, beta, params).window_start(row, n))
+    return int(_rule(alpha, beta, params).window_start(row, n))
 
 
 def raw_span(alpha: int, beta: float, n: int) -> int:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from plan_support import make_curves, write_profile
 
 from moa.plan import PlanError
 from moa.plan.curves import load_curves, load_profile
-from plan_support import make_curves, write_profile
 
 
 @pytest.mark.parametrize("rows", [False, True])
@@ -79,5 +79,7 @@ def test_profiles_of_a_run(tmp_path):
     make_curves(448).write(run / "profile/512/summary.npz")
     with pytest.raises(PlanError, match="length: expected length 512, found 448"):
         load_profile(run)
-    with pytest.raises(PlanError, match="found none; profile the model first: moa-plan profile"):
+    with pytest.raises(
+        PlanError, match="found none; profile the model first: moa-plan profile"
+    ):
         load_profile(tmp_path / "empty")

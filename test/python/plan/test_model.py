@@ -5,6 +5,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from plan_support import PLANS, schema
 
 import moa
 from moa.plan import PlanError, load_model, load_plan, make_plan, parse_plan
@@ -17,7 +18,6 @@ from moa.plan.density import (
     query_density,
 )
 from moa.plan.model import ModelShape, parse_model_config, parse_model_text
-from plan_support import PLANS, schema
 
 WRONG_TEXTS = [
     "layers=2,q_heads=4", "layers=0,q_heads=4,head_dim=64", "layers=2x,q_heads=4,head_dim=64",
@@ -72,7 +72,9 @@ def test_texts_and_configs(tmp_path):
     path.write_text(json.dumps(config))
     want = ModelShape(30, 9, 3, 64, 8192)
     assert load_model(str(path)) == load_model(str(tmp_path)) == want and want.group == 3
-    nested = {"text_config": {"num_hidden_layers": 2, "num_attention_heads": 8, "head_dim": 256}}
+    nested = {
+        "text_config": {"num_hidden_layers": 2, "num_attention_heads": 8, "head_dim": 256}
+    }
     assert parse_model_config(json.dumps(nested), "c") == ModelShape(2, 8, 8, 256)
     with pytest.raises(PlanError, match="none: cannot read the model's configuration: No such"):
         load_model("none")
@@ -116,7 +118,7 @@ def test_published_plans(row):
     assert 100 * np.mean(differ) == pytest.approx(mixed, abs=0.51)
     assert (plan.alphas % 1024 == 0).all() and (plan.betas * 8 % 1 == 0).all()
     each = np.array([layer_densities(plan, q_heads, n) for n in lengths])
-    assert 0.065 <= each.min() and each.max() <= 0.955
+    assert each.min() >= 0.065 and each.max() <= 0.955
     uniform = load_plan(PLANS / f"{name.replace('-moa', '-streaming')}.json")
     assert query_density(uniform, 8192) == 0.5 and {*uniform.rules()[0]} == {(0, 0.5)}
 

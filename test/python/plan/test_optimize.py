@@ -157,9 +157,7 @@ def test_gaps_of_a_larger_problem(form):
 def test_exact_groups_are_never_worse_than_uniform_ones():
     problem = big_problem(group=4)
     shape = (problem.objectives, problem.layers, problem.kv_heads, problem.group, -1)
-    uniform = Problem(
-        problem.losses.reshape(shape).sum(axis=3), problem.costs, problem.bounds
-    )
+    uniform = Problem(problem.losses.reshape(shape).sum(axis=3), problem.costs, problem.bounds)
     exact, simple = solve(problem), solve(uniform)
     assert exact.objective <= simple.objective * (1 + 1e-3)
     assert exact.bound <= simple.objective

@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from plan_support import PLANS, schema
 
 import moa
 from moa.plan import PlanError, load_plan, make_plan, parse_plan
 from moa.plan.model import ModelShape
 from moa.plan.schema import faults_of
-from plan_support import PLANS, schema
 
 #: Not JSON: what is wrong is said in the words of the parser, here Python's.
 NOT_JSON = {
@@ -190,7 +190,7 @@ def test_ids_are_those_of_the_compiler(tmp_path):
         assert load_plan(PLANS / f"{name}.json").id == want
     # Numbers of every form, through the module attribute that the compiler prints.
     odd = '"x":[123456.789,1e15,1e16,1.5e300,0.00001,5e-324,9007199254740993.0,-0.0,' + (
-        '12345678901234567890,-9223372036854775808,123456789012345678901234567890,-0]'
+        "12345678901234567890,-9223372036854775808,123456789012345678901234567890,-0]"
     )
     path = tmp_path / "odd.json"
     path.write_text(schema(odd))
