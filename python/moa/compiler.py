@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from . import programs
 from .errors import CompileError
 
 
@@ -27,17 +28,11 @@ class Artifact:
 
 def find_compiler() -> str:
     """Path of moa-compile: of this wheel, of this build tree, or on PATH."""
-    package = Path(__file__).parent.absolute()
-    packaged = package / "bin" / "moa-compile"
-    built = package.parents[1] / "bin" / "moa-compile"
-    for program in (packaged, built):
-        if program.is_file():
-            return str(program)
-    found = shutil.which("moa-compile")
+    found = programs.find("moa-compile")
     if found:
         return found
     raise CompileError(
-        f"moa-compile is neither at {packaged}, nor at {built}, nor on PATH; "
+        f"moa-compile is neither in {programs.FOLDER}, nor in {programs.BUILT}, nor on PATH; "
         "run `make build`, or install the wheel of `make wheel`"
     )
 

@@ -45,8 +45,9 @@ class _Walk:
             self.file, message, line=line, column=0 if key else column, key=key, cure=cure
         )
 
-    def values(self) -> Iterator[tuple[str, str, int]]:
+    def values(self) -> Iterator[tuple[list[str | int], str, int]]:
         """Yields (path, token, offset) of each value; of arrays and objects "[" or "{".
+        The path is one list, changed as the walk goes on.
 
         Follows brackets alone: a text that is not JSON is found out by the parser.
         """
@@ -82,7 +83,7 @@ class _Walk:
                 named = True
                 continue
             named = False
-            yield "/".join(map(str, path)), token, offset
+            yield path, token, offset
             if token in "{[":
                 if len(path) == MAX_DEPTH:
                     line, _ = self.position(offset)
@@ -153,7 +154,7 @@ def line_of(text: str, key: str) -> int:
     """Line, from 1, of the value at a key path such as `alphas/3/2`; for an absent
     last part the line where its parent starts."""
     walk = _Walk(text, "")
-    lines = {path: offset for path, _, offset in walk.values()}
+    lines = {"/".join(map(str, path)): offset for path, _, offset in walk.values()}
     while key and key not in lines:
         key = key.rpartition("/")[0]
     return walk.position(lines.get(key, 0))[0]

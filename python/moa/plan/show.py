@@ -94,7 +94,8 @@ def _scores(plan: Plan) -> list[str]:
     scores = plan.document.get("scores", {})
     lines = []
     if scores.get("predicted"):
-        each = ", ".join(f"{n}: {value:.4f}" for n, value in scores["predicted"].items())
+        predicted = scores["predicted"]
+        each = ", ".join(f"{n}: {predicted[n]:.4f}" for n in sorted(predicted, key=int))
         lines.append(f"predicted loss, of that of the shortest spans: {each}")
     if "bound_gap" in scores:
         lines.append(f"at most {scores['bound_gap']:.3%} above the optimum")

@@ -28,7 +28,9 @@ def make_curves(length, layers=3, q_heads=4, kv_heads=2, seed=0, rows=False, **m
     n = np.arange(blocks + 1)
     size = random.lognormal(0, 1, (layers, q_heads, 1))
     reach = random.uniform(0.05, 1.2, (layers, q_heads, 1)) * blocks
-    curve = size * np.maximum(0, 1 - n / reach) ** 2 * (n < blocks) + 0.05 * size * (1 - n / blocks)
+    curve = size * np.maximum(0, 1 - n / reach) ** 2 * (n < blocks) + 0.05 * size * (
+        1 - n / blocks
+    )
     by_row = None
     if rows:
         # Row block q sees q + 1 blocks: what a longer window has beyond adds nothing.
