@@ -39,6 +39,7 @@ check: build
 
 bench: build
 	$(PYTHON) test/bench/bench.py --output $(BUILD)/bench
+	$(PYTHON) test/bench/plan_solver.py --output $(BUILD)/bench
 
 doc: setup $(BUILD)/build.ninja
 	cmake --build $(BUILD) --target moa-doc

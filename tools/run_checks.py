@@ -93,13 +93,20 @@ def run_sanitized(name: str, jobs: str, report: Path, env: dict) -> Result:
     return run(name, command, report, env | SANITIZER_OPTIONS)
 
 
+def run_types(report: Path, env: dict) -> Result:
+    """Type-checks the planner; pyproject.toml says which files, and how strictly."""
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
+    command += ["--cache-dir", str(report.parent / "mypy"), "--junit-xml", str(report)]
+    return run("types", command, report, env)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=Path, default=ROOT / "build")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--only",
-        choices=("lit", "unit", "python", *SANITIZED, "fuzz"),
+        choices=("lit", "unit", "python", "types", *SANITIZED, "fuzz"),
         action="append",
         help="repeatable",
     )
@@ -127,9 +134,11 @@ def main() -> int:
         ],
     }
     results = {}
-    for name in args.only or (*commands, *SANITIZED):
+    for name in args.only or (*commands, "types", *SANITIZED):
         report = reports / f"{name}.xml"
-        if name in SANITIZED:
+        if name == "types":
+            results[name] = run_types(report, env)
+        elif name in SANITIZED:
             results[name] = run_sanitized(name, jobs, report, env)
         else:
             results[name] = run(name, [*commands[name], str(report)], report, env)

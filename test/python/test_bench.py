@@ -16,6 +16,7 @@ sys.path.insert(0, str(BENCH))
 import gpu_artifacts
 import gpu_ncu
 import gpu_replay
+import plan_solver
 import record
 from gpu_decode import Decode
 from gpu_model import TOLERANCE, Model
@@ -220,6 +221,21 @@ def test_counters_of_ncu():
     assert list(kernel["stalled_warps"]) == ["barrier", "wait"]
     with pytest.raises(ValueError, match="expected a table of ncu"):
         gpu_ncu.parse("==ERROR== no permission\n")
+
+
+def test_solver_of_plans(tmp_path):
+    case = ("small", 2, 4, 0, [2048, 8192], 2)
+    exact = ("small_exact", 2, 4, 2, [8192], 2)
+    ours, compact = plan_solver.measure(case, "highs"), plan_solver.measure_compact(case, 60)
+    # The two forms of one problem have one optimum.
+    assert ours["objective"] >= compact["objective"] * (1 - compact["gap"])
+    assert ours["objective"] * (1 - ours["gap"]) <= compact["objective"]
+    assert plan_solver.measure(exact, "subgradient")["who"] == "subgradient"
+    file = record.new_file("plan-solver", "a device", setting={})
+    file["records"] = [ours, compact, plan_solver.measure_pareto(case)]
+    assert record.read(record.write(file, tmp_path / "solver.json")) == file
+    assert "gap" in plan_solver.describe(ours)
+    assert "plans" in plan_solver.describe(file["records"][2])
 
 
 def test_plots_are_the_same_again(tmp_path):
