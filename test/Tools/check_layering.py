@@ -65,7 +65,7 @@ LAYERS = [
 PLANNER = re.compile(r"^python/moa/plan/")
 PLANNER_SPAN = "python/moa/plan/span.py"  # May take span arithmetic from the runtime.
 PLANNER_MUST_NOT = re.compile(
-    r"^\s*(?:from|import)\s+(?:moa\.|\.+|(?:moa|\.+)\s+import\s+)(compiler|runtime|hf|_\w+)\b",
+    r"^\s*(?:from|import)\s+(?:moa\.|\.+|(?:moa|\.+)\s+import\s+)(compiler|runtime|hf|_(?!_)\w+)\b",
     re.MULTILINE,
 )
 
