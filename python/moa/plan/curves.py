@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import PlanError
+from .errors import PlanError, PlannerError
 from .jsontext import write_atomically
+from .model import ModelShape
 from .span import MAX_LENGTH, Floats
 
 _AGAIN = "profile again: moa-plan profile"
@@ -154,6 +155,18 @@ class Profile:
     def any(self) -> Curves:
         """What all have in common: geometry, sink, block."""
         return next(iter(self.curves.values()))
+
+    def check_model(self, model: ModelShape) -> None:
+        """PlannerError where the profile is of a model of another shape."""
+        about = self.any
+        found = (about.layers, about.q_heads, about.kv_heads)
+        wanted = (model.layers, model.q_heads, model.kv_heads)
+        if found != wanted:
+            text = "{} layers x {} query heads, {} KV heads".format
+            raise PlannerError(
+                f"expected a profile of {text(*wanted)}, as the model has, found "
+                f"{text(*found)}; profile this model: moa-plan profile"
+            )
 
 
 def load_profile(run: str | Path) -> Profile:

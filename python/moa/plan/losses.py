@@ -46,8 +46,9 @@ def rule_losses(
 
 def total_loss(curves: Curves, params: SpanParams) -> float:
     """Loss when every head has the shortest span; PlannerError where it is nothing."""
-    total = float(_at(curves, min(params.min, curves.length), curves.length).sum())
-    if total <= 0:
+    shortest = _at(curves, min(params.min, curves.length), curves.length)
+    total = float(shortest.sum())
+    if total - float(curves.curve[..., -1].sum()) <= 1e-12 * total:
         raise PlannerError(
             f"expected losses that differ between spans, found none at length "
             f"{curves.length}; profile with items that the dense model answers"

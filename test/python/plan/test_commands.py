@@ -1,15 +1,17 @@
 """moa-plan as it is typed: output forms, exit codes, and every wrong input."""
 
+import importlib
 import json
 import os
 import sys
+import tomllib
 
 import numpy as np
 import pytest
 from plan_support import PLANS, SMOLLM2, refused, run, schema, write_json, write_profile
 
 from moa.plan import load_plan
-from moa.plan.cli import build_parser, subcommands
+from moa.plan.cli import build_parser, main, subcommands
 from moa.plan.curves import load_curves
 
 LLAMA = "layers=32,q_heads=32,kv_heads=8,head_dim=128"
@@ -30,6 +32,12 @@ def test_every_subcommand_explains_itself(capsys):
     assert refused(capsys).endswith("required: COMMAND; see moa-plan --help")
     assert "invalid choice: 'paint'" in refused(capsys, "paint")
     assert build_parser().prog == "moa-plan"
+
+
+def test_the_command_is_installed():
+    project = tomllib.loads((PLANS.parents[2] / "pyproject.toml").read_text())["project"]
+    module, function = project["scripts"]["moa-plan"].split(":")
+    assert getattr(importlib.import_module(module), function) is main
 
 
 def test_check(capsys, tmp_path):
@@ -55,6 +63,9 @@ def test_check(capsys, tmp_path):
     )
     bad.write_text(schema('"mask":{"band":"block"}'))
     assert "warning: " in run(capsys, "check", bad)[2]
+    code, _, err = run(capsys, "check", PLANS / "llama-3-8b-moa.json", "--at", "1024,8192")
+    assert code == 0 and err.startswith("warning: at length 1024 the rules of ")
+    assert "375 of 1024 heads fall below the minimum" in err and "8192" not in err
 
 
 def test_show_as_json_has_the_fixed_form(capsys):
@@ -210,14 +221,18 @@ def test_optimize_refuses(capsys, profiled, tmp_path):
     for message, options in wrong.items():
         assert message in refused(capsys, "optimize", profiled, *options.split()), message
     assert not (profiled / "plans").exists()
+    assert "a profile of 30 layers x 9 query heads, 3 KV heads, as the model has, found 3" in (
+        refused(capsys, "optimize", profiled, "--model", SMOLLM2)
+    )
     nothing = tmp_path / "nothing"
     assert "profile the model first" in refused(capsys, "optimize", nothing)
     curves = load_curves(profiled / "profile/512/summary.npz")
-    curves.curve[:] = 0
-    curves.write(profiled / "profile/512/summary.npz")
-    assert "losses that differ between spans, found none at length 512" in refused(
-        capsys, "optimize", profiled
-    )
+    for constant in (0, 0.7):
+        curves.curve[:] = constant
+        curves.write(profiled / "profile/512/summary.npz")
+        assert "losses that differ between spans, found none at length 512" in refused(
+            capsys, "optimize", profiled
+        )
 
 
 def test_grids_of_files(capsys, profiled, tmp_path):
@@ -286,6 +301,7 @@ def test_baselines(capsys, profiled, tmp_path):
     wrong = {
         "expected a run folder to search for 'fixed'": "fixed",
         "expected --model for 'dense', found none": "dense",
+        "expected a profile of 30 layers": f"fixed {profiled} --model {SMOLLM2}",
         "expected --like PLAN for 'random', found none": f"random --model {LLAMA}",
         "expected 30 layers": f"uniform --like {like} --model {SMOLLM2}",
         "span/sink: expected an integer from 0": f"streaming --sink -1 --model {LLAMA}",

@@ -70,9 +70,12 @@ def _make(args: argparse.Namespace) -> Plan:
                 "first: moa-plan profile MODEL --out RUN"
             )
         profile = load_profile(args.run_folder)
+        model = load_model(args.model) if args.model else None
+        if model is not None:
+            profile.check_model(model)
         return searched(
             kind, profile, request_of(args, profile), short=args.short,
-            model=load_model(args.model) if args.model else None, solver=args.solver,
+            model=model, solver=args.solver,
             time_limit=args.time_limit,
         )  # fmt: skip
     if args.model is None:

@@ -40,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     profile = load_profile(args.run_folder)
     model = load_model(args.model) if args.model else None
+    if model is not None:
+        profile.check_model(model)
     search = prepare(profile, request_of(args, profile))
     found = _one(search, args) if args.pareto == 1 else _set(search, args)
     folder = Path(args.out) if args.out else Path(args.run_folder) / "plans"
