@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import highspy
 import numpy as np
 
-from .columns import Goal, Pool, meets
+from .columns import TOLERANCE, Goal, Pool, meets
 from .span import Floats, Ints
 
-#: Price of missing a limit by all of it, in units of the largest objective.
-SLACK_PRICE = 1e4
+#: Price of missing a limit by all of it, in units of the largest objective: the first,
+#: and the highest that is tried before a limit counts as one that cannot be kept.
+SLACK_PRICE, HIGHEST_PRICE = 1e4, 1e8
 #: Nodes of branch and bound for integers: what is found by then is taken. Unlike a time
 #: it gives the same plan on every machine.
 MOST_NODES = 3000
@@ -44,6 +45,7 @@ class Master:
         worst = float((pool.losses @ goal.weights).max(initial=0))
         self._unit = max(worst, 1e-12)
         self._model = _quiet()
+        self._price = SLACK_PRICE
         infinity = highspy.kHighsInf
         for _ in range(self._layers):
             self._model.addRow(1.0, 1.0, 0, _NONE, _NOTHING)
@@ -74,6 +76,16 @@ class Master:
             prices=np.maximum(-duals, 0) * self._unit / self._scale,
             missed=values[: len(self.limits)] * self._scale,
         )
+
+    def raise_price(self) -> bool:
+        """Makes missing a limit dearer; False where it is as dear as it gets."""
+        if self._price >= HIGHEST_PRICE:
+            return False
+        self._price *= 100
+        count = len(self.limits)
+        slacks = np.arange(count, dtype=np.int32)
+        self._model.changeColsCost(count, slacks, np.full(count, self._price))
+        return True
 
     def _take_columns(self) -> None:
         new = slice(self._columns, None)
@@ -137,6 +149,9 @@ def _quiet() -> highspy.Highs:
     model = highspy.Highs()  # type: ignore[no-untyped-call]
     model.setOptionValue("output_flag", False)
     model.setOptionValue("threads", 1)
+    # As exact as limits are checked afterwards.
+    model.setOptionValue("primal_feasibility_tolerance", TOLERANCE)
+    model.setOptionValue("mip_feasibility_tolerance", TOLERANCE)
     return model
 
 

@@ -101,6 +101,10 @@ def solve(
         # The columns that are nearly best do not fit together: more of them.
         _enrich(pool, goal, prices, np.geomspace(3, 0.3, 4 * NEARBY), deadline)
         picked = _integers(pool, goal, prices, solver, deadline)
+    if picked is None and timed_out:
+        raise PlannerError(
+            f"expected a plan within {time_limit:g} s, found none; allow more time"
+        )
     if picked is None:
         raise _cannot(problem, names, problem.bounds)
     timed_out = timed_out or time.monotonic() > deadline
@@ -132,12 +136,12 @@ def _decompose(
         priced = pricer.price(*split(problem, goal, prices))
         bound = max(bound, float(priced.values.sum() - prices @ master.limits))
         done = relaxed.objective - bound <= RELAXED_GAP * abs(relaxed.objective)
-        if pool.add_all(priced.proposals) == 0 or done:
+        if pool.add_all(priced.proposals) and not done:
+            continue
+        if meets(relaxed.missed, np.zeros(len(prices))):
             break
-    if not meets(relaxed.missed, np.zeros(len(prices))):
-        ceilings = len(prices) - len(problem.bounds)
-        names = names + ["a loss"] * ceilings
-        raise _cannot(problem, names, master.limits + relaxed.missed)
+        if not master.raise_price():
+            raise _cannot(problem, names, master.limits + relaxed.missed)
     _enrich(pool, goal, prices, np.geomspace(0.3, 0.01, NEARBY), relaxing)
     return prices, bound, False
 

@@ -48,15 +48,15 @@ def test_check(capsys, tmp_path):
     bad = tmp_path / "p.json"
     bad.write_text(schema('"mask":{"band":"row"}', "[[0.5,0]]"))
     code, out, err = run(capsys, "check", bad)
-    assert code == 2 and not out
-    assert err.splitlines() == [
+    assert code == 2 and not err
+    assert out.splitlines() == [
         f"{bad}:1: alphas/0/0: expected a whole number of tokens, found 0.5; round it",
         f'{bad}:1: mask/band: expected "token" or "block", found "row"; masks are exact to '
         "the token",
     ]
-    code, _, err = run(capsys, "check", PLANS / "smollm2-moa.json", "--model", LLAMA)
-    assert code == 2 and err.count("\n") == 2
-    assert "alphas: expected 32 layers, as the model has, found 30" in err
+    code, out, _ = run(capsys, "check", PLANS / "smollm2-moa.json", "--model", LLAMA)
+    assert code == 2 and out.count("\n") == 2
+    assert "alphas: expected 32 layers, as the model has, found 30" in out
     assert "expected a readable plan file" in refused(capsys, "check", tmp_path / "none.json")
     assert "expected 'head_dim'" in refused(
         capsys, "check", PLANS / "smollm2-moa.json", "--model", "layers=1,q_heads=1"

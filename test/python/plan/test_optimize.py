@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from moa.plan import PlannerError
 from moa.plan.columns import Goal, Pool, meets, pick_greedily
 from moa.plan.optimize import InfeasibleError, have_highs, solve
 from moa.plan.pricing import Pricer
@@ -190,10 +191,24 @@ def test_bounds_that_nothing_keeps():
     for solver in ("highs", "subgradient"):
         with pytest.raises(InfeasibleError, match="expected bounds that some plan can keep"):
             solve(apart, solver=solver)
+        with pytest.raises(PlannerError, match="expected a plan within 0 s, found none"):
+            solve(apart, solver=solver, time_limit=0)
     with pytest.raises(InfeasibleError) as found:
         solve(apart, solver="highs", names=["one", "other"])
     assert (found.value.least >= apart.bounds).all()
     assert found.value.least.sum() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_bounds_that_only_the_cheapest_rules_keep():
+    """However much a loss outweighs the others, a bound is not missed for it."""
+    losses = np.zeros((1, 4, 8, 3))
+    losses[..., 0], losses[0, 0, 0, 0] = 1e-3, 1e6
+    costs = np.array([[0.1, 0.1001, 1.0]])
+    problem = Problem(losses, costs, np.array([0.1 + 1e-4 / 32]))
+    solution = solve(problem)
+    assert solution.assignment[0, 0] == 1 and (solution.assignment > 0).sum() == 1
+    tight = Problem(losses, costs, np.array([0.1]))
+    assert (solve(tight).assignment == 0).all()
 
 
 def test_ceilings_that_nothing_keeps():

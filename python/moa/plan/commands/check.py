@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     text = read(args.plan)
     faults = faults_of(text, args.plan, model)
     for fault in faults:
-        print(fault, file=sys.stderr)
+        print(fault)
     if faults:
         return 2
     plan = parse_plan(text, args.plan)
