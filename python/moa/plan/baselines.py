@@ -18,10 +18,9 @@ from .density import kv_density
 from .errors import PlannerError
 from .model import ModelShape
 from .optimize import solve
-from .rules import FULL, Rule, default_grid
+from .rules import FULL, Rule
 from .schema import Plan, make_plan
 from .search import Request, Search, plan_of, prepare, provenance
-from .span import SpanParams
 
 #: Kinds that are searched in a profile.
 SEARCHED = ("duo", "fixed", "beta", "layer")
@@ -125,10 +124,7 @@ def searched(
         bounds = {n: d for n, d in bounds.items() if n <= longest}
         request = replace(request, grid=sorted(set(grid)), bounds=bounds)
     elif kind == "beta":
-        about = profile.any
-        params = SpanParams(about.sink, about.block, max(128, about.sink + about.block))
-        grid = default_grid(longest, sorted(request.bounds), params)
-        request = replace(request, grid=[r for r in grid if r.alpha == 0 or r == FULL])
+        request = replace(request, grid=[Rule(0, i / 16) for i in range(17)])
     elif kind == "layer":
         request = replace(request, rules_per_layer=1)
     else:

@@ -22,10 +22,10 @@ def rule_losses(
     """[layers, q_heads, rules]: loss of each rule at length `n`.
 
     Beyond the profiled length a span loses what the same share of the profiled length
-    loses there. Under the length rule `row`, and where the profile kept curves of row
-    blocks, each block of rows counts at its own length. hull: a near-full window
-    loses at least its share of what the shortest loses, as if what matters could lie
-    anywhere, not only where the calibration items had it.
+    loses there, and never more than the shortest span. Under the length rule `row`, and
+    where the profile kept curves of row blocks, each block of rows counts at its own
+    length. hull: a near-full window loses at least its share of what the shortest loses,
+    as if what matters could lie anywhere, not only where the calibration items had it.
     """
     if n < curves.length:
         raise PlannerError(
@@ -36,9 +36,9 @@ def rule_losses(
     if params.per_row and curves.rows is not None and n == curves.length:
         losses = _row_losses(curves, curves.rows, rules, params)
     else:
-        losses = np.stack([_at(curves, kept, n) for kept in tokens], axis=-1)
+        losses = np.stack([_at(curves, kept, n, params) for kept in tokens], axis=-1)
     if hull:
-        shortest = _at(curves, min(params.min, n), n)[..., None]
+        shortest = _at(curves, params.min, n, params)[..., None]
         share = (1 - np.array(tokens) / n) / max(1 - params.min / n, 1e-9)
         losses = np.maximum(losses, shortest * np.clip(share, 0, 1))
     return losses / total_loss(curves, params)
@@ -46,7 +46,7 @@ def rule_losses(
 
 def total_loss(curves: Curves, params: SpanParams) -> float:
     """Loss when every head has the shortest span; PlannerError where it is nothing."""
-    shortest = _at(curves, min(params.min, curves.length), curves.length)
+    shortest = _at(curves, params.min, curves.length, params)
     total = float(shortest.sum())
     if total - float(curves.curve[..., -1].sum()) <= 1e-12 * total:
         raise PlannerError(
@@ -56,12 +56,12 @@ def total_loss(curves: Curves, params: SpanParams) -> float:
     return total
 
 
-def _at(curves: Curves, tokens: int, n: int) -> Floats:
+def _at(curves: Curves, tokens: int, n: int, params: SpanParams) -> Floats:
     """[layers, q_heads]: loss of a span of `tokens` at length `n`."""
     if tokens >= n:
         return np.asarray(curves.curve[..., -1])
-    window = tokens * (curves.length / n) - curves.sink
-    place = min(max(window / curves.block, 0.0), float(curves.blocks))
+    window = max(tokens * (curves.length / n), params.min) - curves.sink
+    place = min(window / curves.block, float(curves.blocks))
     if n == curves.length:
         place = np.floor(place)  # A window of fewer keys than a block has none of it.
     low = int(place)

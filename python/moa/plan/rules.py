@@ -44,10 +44,17 @@ FULL = Rule(0, 1.0)
 
 
 def merge(rules: Iterable[Rule], lengths: Sequence[int], params: SpanParams) -> list[Rule]:
-    """One rule of those that keep equal tokens at all lengths: the full one, else that
-    nearest to alpha = 0. Sorted."""
+    """One rule of those that keep equal tokens at all lengths: the full one, else the
+    one that is clipped to the length or raised to the least span at the fewest lengths,
+    of these that nearest to alpha = 0. Sorted."""
+
+    def order(rule: Rule) -> tuple[bool, int, int, Rule]:
+        asked = [rule.alpha + rule.beta * n for n in lengths]
+        changed = sum(not params.min <= raw <= n for raw, n in zip(asked, lengths))
+        return rule != FULL, changed, abs(rule.alpha), rule
+
     chosen: dict[tuple[int, ...], Rule] = {}
-    for rule in sorted(set(rules), key=lambda r: (r != FULL, abs(r.alpha), r)):
+    for rule in sorted(set(rules), key=order):
         chosen.setdefault(tuple(rule.tokens(n, params) for n in lengths), rule)
     return sorted(chosen.values())
 

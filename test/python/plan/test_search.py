@@ -54,6 +54,9 @@ def test_grids():
     # Equal ones become the full rule, or the one nearest to alpha = 0.
     assert merge([Rule(4096, 0.0), FULL, Rule(4096, 0.5)], [2048, 4096], params) == [FULL]
     assert merge([Rule(-200, 0.0), Rule(128, 0.0)], [2048], params) == [Rule(128, 0.0)]
+    # Or rather the one that asks for what it gets.
+    assert merge([Rule(0, 0.0), Rule(128, 0.0)], [2048], params) == [Rule(128, 0.0)]
+    assert Rule(128, 0.0) in grid and Rule(0, 0.0) not in grid
 
 
 def test_losses_at_the_profiled_length():
@@ -75,6 +78,10 @@ def test_losses_beyond_and_below():
     beyond = rule_losses(curves, [Rule(0, 0.25), Rule(0, 0.5), FULL], params, 4096)
     at = rule_losses(curves, [Rule(0, 0.25), Rule(0, 0.5), FULL], params, 1024)
     np.testing.assert_allclose(beyond, at)  # Equal shares lose alike.
+    # Shares below the shortest profiled window lose what that loses, and no more.
+    short = rule_losses(curves, [Rule(128, 0.0), Rule(0, 0.125)], params, 16384)
+    np.testing.assert_allclose(short[..., 0], short[..., 1])
+    assert short[..., 0].sum() == pytest.approx(1)
     between = rule_losses(curves, [Rule(0, 0.28)], params, 4096)
     assert (between[..., 0] <= at[..., 0]).all() and (between[..., 0] >= at[..., 1]).all()
     with pytest.raises(PlannerError, match="expected a length of at least 1024, .* found 512"):

@@ -88,10 +88,11 @@ def _progress(done: int, most: int) -> None:
 
 
 def _facts(search: Search, solution: Solution, plan: Any) -> dict[str, Any]:
+    document, lengths = plan.document, [str(n) for n in search.lengths]
     return {
-        "predicted": plan.document["scores"]["predicted"],
-        "kv_density": {n: at["kv"] for n, at in plan.document["density"].items()},
-        "query_density": {n: at["query"] for n, at in plan.document["density"].items()},
+        "predicted": {n: document["scores"]["predicted"][n] for n in lengths},
+        "kv_density": {n: document["density"][n]["kv"] for n in lengths},
+        "query_density": {n: document["density"][n]["query"] for n in lengths},
         "us": {
             name: float(value)
             for name, value in zip(search.names, solution.costs)
