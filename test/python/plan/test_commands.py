@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import subprocess
 import sys
 import tomllib
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from plan_support import PLANS, SMOLLM2, refused, run, schema, write_json, write_profile
 
+import moa
 from moa.plan import load_plan
 from moa.plan.cli import build_parser, main, subcommands
 from moa.plan.curves import load_curves
@@ -87,6 +89,27 @@ def test_show_as_json_has_the_fixed_form(capsys):
     out = run(capsys, "show", plan, "--at", "4096", "--json", "--diff", plan)[1]
     found = json.loads(out)
     assert found["at"]["4096"]["kv_bytes"] is None and found["diff"]["heads"] == 0
+
+
+@pytest.mark.parametrize("rule", ["request", "row"])
+def test_bytes_are_those_that_the_runtime_allocates(rule, capsys, tmp_path):
+    plan, shape = tmp_path / "p.json", "layers=2,q_heads=4,kv_heads=2,head_dim=64"
+    plan.write_text(schema(
+        f'"span":{{"length":"{rule}","sink":100,"min":192}}',
+        "[[0,64,-200,300],[0,0,0,0]]", "[[1,0.25,0.5,0],[0.1,0.7,0.3,0.3]]",
+    ))  # fmt: skip
+    artifact = moa.compile(str(plan), shape, ["cpu"], dtype="f32", out=tmp_path / "p.moa")
+    done = subprocess.run(
+        [moa.programs.find("moa-run"), artifact.path, "--device", "cpu", "--prompt", "780",
+         "--new", "53", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    held = json.loads(done.stdout)["kv_bytes"]
+    out = run(
+        capsys, "show", plan, "--model", shape, "--at", "833", "--dtype", "f32", "--json"
+    )[1]
+    told = json.loads(out)["at"]["833"]
+    assert (told["kv_bytes"], told["dense_bytes"]) == (held["allocated"], held["dense"])
 
 
 def test_show_in_text(capsys, tmp_path, profiled):
