@@ -45,6 +45,20 @@ def count(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number from 0 on."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, found '{text}'")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time of 0 or more."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", text):
+        raise argparse.ArgumentTypeError(f"expected seconds, such as 60, found '{text}'")
+    return float(text)
+
+
 def add_plan(parser: argparse.ArgumentParser, name: str = "plan") -> None:
     parser.add_argument(name, metavar=name.upper(), help="a plan file")
 

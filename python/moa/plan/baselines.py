@@ -83,10 +83,11 @@ def random_like(plan: Plan, model: ModelShape, seed: int) -> Plan:
 
 
 def duo_of_heads(
-    heads: Sequence[Sequence[float]], model: ModelShape, sparsity: float, sink: int, recent: int
+    heads: Sequence[Sequence[float]], model: ModelShape, sparsity: float, sink: int, short: int
 ) -> Plan:
     """From DuoAttention's own score of each KV head [layers, kv_heads]: the share
-    `sparsity` of lowest score gets sink and recent tokens, the others everything."""
+    `sparsity` of lowest score gets `short` tokens with the sink, the others everything."""
+    _check_short(short, sink + 1)
     scores = np.array(heads, dtype=np.float64)
     if scores.shape != (model.layers, model.kv_heads):
         raise PlannerError(
@@ -94,15 +95,23 @@ def duo_of_heads(
             f"model has, found {' x '.join(map(str, scores.shape))}; use the pattern of "
             "this model"
         )
-    short = np.zeros(scores.size, dtype=bool)
-    short[np.argsort(scores.ravel(), kind="stable")[: round(sparsity * scores.size)]] = True
-    local = np.repeat(short.reshape(scores.shape), model.group, axis=1)
-    sections = _sections("duo", model, sink, sparsity=sparsity, recent=recent)
-    # A span of exactly sink and recent tokens, whatever they are.
+    streams = np.zeros(scores.size, dtype=bool)
+    streams[np.argsort(scores.ravel(), kind="stable")[: round(sparsity * scores.size)]] = True
+    local = np.repeat(streams.reshape(scores.shape), model.group, axis=1)
+    sections = _sections("duo", model, sink, sparsity=sparsity)
+    # A span of exactly so many tokens.
     sections["span"] |= {"block": 1, "min": sink + 1}
     return make_plan(
-        np.where(local, sink + recent, FULL.alpha), np.where(local, 0.0, FULL.beta), sections
+        np.where(local, short, FULL.alpha), np.where(local, 0.0, FULL.beta), sections
     )
+
+
+def _check_short(short: int, least: int) -> None:
+    if short < least:
+        raise PlannerError(
+            f"expected short spans of at least {least} tokens, sink and a row's own key "
+            f"among them, found {short}; raise --short"
+        )
 
 
 def searched(
@@ -113,8 +122,8 @@ def searched(
     tokens; fixed: spans that do not grow, chosen at the longest profiled length; beta:
     shares of the length alone; layer: one rule for all heads of a layer."""
     longest = max(profile.curves)
-    goal = None
     if kind == "duo":
+        _check_short(short, max(128, profile.any.sink + profile.any.block))
         request = replace(request, grid=[FULL, Rule(short, 0.0)], rules_per_layer=None)
     elif kind == "fixed":
         about = profile.any

@@ -25,6 +25,8 @@ _NOT_FINITE = "JSON has no NaN and no Infinity; write a finite number"
 
 def _integer(text: str) -> int | float:
     """Beyond 64 bits an integer is read as a float, as the compiler does."""
+    if len(text) > 20:
+        return float(text)
     value = int(text)
     return value if -(1 << 63) <= value < 1 << 64 else float(text)
 

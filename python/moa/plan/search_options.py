@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from .arguments import count, density, length, lengths
+from .arguments import count, density, length, lengths, seconds
 from .costs import load_costs
 from .curves import Profile
 from .errors import PlannerError
@@ -94,7 +94,7 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--costs", metavar="FILE", help="times of calibrate-cost")
     parser.add_argument("--solver", choices=("auto", "highs", "subgradient"), default="auto")
     parser.add_argument(
-        "--time-limit", type=float, default=600.0, metavar="S",
+        "--time-limit", type=seconds, default=600.0, metavar="S",
         help="seconds for a solve; the best plan so far is taken then (default 600)",
     )  # fmt: skip
 

@@ -234,6 +234,7 @@ def test_optimize_refuses(capsys, profiled, tmp_path):
             "--density 0.1",
         "expected 1, 2 or none, found '3'": "--rules-per-layer 3",
         "expected a number from 1 on, found '0'": "--pareto 0",
+        "expected seconds, such as 60, found 'nan'": "--time-limit nan",
         "expected --time and --costs together, found one": "--time 1024=50",
         "expected LENGTH[xBATCH]=MICROSECONDS": "--time 1024",
         "expected a readable grid file": "--grid none.json",
@@ -327,7 +328,8 @@ def test_baselines(capsys, profiled, tmp_path):
         "expected a profile of 30 layers": f"fixed {profiled} --model {SMOLLM2}",
         "expected --like PLAN for 'random', found none": f"random --model {LLAMA}",
         "expected 30 layers": f"uniform --like {like} --model {SMOLLM2}",
-        "span/sink: expected an integer from 0": f"streaming --sink -1 --model {LLAMA}",
+        "expected a number from 0 on, found '-1'": f"streaming --sink=-1 --model {LLAMA}",
+        "span/sink: expected an integer from 0": f"streaming --sink 2000000 --model {LLAMA}",
         "invalid choice: 'best'": "best",
     }
     for message, options in wrong.items():

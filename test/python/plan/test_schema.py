@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from plan_support import PLANS, schema
 
@@ -149,6 +150,27 @@ def test_all_faults_are_listed():
         ("scores", 3),
     ]  # fmt: skip
     assert all(fault.cure for fault in faults)
+
+
+def test_damaged_files_are_refused_or_read():
+    """Whatever happens to a file: a plan or a PlanError, nothing else."""
+    good = schema(
+        '"span":{"sink":4,"valid":[1,2]},"density":{"2048":{"kv":0.5}},"model":{"kv_heads":1},'
+        '"budget":{"bounds":{"2048":0.5}},"x":[1e3,-1,null,"\\u00e9"]'
+    )
+    pieces = ["", "}", "]", ",", ":", '"', "[", "{", "1e999", "NaN", "-", "0", "9" * 5000,
+              "null", "\\", "\x00", "\ud800", "é"]  # fmt: skip
+    random, read = np.random.default_rng(0), 0
+    for _ in range(1500):
+        at, length = random.integers(len(good)), random.integers(4)
+        text = good[:at] + pieces[random.integers(len(pieces))] + good[at + length :]
+        try:
+            plan = parse_plan(text, "p.json")
+            assert parse_plan(plan.canonical, "p.json") == plan
+            read += 1
+        except PlanError as error:
+            assert "\n" not in str(error) and faults_of(text, "p.json")
+    assert 0 < read < 1000
 
 
 def test_bytes_that_are_not_text(tmp_path):

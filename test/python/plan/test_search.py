@@ -272,11 +272,18 @@ def test_plain_baselines():
     assert heads(shuffled) == heads(like) and shuffled.id != like.id
     assert random_like(like, llama, 1).id == shuffled.id != random_like(like, llama, 2).id
     scores = [[0.9, 0.1], [0.5, 0.6], [0.0, 0.2]]
-    duo = duo_of_heads(scores, MODEL, 0.5, 16, 100)
+    duo = duo_of_heads(scores, MODEL, 0.5, 16, 116)
     assert duo.rules()[0] == [(0, 1.0)] * 2 + [(116, 0.0)] * 2
     assert kv_density(duo, 2, 4096) == pytest.approx((3 * 4096 + 3 * 116) / (6 * 4096))
     with pytest.raises(PlannerError, match="3 layers x 2 KV heads, .* found 2 x 2"):
-        duo_of_heads(scores[:2], MODEL, 0.5, 16, 100)
+        duo_of_heads(scores[:2], MODEL, 0.5, 16, 116)
+
+
+def test_short_spans_hold_the_sink():
+    with pytest.raises(PlannerError, match="short spans of at least 17 tokens, .* found 16"):
+        duo_of_heads([[1, 1]] * 3, MODEL, 0.5, 16, 16)
+    with pytest.raises(PlannerError, match="short spans of at least 128 tokens, .* found 64"):
+        searched("duo", make_profile(), Request(HALF), short=64)
 
 
 def test_searched_baselines():

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..arguments import add_model, count, density, length
+from ..arguments import add_model, count, density, length, whole
 from ..baselines import (
     SEARCHED,
     dense,
@@ -42,10 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", nargs="?", metavar="RUN", help="folder of a profile")
     add_model(parser)
     parser.add_argument("--out", required=True, metavar="PLAN", help="the plan to write")
-    parser.add_argument("--sink", type=int, default=64, help="tokens always seen (default 64)")
+    parser.add_argument(
+        "--sink", type=whole, default=64, help="tokens always seen (default 64)"
+    )
     parser.add_argument("--like", metavar="PLAN", help="the plan to match")
     parser.add_argument("--at", type=length, default=8192, metavar="N", help="default 8192")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole, default=0)
     parser.add_argument("--short", type=count, default=256, help="span of duo's short heads")
     parser.add_argument("--heads", metavar="FILE", help="DuoAttention's scores, .tsv or .json")
     parser.add_argument(
@@ -92,9 +94,7 @@ def _of_model(args: argparse.Namespace, model: ModelShape) -> Plan:
     if args.kind == "streaming":
         return streaming(model, args.density or 0.5, args.sink)
     if args.kind == "duo":
-        return duo_of_heads(
-            read_duo(args.heads), model, args.sparsity, args.sink, args.short - args.sink
-        )
+        return duo_of_heads(read_duo(args.heads), model, args.sparsity, args.sink, args.short)
     if args.like is None:
         raise PlannerError(
             f"expected --like PLAN for '{args.kind}', found none; name the plan to match"
