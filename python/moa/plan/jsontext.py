@@ -49,9 +49,8 @@ class _Walk:
 
     def values(self) -> Iterator[tuple[list[str | int], str, int]]:
         """Yields (path, token, offset) of each value; of arrays and objects "[" or "{".
-        The path is one list, changed as the walk goes on.
-
-        Follows brackets alone: a text that is not JSON is found out by the parser.
+        The path is one list, changed as the walk goes on. The text is JSON as far as
+        the walk goes.
         """
         path: list[str | int] = []  # For each open array or object: the key or index read.
         seen: list[set[str]] = []  # Keys of each; unused for arrays.
@@ -59,21 +58,17 @@ class _Walk:
         for match in _TOKEN.finditer(self.text):
             token, offset = match[0], match.start()
             if token in "}]":
-                if path:
-                    path.pop()
-                    seen.pop()
+                path.pop()
+                seen.pop()
                 continue
             if token == ":":
                 continue
             if token == ",":
-                if path and isinstance(path[-1], int):
+                if isinstance(path[-1], int):
                     path[-1] += 1
                 continue
             if path and isinstance(path[-1], str) and not named and token[0] == '"':
-                try:
-                    path[-1] = str(json.loads(token))
-                except ValueError:
-                    return
+                path[-1] = str(json.loads(token))
                 if path[-1] in seen[-1]:
                     raise self.fail(
                         f"expected each key once, found '{path[-1]}' again",
@@ -101,27 +96,23 @@ class _Walk:
 
     def check(self) -> None:
         for _, token, offset in self.values():
-            if token.lstrip("-") in ("NaN", "Infinity") or (
-                token[0] in "-0123456789" and _overflows(token)
+            number = token.lstrip("-")
+            if number in ("NaN", "Infinity") or (
+                number[0] in "0123456789" and math.isinf(float(number))
             ):
                 raise self.fail(f"expected JSON, found {token}", offset, _NOT_FINITE)
-
-
-def _overflows(token: str) -> bool:
-    try:
-        return math.isinf(float(token))
-    except ValueError:
-        return False  # Not a number: left to the parser.
 
 
 def parse(text: str, file: str) -> Any:
     """The document in `text`; PlanError, with line and column, where it is not JSON."""
     walk = _Walk(text, file)
     try:
-        walk.check()
         document = json.loads(text, parse_int=_integer)
-        text.encode()
+        walk.check()
         canonical(document).encode()
+    except RecursionError:
+        walk.check()  # Finds that there are too many arrays inside each other.
+        raise
     except json.JSONDecodeError as error:
         raise PlanError(
             file,
