@@ -19,6 +19,7 @@
 #include "SmallArtifact.h"
 
 #include "api_support.h"
+#include "moa/observe.h"
 #include "moa/prefix.h"
 #include "moa/scheduler.h"
 
@@ -331,6 +332,13 @@ std::vector<Call> script() {
       {"load from a file",
        [](World &w) {
          return moa_module_load_file(w.context, w.file.c_str(), &w.read);
+       }},
+      {"range hooks",
+       [](World &w) {
+         const moa_range_hooks hooks = {sizeof(hooks),
+                                        [](void *, const char *) {},
+                                        [](void *) {}, nullptr};
+         return moa_context_set_range_hooks(w.context, &hooks);
        }},
       {"device memory",
        [](World &w) { return moa_device_alloc(w.context, 1000, &w.memory); }},
