@@ -151,7 +151,10 @@ def main() -> int:
     parser.add_argument("results", nargs="*", type=Path)
     parser.add_argument("--output", type=Path, help="folder of the SVGs")
     args = parser.parse_args()
-    for path in args.results or sorted(RESULTS.glob("attention-gpu-*.json")):
+    for path in args.results or [
+        *sorted(RESULTS.glob("attention-gpu-*.json")),
+        *sorted(RESULTS.glob("decode-gpu-*.json")),
+    ]:
         for made in plot(path, args.output):
             print(f"written to {made}")
     return 0
