@@ -265,3 +265,31 @@ def test_load_refuses_sparse_models_and_missing_plans():
         moa.hf.load(mistral, plan=make_plan([[0.0, 0.0]], [[1.0, 1.0]]))
     with pytest.raises(moa.errors.CompileError, match="plan="):
         moa.hf.load(fresh())
+
+
+def test_forks_share_what_was_seen_and_go_on_alone(model):
+    ids = prompt(200)
+    cache = moa.hf.Cache(model)
+    cache.expect([240])
+    with torch.no_grad():
+        model(ids, past_key_values=cache)
+        held = cache.kv_bytes
+        # Two different continuations, and the second of them without any fork.
+        forks = [cache.fork(), cache.fork()]
+        ends = [prompt(7, seed) for seed in (5, 6)]
+        found = [
+            model(end, past_key_values=fork).logits
+            for end, fork in zip(ends, forks, strict=True)
+        ]
+        assert (cache.get_seq_length(), cache.kv_bytes) == (200, held)
+        assert [fork.get_seq_length() for fork in forks] == [207, 207]
+        wanted = model(ends[1], past_key_values=cache).logits
+    assert torch.equal(found[1], wanted)
+    assert not torch.equal(found[0], wanted)
+
+
+def test_a_broken_cache_is_not_forked(model):
+    cache = moa.hf.Cache(model)
+    cache.broken = "out of pages"
+    with pytest.raises(RuntimeError, match="stopped at an error .out of pages.: no fork"):
+        cache.fork()

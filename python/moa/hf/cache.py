@@ -114,10 +114,11 @@ class Cache(HFCache):
 
     model: a model from `moa.hf.load`. max_bytes: most bytes of pages, 0 for no
     limit (on CUDA, 90 % of the memory that is free);
-    moa.errors.OutOfPagesError when they do not suffice.
+    moa.errors.OutOfPagesError when they do not suffice. pages: of another cache
+    of the model, to share them.
     """
 
-    def __init__(self, model, max_bytes: int = 0):
+    def __init__(self, model, max_bytes: int = 0, *, pages: runtime.Cache | None = None):
         engine = model if isinstance(model, Engine) else getattr(model, "moa", None)
         if not isinstance(engine, Engine):
             raise TypeError("expected a model from moa.hf.load")
@@ -129,7 +130,7 @@ class Cache(HFCache):
         self._pads: list[int] = []
         #: The layer that a forward pass meets first; it makes sequences.
         self.leader = 0
-        self._pages = runtime.Cache(engine.module, max_bytes)
+        self._pages = runtime.Cache(engine.module, max_bytes) if pages is None else pages
         super().__init__(layers=[Layer(self, i) for i in range(engine.layers)])
 
     def expect(self, lengths: list[int]) -> None:
@@ -191,6 +192,20 @@ class Cache(HFCache):
         except Exception as error:
             self.broken = str(error)
             raise
+
+    def fork(self) -> Cache:
+        """A cache that has seen the same and shares its pages; each goes on by itself.
+
+        RuntimeError on a cache that stopped at an error.
+        """
+        if self.broken:
+            raise RuntimeError(f"this cache stopped at an error ({self.broken}): no fork of it")
+        other = Cache(self.engine, self.max_bytes, pages=self._pages)
+        other.sequences = [sequence.fork() for sequence in self.sequences]
+        other.lengths, other._pads, other.leader = self.lengths, [*self._pads], self.leader
+        for mine, theirs in zip(self.layers, other.layers, strict=True):
+            theirs.columns = mine.columns
+        return other
 
     def drop(self) -> None:
         """Gives every page back."""
