@@ -1,0 +1,476 @@
+"""Scores of plans on a tiny model: masks, kernels, halving, the gate, whole runs."""
+
+import json
+import math
+
+import pytest
+import torch
+
+import planner_model
+from conftest import make_plan
+from moa.plan import kernels, network, schema, validate
+from moa.plan.calibration import Item
+from moa.plan.cli import main
+from moa.plan.errors import PlannerError
+from moa.plan.evaluate import (
+    HeavyHitters,
+    Layout,
+    Score,
+    Windows,
+    cross_entropy,
+    masked,
+    score,
+    shortfall,
+)
+from moa.plan.jsontext import canonical
+from moa.plan.runfolder import RunFolder
+from moa.plan.validate import Candidate, Validation, check_agreement, dense_plan, masked_scorer
+from moa.plan.verdict import Mean, gate, ranked, rows_of, within_noise
+
+SPAN = dict(sink=16, block=16, min=32)
+# Rules differ by layer, KV head and inside a group.
+MIXED = make_plan(
+    [[0, 0, -64, 64], [128, 32, 0, 0]], [[1, 0.25, 0.5, 0.25], [0, 0.25, 0.75, 0.25]], **SPAN
+)
+SHORT = make_plan([[32] * 4] * 2, [[0] * 4] * 2, **SPAN)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return planner_model.save(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def net(tiny):
+    return network.load(str(tiny), "float32", "cpu", [256])
+
+
+def plan(document):
+    return schema.parse_plan(canonical(document), "plan")
+
+
+def ids(tokens, seed):
+    return tuple(
+        torch.randint(1, 250, (tokens,), generator=torch.Generator().manual_seed(seed)).tolist()
+    )
+
+
+def needle(tokens=200):
+    answers = tuple(ids(n, 10 + n) for n in (4, 1, 5, 3))
+    return Item("needle", tokens, ids(tokens - 5, 1), answers[0], 0.5, answers)
+
+
+def told(tokens=200):
+    return Item("summary", tokens, ids(tokens - 7, 2), ids(7, 3))
+
+
+def seen_by(rule, length):
+    """The mask of a head [length, length], from the definition."""
+    alpha, beta = rule
+    span = max(min(int(alpha + beta * length), length), SPAN["min"])
+    local = -(-span // 16) * 16 - 16
+    i, j = torch.arange(length)[:, None], torch.arange(length)[None]
+    return (j <= i) & ((j < 16) | (i - j < local))
+
+
+@pytest.mark.parametrize(
+    "item", [needle(), needle(300), told()], ids=["needle", "long", "text"]
+)
+def test_masks_are_the_definition(net, item):
+    """Each candidate by itself through eager attention with an explicit mask."""
+    answers = item.candidates or (item.response,)
+    length = len(item.prompt) + max(map(len, answers))
+    rules = plan(MIXED).rules()
+
+    def attention(module, q, k, v, mask, scaling, **kwargs):
+        tokens = q.shape[2]
+        seen = torch.stack(
+            [seen_by(rule, length)[:tokens, :tokens] for rule in rules[module.layer_idx]]
+        )
+        k, v = k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)
+        p = torch.softmax((q @ k.mT * scaling).masked_fill(~seen, -torch.inf), -1)
+        return (p @ v).transpose(1, 2), None
+
+    planner_model.transformers.AttentionInterface.register("explicit", attention)
+    net.model.set_attn_implementation("explicit")
+    totals = []
+    with torch.no_grad():
+        for answer in answers:
+            logits = net.model(torch.tensor([item.prompt + answer])).logits[0]
+            rows = torch.log_softmax(logits[len(item.prompt) - 1 : -1], -1)
+            totals.append(float(rows.gather(1, torch.tensor(answer)[:, None]).sum()))
+    net.model.set_attn_implementation("sdpa")
+    found = masked_scorer(net, Candidate("mixed", plan(MIXED)))(item)
+    assert found.ce == pytest.approx(-totals[0] / len(item.response), abs=1e-4)
+    if item.candidates:
+        assert found.margin == pytest.approx(totals[0] - max(totals[1:]), abs=1e-3)
+        assert found.first == (totals[0] > max(totals[1:]))
+    else:
+        assert found.margin is None and found.first is None
+    assert net.config._attn_implementation == "sdpa"
+
+
+def test_the_dense_plan_is_the_model_itself(net):
+    item = told()
+    with torch.no_grad():
+        logits = net.model(torch.tensor([item.prompt + item.response])).logits[0, -8:-1]
+    want = float(cross_entropy(logits, torch.tensor(item.response)))
+    dense = masked_scorer(net, Candidate("dense", dense_plan(net.config)))(item)
+    assert dense.ce == pytest.approx(want, abs=1e-5)
+    assert masked_scorer(net, Candidate("m", plan(MIXED)))(item).ce != pytest.approx(
+        want, abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("length_rule", ["request", "row"])
+@pytest.mark.parametrize("item", [needle(), told()], ids=["needle", "text"])
+def test_kernels_and_masks_agree(net, item, length_rule):
+    document = MIXED | {"span": SPAN | {"length": length_rule}}
+    wanted = masked_scorer(net, Candidate("mixed", plan(document)))(item)
+    scorer = kernels.KernelScorer(net.model, plan(document), 256)
+    found = scorer.score(item)
+    assert found.ce == pytest.approx(wanted.ce, abs=1e-4)
+    assert (found.margin is None) == (wanted.margin is None)
+    if found.margin is not None:
+        assert found.margin == pytest.approx(wanted.margin, abs=1e-3)
+    check_agreement("mixed", found, wanted, torch.float32)
+    assert net.config._attn_implementation == "sdpa"
+    assert not hasattr(net.model, "moa")
+    assert (
+        scorer.model.model.layers[0].mlp.up_proj.weight
+        is net.model.model.layers[0].mlp.up_proj.weight
+    )
+
+
+def test_disagreement_is_told():
+    with pytest.raises(
+        PlannerError, match="x: compiled kernels give margin 2.0, masks in torch 1.0"
+    ):
+        check_agreement("x", Score(1.0, True, 2.0), Score(1.0, True, 1.0), torch.float32)
+    with pytest.raises(PlannerError, match="give ce nan.*--engine masked"):
+        check_agreement("x", Score(math.nan, True), Score(1.0, True), torch.float32)
+
+
+def test_blocks_are_windows_beside_the_sink():
+    import numpy as np
+
+    sight = Windows.of_blocks(np.array([[0, 2], [3, 2]]), 4, 3, 11, torch.device("cpu"))
+    layout = Layout.of(11, 0, 0, torch.device("cpu"))
+    for layer, blocks in enumerate([[0, 2], [3, 2]]):
+        seen, kind = sight.visible(layer, slice(5, 11), layout, 11)
+        for head, count in enumerate(blocks):
+            i, j = torch.arange(5, 11)[:, None], torch.arange(11)[None]
+            want = (j < 3) | ((i - j < 4 * count) & (j <= i))
+            assert torch.equal(seen[kind[head]] & (j <= i), want & (j <= i))
+
+
+def test_heavy_hitters_keep_what_weighs_most():
+    """Three query heads on one KV head; the prompt's weight decides, then the recent."""
+    torch.manual_seed(0)
+    query, key = torch.randn(3, 12, 8), torch.randn(1, 12, 8)
+    layout = Layout.of(10, 2, 1, torch.device("cpu"))
+    sight = HeavyHitters(6)
+    sight.saw(0, query, key, 0.4, layout)
+    scores = (query[:, :10] @ key[:, :10].mT * 0.4).masked_fill(
+        torch.ones(10, 10).triu(1).bool(), -torch.inf
+    )
+    weight = torch.softmax(scores, -1).sum((0, 1))
+    heavy = set(weight[:7].topk(3).indices.tolist()) | {7, 8, 9}
+    seen, kind = sight.visible(0, slice(0, 12), layout, 12)
+    assert kind.tolist() == [0]
+    assert seen[0, :10].all() and seen[0, 10:, 10:].all()
+    for row in (10, 11):
+        assert set(seen[0, row, :10].nonzero()[:, 0].tolist()) == heavy
+    with pytest.raises(PlannerError, match="H2O keeps at least 2"):
+        HeavyHitters(1)
+
+
+def test_h2o_of_everything_is_dense(net):
+    item = needle()
+    everything = score(net.model, item, lambda length: HeavyHitters(2 * length))
+    dense = masked_scorer(net, Candidate("dense", dense_plan(net.config)))(item)
+    assert everything.ce == pytest.approx(dense.ce, abs=1e-5)
+    few = masked_scorer(net, Candidate("h2o", h2o=0.1))(item)
+    assert few.ce != pytest.approx(dense.ce, abs=1e-4)
+
+
+def test_losses():
+    logits = torch.tensor([[3.0, 1.0, 0.5], [0.0, 2.0, 5.0]])
+    assert float(shortfall(logits, torch.tensor([0, 1]))) == pytest.approx((-2 + 3) / 2)
+
+
+def test_an_error_gives_the_model_back(net):
+    layout = Layout.of(4, 0, 0, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="inside"), masked(net.model, None, layout):
+        raise RuntimeError("inside")
+    assert net.config._attn_implementation == "sdpa"
+
+
+# What scores say.
+
+
+def line(plan, item, margin=None, ce=1.0, depth=0.5, exact=True):
+    return dict(plan=plan, item=item, margin=margin, ce=ce, depth=depth, exact=exact, id=plan)
+
+
+LINES = [
+    line("dense", "a", 10.0, depth=0.1), line("dense", "b", 12.0), line("dense", "t", ce=1.0),
+    line("good", "a", 9.0, depth=0.1), line("good", "b", 11.5), line("good", "t", ce=1.01),
+    line("bad", "a", -2.0, depth=0.1), line("bad", "b", 1.0, exact=False),
+    line("bad", "t", ce=1.5),
+]  # fmt: skip
+
+
+def test_differences_are_paired():
+    rows = rows_of(LINES)
+    good, bad = rows["good"], rows["bad"]
+    assert (good.first, good.exact, good.retrieval) == (2, 2, 2)
+    assert (bad.first, bad.exact, bad.retrieval) == (1, 1, 2)
+    assert good.margin_change == Mean(-0.75, pytest.approx(0.25), 2)
+    assert good.margin.mean == 10.25 and good.ce_change.mean == pytest.approx(0.01)
+    assert math.isnan(good.ce_change.error) and str(good.ce_change) == "+0.010"
+    assert str(good.margin_change) == "-0.750 (0.250)" and str(Mean.of([])) == "-"
+    assert good.by_depth["0 to 1/3"].mean == 9.0 and good.by_depth["2/3 to 1"].n == 0
+    plain = json.loads(json.dumps(good.plain(), allow_nan=False))
+    assert plain["ce_change"] == {"mean": pytest.approx(0.01), "error": None, "n": 1}
+    assert str(Mean.read(plain["ce_change"])) == "+0.010"
+    assert Mean.read(plain["margin_change"]) == good.margin_change
+    with pytest.raises(PlannerError, match="lack the dense"):
+        rows_of(LINES[3:])
+
+
+def test_ranks_and_ties():
+    rows = rows_of(LINES)
+    order = ranked([rows["bad"], rows["good"]], {"good": 0.5, "bad": 0.4})
+    assert [row.plan for row in order] == ["good", "bad"]
+    twin = rows_of(LINES + [dict(entry, plan="twin") for entry in LINES[3:6]])
+    order = ranked([twin["good"], twin["twin"]], {"good": 0.5, "twin": 0.4})
+    assert order[0].plan == "twin"
+    assert not within_noise(LINES, "good", "bad")
+    assert within_noise(LINES + [dict(e, plan="twin") for e in LINES[3:6]], "good", "twin")
+
+
+def test_the_gate_holds_margin_and_cross_entropy():
+    rows = rows_of(LINES)
+    assert gate(rows["good"], 1.0, 0.1) is None
+    assert "bad answers with 11.50 nats less margin" in gate(rows["bad"], 1.0, 0.1)
+    text = rows_of([entry for entry in LINES if entry["margin"] is None])
+    assert "bad has 0.500 nats more cross-entropy" in gate(text["bad"], 1.0, 0.1)
+
+
+@pytest.fixture
+def scored(net, tmp_path, monkeypatch):
+    """Candidates whose scores are made up; counts what is scored."""
+    items = [needle(100 + i) for i in range(6)] + [told(100 + i) for i in range(6)]
+    calls = []
+
+    def scorer(network, candidate):
+        def made_up(item):
+            calls.append((candidate.name, item.hash))
+            loss = 0.0 if candidate.name == "dense" else float(candidate.name[-1])
+            return Score(1 + loss, True, 10 - loss if item.candidates else None)
+
+        return made_up
+
+    monkeypatch.setattr(validate, "masked_scorer", scorer)
+    folder = RunFolder(tmp_path)
+    names = [f"plan-{i}" for i in range(5)]
+    candidates = [Candidate("dense", dense_plan(net.config), reference=True)]
+    candidates += [
+        Candidate(name, plan(make_plan([[32 + i] * 4] * 2, [[0] * 4] * 2, **SPAN)))
+        for i, name in enumerate(names)
+    ]
+    make = lambda: Validation(folder, net, items, 128, "masked")
+    return make, candidates, calls
+
+
+def test_halving_gives_all_items_to_the_best_three(scored):
+    make, candidates, calls = scored
+    lines = make().run(candidates)
+    counts = {c.name: sum(name == c.name for name, _ in calls) for c in candidates}
+    assert counts == {
+        "dense": 12, "plan-0": 12, "plan-1": 12, "plan-2": 12, "plan-3": 3, "plan-4": 3,
+    }  # fmt: skip
+    assert len(lines) == len(calls)
+    before = len(calls)
+    assert [dict(line) for line in make().run(candidates)] == [dict(line) for line in lines]
+    assert len(calls) == before
+
+
+def test_scores_go_on_after_a_torn_line(scored, tmp_path):
+    make, candidates, calls = scored
+    make().run(candidates)
+    path = tmp_path / "validate/128.jsonl"
+    whole = path.read_text()
+    path.write_text(whole[: len(whole) // 2])
+    kept = path.read_text().count("\n")
+    before = len(calls)
+    make().run(candidates)
+    assert len(calls) - before == whole.count("\n") - kept
+    assert sorted(path.read_text().splitlines()) == sorted(whole.splitlines())
+    path.write_text("nonsense\n")
+    with pytest.raises(PlannerError, match="128.jsonl:1: expected a line of JSON"):
+        make()
+
+
+def test_sets_of_plans_that_cannot_be(scored, net, tmp_path):
+    make, candidates, _ = scored
+    with pytest.raises(PlannerError, match="set of plans is empty.*--plans"):
+        make().run(candidates[:1])
+    with pytest.raises(PlannerError, match="names of their own"):
+        make().run([*candidates, candidates[1]])
+    with pytest.raises(PlannerError, match="no items to validate with"):
+        Validation(RunFolder(tmp_path / "x"), net, [], 128, "masked")
+
+
+# The subcommands.
+
+FEW = ["--budget", "8", "--max-ce", "12", "--sink", "16"]
+
+
+def refused(capsys, command, *parts):
+    assert main(command) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("moa-plan: error: "), last
+    for part in parts:
+        assert part in last, last
+
+
+@pytest.fixture
+def plans(tmp_path):
+    paths = {}
+    for name, document in (("mixed", MIXED), ("short", SHORT)):
+        paths[name] = tmp_path / f"{name}.json"
+        paths[name].write_text(json.dumps(document))
+    return paths
+
+
+def validating(tiny, tmp_path, *more):
+    return [
+        "validate", str(tiny), "--out", str(tmp_path / "run"), "--length", "256",
+        "--items", "3", *FEW, *more,
+    ]  # fmt: skip
+
+
+def test_validate_picks_with_kernels(tiny, plans, tmp_path, capsys):
+    command = validating(
+        tiny, tmp_path, "--plans", str(plans["mixed"]), "--baselines", str(plans["short"]),
+        "--h2o", "0.5", "--tasks", "ce,needle,copy", "--pick", "--gate-margin", "99",
+        "--gate-ce", "9",
+    )  # fmt: skip
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "dense: KV density 1.000" in out and "by kernels" in out
+    assert "h2o-0.5: KV density 0.500" in out and "by masks, dense prompt" in out
+    assert "picked mixed" in out
+    chosen = schema.load_plan(tmp_path / "run/plan.json")
+    scores = chosen.document["scores"]["validation"]
+    assert scores["length"] == 256 and scores["n"] == 9 and scores["ce"] > 0
+    assert chosen.rules() == plan(MIXED).rules()
+    table = json.loads((tmp_path / "run/validate/256-table.json").read_text())
+    assert [row["plan"] for row in table] == ["dense", "mixed", "short", "h2o-0.5"]
+    assert table[1]["retrieval"] == 6 and table[1]["ce"]["n"] == 3
+    assert main([*command, "--json"]) == 0
+    facts = [
+        json.loads(line) for line in capsys.readouterr().out.splitlines() if line[0] == "{"
+    ]
+    assert facts[1]["plan_id"] == plan(MIXED).id
+
+
+def test_the_gate_refuses_and_force_picks(tiny, plans, tmp_path, capsys):
+    command = validating(
+        tiny, tmp_path, "--plans", str(plans["short"]), "--pick", "--engine", "masked",
+        "--gate-margin", "-99", "--tasks", "needle",
+    )  # fmt: skip
+    refused(capsys, command, "no plan is accepted: short answers with", "--force")
+    assert not (tmp_path / "run/plan.json").exists()
+    assert main([*command, "--force"]) == 0
+    assert "(forced)" in capsys.readouterr().out
+    assert (tmp_path / "run/plan.json").exists()
+
+
+def test_what_validate_refuses(tiny, plans, tmp_path, capsys):
+    refused(capsys, validating(tiny, tmp_path), "set of plans is empty")
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(make_plan([[0] * 6] * 2, [[1] * 6] * 2)))
+    refused(capsys, validating(tiny, tmp_path, "--plans", str(other)), "expected 4 query heads")
+    text = tmp_path / "text.txt"
+    text.write_text("Short. " * 9)
+    command = validating(
+        tiny, tmp_path / "b", "--plans", str(plans["mixed"]), "--text", str(text)
+    )
+    refused(capsys, command, "no text of that length", "more text")
+    command = validating(tiny, tmp_path, "--plans", str(plans["mixed"]))
+    command[command.index("256")] = "4096"
+    refused(capsys, command, "length 4096", "max_position_embeddings 1024")
+    with pytest.raises(SystemExit):
+        main(validating(tiny, tmp_path, "--tasks", "poems"))
+    assert "expected some of ce, needle, copy" in capsys.readouterr().err
+    command = validating(tiny, tmp_path)
+    del command[command.index("--length") : command.index("--length") + 2]
+    refused(capsys, command, "expected profile/N/summary.npz, found none")
+
+
+def test_masks_are_taken_where_there_is_no_compiler(monkeypatch):
+    import moa.compiler
+    from moa.plan.validate import choose_engine
+
+    assert choose_engine("auto", torch.device("cpu")) == "kernels"
+    assert choose_engine("masked", torch.device("cpu")) == "masked"
+    assert choose_engine("auto", torch.device("mps")) == "masked"
+
+    def none():
+        raise moa.compiler.CompileError("no compiler")
+
+    monkeypatch.setattr(moa.compiler, "find_compiler", none)
+    assert choose_engine("auto", torch.device("cpu")) == "masked"
+
+
+def test_a_whole_run_makes_a_plan_and_a_report(tiny, tmp_path, capsys):
+    command = [
+        "run", str(tiny), "--out", str(tmp_path), "--lengths", "256,384", "--items", "3",
+        "--data", "summarise", *FEW, "--block", "16", "--entries", "--check-rules", "3",
+        "--validate-items", "3", "--pareto", "3", "--density", "0.6", "--h2o", "0.5",
+        "--gate-margin", "99", "--gate-ce", "9", "--engine", "masked",
+    ]  # fmt: skip
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "picked plan-" in out
+    page = (tmp_path / "report.html").read_text()
+    for part in (
+        "Validation",
+        "Retrieval",
+        "Pareto set",
+        "Influence by entry",
+        "<svg",
+        "random",
+    ):
+        assert part in page, part
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    import xml.etree.ElementTree as tree
+
+    tree.fromstring(page.removeprefix("<!doctype html>").replace('<meta charset="utf-8">', ""))
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("item-*.npz")}
+    lines = (tmp_path / "validate/576.jsonl").read_text()
+    assert main(command) == 0
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("item-*.npz")}
+    assert (tmp_path / "validate/576.jsonl").read_text() == lines
+    refused(
+        capsys, [*command, "--density", "0.5"], "plans was made with other inputs: density was"
+    )
+    assert main([*command, "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("validate 576: 60 items, about")
+    assert main(["report", str(tmp_path)]) == 0
+
+
+def test_a_report_of_nothing_is_refused(tmp_path, capsys):
+    refused(capsys, ["report", str(tmp_path)], "expected profile/N/summary.npz")
