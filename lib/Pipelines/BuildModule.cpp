@@ -121,7 +121,7 @@ OwningOpRef<ModuleOp> moa::buildModule(MLIRContext &context,
   b.setInsertionPointToEnd(module->getBody());
   LayerBuilder layers{b, loc, shape, dtype, phases};
   for (int64_t layer = 0; layer < shape.layers; ++layer) {
-    WindowAttr window = planWindow(&context, plan, layer);
+    WindowAttr window = planWindow(&context, plan, layer, shape.kvHeads);
     if (phases.prefill)
       layers.buildFunction(layer, KernelKind::Prefill, window);
     if (phases.decode)

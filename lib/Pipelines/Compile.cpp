@@ -109,6 +109,17 @@ static llvm::Error checkRope(const Phases &phases,
   return llvm::Error::success();
 }
 
+/// Pages of 8 bits stand beside pages of 16.
+static llvm::Error checkFormats(const plan::Plan &plan, Dtype dtype,
+                                StringRef planName) {
+  if (!plan.hasKv8() || dtype != Dtype::F32)
+    return llvm::Error::success();
+  return refuse(planName,
+                "kv/format: expected 16 with --dtype f32, found formats of 8 "
+                "bits",
+                "compile with --dtype bf16 or f16, or leave kv/format out");
+}
+
 static Type dtypeOf(MLIRContext &context, Dtype dtype) {
   switch (dtype) {
   case Dtype::BF16:
@@ -169,9 +180,9 @@ llvm::Error Compilation::lowerToTiles(ModuleOp module) {
 /// Whether an image for `chip` differs from that of the next plainer chip.
 static bool isWorthCompiling(const CpuChip &chip,
                              const ArtifactKernel &kernel) {
-  return !chip.bf16Dot ||
-         (kernel.dtype == MOA_DTYPE_BF16 && kernel.kind != MOA_KERNEL_APPEND &&
-          kernel.kind != MOA_KERNEL_ROPE);
+  return !chip.bf16Dot || (kernel.dtype == MOA_DTYPE_BF16 && !kernel.kv8 &&
+                           (kernel.kind == MOA_KERNEL_PREFILL ||
+                            kernel.kind == MOA_KERNEL_DECODE));
 }
 
 /// The chips to compile a kernel for. A chip that brings nothing to it is left
@@ -217,14 +228,29 @@ llvm::Error Compilation::addGpuJobs(ModuleOp module,
                                     const ArtifactContents &contents,
                                     std::vector<KernelJob> &jobs,
                                     CompileResult &result) {
+  if (plan.hasKv8() && !options.gpuChips.empty()) {
+    const std::string why = *whyUnsupportedOnGpu(
+        MOA_KERNEL_QUANTISE, contents.headDim, contents.dtype, true);
+    if (options.gpuRequired || options.chips.empty())
+      return refuse("--target",
+                    "expected a plan with kernels for " +
+                        options.gpuChips.front()->name +
+                        ", found KV formats of 8 bits",
+                    why);
+    std::string names;
+    for (const GpuChip *chip : options.gpuChips)
+      names += (names.empty() ? "" : ", ") + chip->name.str();
+    result.stats.remarks.push_back("left out for " + names + ": " + why);
+    return llvm::Error::success();
+  }
   // Chips that lack the same kernels for the same reason share a line.
   std::map<std::string, std::string> lacking;
   for (const GpuChip *chip : options.gpuChips) {
     std::map<std::string, std::string> names;
     SmallVector<size_t> indices;
     for (auto [index, kernel] : llvm::enumerate(contents.kernels)) {
-      std::optional<std::string> why =
-          whyUnsupportedOnGpu(kernel.kind, kernel.headDim, kernel.dtype);
+      std::optional<std::string> why = whyUnsupportedOnGpu(
+          kernel.kind, kernel.headDim, kernel.dtype, kernel.kv8);
       if (!why) {
         indices.push_back(index);
         continue;
@@ -484,6 +510,8 @@ llvm::Expected<CompileResult> moa::compile(const plan::Plan &plan,
   if (llvm::Error error = plan::checkAgainstModel(plan, shape, planName))
     return std::move(error);
   if (llvm::Error error = checkRope(requested.phases, shape))
+    return std::move(error);
+  if (llvm::Error error = checkFormats(plan, requested.dtype, planName))
     return std::move(error);
   CompileOptions options = requested;
   if (options.chips.empty() && options.gpuChips.empty())

@@ -42,6 +42,17 @@ std::error_code PlanError::convertToErrorCode() const {
   return llvm::inconvertibleErrorCode();
 }
 
+bool Plan::hasKv8(int64_t layer) const {
+  for (int64_t head = 0; head < std::max<int64_t>(1, kvColumns); ++head)
+    if (kvFormat(layer, head) != MOA_KV_MODEL)
+      return true;
+  return false;
+}
+
+bool Plan::hasKv8() const {
+  return llvm::any_of(kvFormats, [](uint8_t f) { return f != MOA_KV_MODEL; });
+}
+
 std::array<uint8_t, 32> Plan::id() const {
   return llvm::SHA256::hash(llvm::ArrayRef(
       reinterpret_cast<const uint8_t *>(canonical.data()), canonical.size()));
@@ -128,6 +139,12 @@ Error moa::plan::checkAgainstModel(const Plan &plan, const ModelShape &model,
                     llvm::formatv("expected {0}, as the model has, found {1}",
                                   expected, *found),
                     cure);
+  if (plan.kvColumns && plan.kvColumns != model.kvHeads)
+    return refuse(fileName, "kv/format/0",
+                  llvm::formatv("expected {0} KV heads, as the model has, "
+                                "found {1}",
+                                model.kvHeads, plan.kvColumns),
+                  cure);
   return Error::success();
 }
 
@@ -170,6 +187,8 @@ int64_t moa::plan::kvBytes(const Plan &plan, const ModelShape &model,
            plan.layerRules(layer).slice(kv * model.group(), model.group()))
         start = std::min(start, moa_window_start(&rule, seen, n));
       moa_resident resident = moa_resident_pages(seen, start, plan.span.sink);
+      if (plan.kvFormat(layer, kv) != MOA_KV_MODEL)
+        resident = moa_resident_kv8(resident, seen);
       pages += moa_resident_count(&resident);
     }
   }

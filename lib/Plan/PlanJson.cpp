@@ -78,6 +78,8 @@ private:
   Error mask();
   Error model();
   Error kv();
+  Error kvFormats(json &in);
+  Error kvFormat(const Twine &path, json &value);
   Error lengths(StringRef path, json &object,
                 llvm::function_ref<Error(StringRef, int64_t, json &)> each);
   Error budget();
@@ -368,10 +370,71 @@ Error Reader::model() {
   return Error::success();
 }
 
+/// One format, for the next KV head.
+Error Reader::kvFormat(const Twine &path, json &value) {
+  if (value.is_number_integer() && value == 16)
+    plan.kvFormats.push_back(MOA_KV_MODEL);
+  else if (value == "e4m3")
+    plan.kvFormats.push_back(MOA_KV_E4M3);
+  else if (value == "int8")
+    plan.kvFormats.push_back(MOA_KV_INT8);
+  else
+    return refuse(path, "16, \"e4m3\" or \"int8\"", describe(&value),
+                  "a KV head keeps complete pages in the model's 16 bits or in "
+                  "8");
+  return Error::success();
+}
+
+/// kv/format: one format for all, or a row per layer with one per KV head.
+Error Reader::kvFormats(json &in) {
+  json *format = member(in, "format");
+  if (!format)
+    return Error::success();
+  const char *cure = "give one format for all, or one row per layer with one "
+                     "format per KV head";
+  if (!format->is_array()) {
+    for (int64_t layer = 0; layer < plan.layers; ++layer)
+      if (Error e = kvFormat("kv/format", *format))
+        return e;
+    return Error::success();
+  }
+  if (int64_t(format->size()) != plan.layers)
+    return refuse("kv/format",
+                  formatv("{0} layers, as alphas has", plan.layers).str(),
+                  Twine(unsigned(format->size())), cure);
+  for (auto [layer, row] : llvm::enumerate(*format)) {
+    std::string path = formatv("kv/format/{0}", layer);
+    int64_t heads = row.is_array() ? row.size() : 0;
+    if (!heads || plan.qHeads % heads)
+      return refuse(path,
+                    formatv("an array of KV heads, a divisor of the {0} query "
+                            "heads",
+                            plan.qHeads)
+                        .str(),
+                    describe(&row), cure);
+    if (!plan.kvColumns)
+      plan.kvColumns = plan.model.kvHeads.value_or(heads);
+    if (heads != plan.kvColumns)
+      return refuse(
+          path,
+          formatv("{0} KV heads, as {1} has", plan.kvColumns,
+                  plan.model.kvHeads ? "model/kv_heads" : "kv/format/0")
+              .str(),
+          Twine(unsigned(heads)), cure);
+    for (auto [head, value] : llvm::enumerate(row))
+      if (Error e = kvFormat(formatv("{0}/{1}", path, head).str(), value))
+        return e;
+  }
+  return Error::success();
+}
+
 Error Reader::kv() {
   json *in;
   if (Error e = section("kv", in))
     return e;
+  if (in)
+    if (Error e = kvFormats(*in))
+      return e;
   std::string policy;
   if (Error e = choice(in, "kv", "policy", {"group-max", "per-query-head"},
                        policy, "a KV head keeps the longest span of its group"))
@@ -518,27 +581,4 @@ Expected<Plan> moa::plan::loadPlan(StringRef path) {
     return llvm::make_error<PlanError>(std::move(error));
   }
   return parsePlan((*buffer)->getBuffer(), path);
-}
-
-Expected<Plan> moa::plan::makeUniformPlan(int64_t layers, int64_t qHeads,
-                                          int64_t alpha, double beta,
-                                          const SpanParams &span) {
-  json document = {
-      {"format", "moa-plan"},
-      {"version", 1},
-      {"alphas", json::array()},
-      {"betas", json::array()},
-      {"span",
-       {{"sink", span.sink},
-        {"block", span.block},
-        {"min", span.min},
-        {"length",
-         span.lengthRule == MOA_LENGTH_ROW ? "row" : "prompt+max_new"}}}};
-  for (int64_t i = 0; i < std::min(layers, kMaxSize + 1); ++i) {
-    int64_t heads = std::clamp<int64_t>(qHeads, 0, kMaxSize + 1);
-    document["alphas"].push_back(std::vector<double>(heads, double(alpha)));
-    document["betas"].push_back(std::vector<double>(heads, beta));
-  }
-  std::string text = canonicalText(document);
-  return parsePlan(text, "uniform plan");
 }

@@ -232,6 +232,20 @@ moa_status *moa_module_get_rule(const moa_module *module, uint32_t layer,
   });
 }
 
+moa_status *moa_module_get_kv_format(const moa_module *module, uint32_t layer,
+                                     uint32_t kv_head, uint32_t *format) {
+  return guard([&]() -> Status {
+    if (!module || !format)
+      return missing(!module ? "module" : "format");
+    MOA_RT_TRY(module->module->checkLayer(layer));
+    if (kv_head >= module->module->geometry.kvHeads)
+      return error(MOA_INVALID_ARGUMENT, "KV head ", kv_head,
+                   ", expected below ", module->module->geometry.kvHeads);
+    *format = module->module->kvFormat(layer, kv_head);
+    return ok();
+  });
+}
+
 moa_status *moa_module_kv_bytes(const moa_module *module, int64_t n,
                                 int64_t seen, uint64_t *bytes,
                                 uint64_t *dense_bytes) {

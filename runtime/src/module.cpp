@@ -31,11 +31,14 @@ int64_t Module::groupStart(uint32_t layer, uint32_t kvHead, int64_t i,
 
 moa_resident Module::resident(uint32_t layer, uint32_t kvHead, int64_t seen,
                               int64_t n, int64_t margin, int64_t *start) const {
-  const int64_t low =
-      groupStart(layer, kvHead, moa_deciding_row(seen, margin), n);
+  const int64_t deciding = moa_deciding_row(seen, margin);
+  const int64_t low = groupStart(layer, kvHead, deciding, n);
   if (start)
     *start = low;
-  return moa_resident_pages(seen, low, sink());
+  const moa_resident kept = moa_resident_pages(seen, low, sink());
+  return kvFormat(layer, kvHead) == MOA_KV_MODEL
+             ? kept
+             : moa_resident_kv8(kept, deciding);
 }
 
 uint64_t Module::residentPages(int64_t seen, int64_t n, int64_t margin) const {
@@ -93,6 +96,10 @@ Status Module::load(const uint8_t *bytes, size_t size,
   module->kernelCount = static_cast<uint32_t>(artifact.kernels.size());
   std::memcpy(module->planId, header.plan_id, sizeof(module->planId));
   module->rules = std::move(artifact.rules);
+  for (uint8_t format : artifact.kvFormats)
+    g.kv8 |= format != MOA_KV_MODEL;
+  if (g.kv8)
+    module->kvFormats = std::move(artifact.kvFormats);
   LoadedKernels loaded;
   MOA_RT_TRY(device.loadKernels(artifact, origin, loaded));
   auto kernelAt = [&](uint32_t index) {
@@ -109,6 +116,7 @@ Status Module::load(const uint8_t *bytes, size_t size,
     module->layers.push_back({kernelAt(layer.prefill), kernelAt(layer.decode),
                               kernelAt(layer.append), kernelAt(layer.prepare),
                               kernelAt(layer.rope), wideOf(layer.decode),
+                              kernelAt(layer.quantise),
                               rotationOf(layer.rope)});
   module->code = std::move(loaded.code);
   module->chip = std::move(loaded.chip);

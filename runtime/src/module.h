@@ -58,6 +58,7 @@ struct LoadedKernels {
 struct LayerKernels {
   Kernel prefill, decode, append, prepare, rope;
   Kernel wide; ///< Decode with more columns; null where `decode` has all.
+  Kernel quantise;
   uint32_t rotation = 0; ///< Of rope: moa_artifact_rotation.
 };
 
@@ -66,12 +67,17 @@ struct Geometry {
   uint32_t dtype = MOA_DTYPE_F32;
   int32_t lengthRule = MOA_LENGTH_REQUEST;
   int64_t maxLength = 0;
+  bool kv8 = false; ///< Some KV head keeps pages in 8 bits.
 
   uint32_t group() const { return qHeads / kvHeads; }
   size_t elementBytes() const { return dtype == MOA_DTYPE_F32 ? 4 : 2; }
   size_t pageBytes() const {
     return static_cast<size_t>(moa_page_bytes(headDim, elementBytes()));
   }
+  /// Of the scales beside each page.
+  size_t scaleBytes() const { return kv8 ? MOA_KV8_SCALES * sizeof(float) : 0; }
+  /// Codes of the keys of a block, or of its values, in 8 bits.
+  size_t codeBytes() const { return size_t(MOA_BLOCK_KEYS) * headDim; }
 };
 
 class Device;
@@ -89,6 +95,11 @@ public:
 
   const moa_span_rule &rule(uint32_t layer, uint32_t head) const {
     return rules[size_t(layer) * geometry.qHeads + head];
+  }
+  /// MOA_KV_*: what a KV head keeps of complete pages.
+  uint8_t kvFormat(uint32_t layer, uint32_t kvHead) const {
+    return geometry.kv8 ? kvFormats[size_t(layer) * geometry.kvHeads + kvHead]
+                        : uint8_t(MOA_KV_MODEL);
   }
   /// Tokens of sink, the same for every head.
   int32_t sink() const { return rules[0].sink; }
@@ -115,6 +126,8 @@ public:
 
   Geometry geometry;
   std::vector<moa_span_rule> rules;
+  std::vector<uint8_t>
+      kvFormats; ///< Empty where all KV heads keep the model's.
   std::vector<LayerKernels> layers;
   uint32_t artifactVersion = 0;
   uint32_t kernelCount = 0;

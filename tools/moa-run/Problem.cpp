@@ -20,6 +20,10 @@ double tolerance(uint32_t dtype) {
   return dtype == MOA_DTYPE_F32 ? 1e-5 : dtype == MOA_DTYPE_F16 ? 2e-3 : 8e-3;
 }
 
+double kv8Tolerance(uint32_t format) {
+  return format == MOA_KV_E4M3 ? 0.1 : format == MOA_KV_INT8 ? 0.04 : 0;
+}
+
 double loadElement(const void *base, size_t index, uint32_t dtype) {
   if (dtype == MOA_DTYPE_F32)
     return static_cast<const float *>(base)[index];

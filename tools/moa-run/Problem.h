@@ -27,6 +27,9 @@ size_t elementBytes(uint32_t dtype);
 
 /// Largest error relative to a row's norm that is right for a type.
 double tolerance(uint32_t dtype);
+/// The same where a KV head keeps pages in 8 bits, MOA_KV_*: three times what
+/// half a step of a code leaves of the rows made here, by root mean square.
+double kv8Tolerance(uint32_t format);
 
 /// One layer of one sequence: all its tokens, prompt and decoded.
 class Problem {

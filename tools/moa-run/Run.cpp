@@ -145,6 +145,12 @@ std::string Run::load() {
   static const char *names[] = {"f32", "f16", "bf16"};
   report.dtype = names[info.dtype];
   report.tolerance = tolerance(info.dtype);
+  for (uint32_t layer = 0; layer < info.layers; ++layer)
+    for (uint32_t head = 0; head < info.kv_heads; ++head) {
+      uint32_t format = MOA_KV_MODEL;
+      TRY(take(moa_module_get_kv_format(module, layer, head, &format)));
+      report.tolerance = std::max(report.tolerance, kv8Tolerance(format));
+    }
   return "";
 }
 
@@ -164,7 +170,9 @@ std::string Run::countWork(uint32_t layer) {
   for (int64_t s = 0; s < o.batch; ++s) {
     const int64_t n = total(s), last = n - 1;
     for (uint32_t kv = 0; kv < info.kv_heads; ++kv) {
-      int64_t keys = 0, nextStart = n;
+      int64_t keys = 0, nextStart = n, sink = 0;
+      uint32_t format = MOA_KV_MODEL;
+      TRY(take(moa_module_get_kv_format(module, layer, kv, &format)));
       for (uint32_t h = kv * group; h < (kv + 1) * group; ++h) {
         moa_span_rule rule;
         TRY(take(moa_module_get_rule(module, layer, h, &rule)));
@@ -176,14 +184,19 @@ std::string Run::countWork(uint32_t layer) {
             keys, moa_visible_count(last, moa_window_start(&rule, last, n),
                                     rule.sink));
         nextStart = std::min(nextStart, moa_window_start(&rule, n, n));
-        if (h + 1 == (kv + 1) * group) {
-          moa_resident held = moa_resident_pages(n, nextStart, rule.sink);
-          report.closedFormBytes +=
-              moa_resident_count(&held) *
-              moa_page_bytes(info.head_dim, elementBytes(info.dtype));
-        }
+        sink = rule.sink;
       }
-      neededBytes += keys * keyBytes;
+      moa_resident held = moa_resident_pages(n, nextStart, sink);
+      // Keys of the sink and of the newest page come whole.
+      int64_t whole = keys;
+      if (format != MOA_KV_MODEL) {
+        held = moa_resident_kv8(held, n);
+        whole = std::min(keys, sink + last % MOA_BLOCK_KEYS + 1);
+      }
+      report.closedFormBytes +=
+          moa_resident_count(&held) *
+          moa_page_bytes(info.head_dim, elementBytes(info.dtype));
+      neededBytes += whole * keyBytes + (keys - whole) * 2.0 * info.head_dim;
     }
     report.denseBytes +=
         (n + MOA_BLOCK_KEYS - 1) / MOA_BLOCK_KEYS * info.kv_heads *

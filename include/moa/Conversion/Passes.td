@@ -16,7 +16,9 @@ def ConvertMoaToTile : Pass<"convert-moa-to-tile", "::mlir::ModuleOp"> {
     Operations of one structure (kind, head size, group, element type, tile
     shape) share one kernel, whatever their windows: a module of its own, named
     after the structure, with the facts in `moa.kernel`. The operation becomes a
-    `moa.launch` that keeps window, layout and scale for the runtime.
+    `moa.launch` that keeps window, layout and scale for the runtime. Layers
+    with KV heads of 8 bits have attention kernels of their own, and share one
+    that makes such blocks: the runtime launches it when a page is complete.
 
     Before:
     ```mlir
@@ -51,7 +53,8 @@ def ConvertMoaTileToCPU : Pass<"convert-moa-tile-to-cpu", "::mlir::ModuleOp"> {
     Kernels with `lanes = rows` keep scores and outputs transposed, so that
     keys and values are read where they lie, as broadcast scalars, and the
     softmax needs no horizontal step. Kernels with `lanes = dims` run along the
-    head size, which suits one row of a few heads.
+    head size, which suits one row of a few heads. Blocks of 8 bits are widened
+    in registers or with the copy that widens others, behind a branch a block.
 
     Before:
     ```mlir

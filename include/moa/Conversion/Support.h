@@ -23,10 +23,11 @@ namespace moa {
 /// not with the cure.
 std::optional<std::string> whyUnsupported(mlir::Operation *op);
 
-/// Whether a kernel of MOA_KERNEL_* for elements of MOA_DTYPE_* can be lowered
-/// for GPUs: nothing, or the reason why not with the cure.
+/// Whether a kernel of MOA_KERNEL_* for elements of MOA_DTYPE_*, with `kv8` one
+/// that takes blocks of 8 bits, can be lowered for GPUs: nothing, or the reason
+/// why not with the cure.
 std::optional<std::string> whyUnsupportedOnGpu(uint32_t kind, int64_t headDim,
-                                               uint32_t dtype);
+                                               uint32_t dtype, bool kv8);
 
 } // namespace moa
 

@@ -14,7 +14,7 @@
 #ifndef MOA_PLAN_PLAN_H
 #define MOA_PLAN_PLAN_H
 
-#include "moa/abi/span.h"
+#include "moa/abi/kernel_args.h"
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
 #include "llvm/Support/Error.h"
@@ -82,6 +82,11 @@ struct Plan {
   int64_t qHeads = 0;
   std::vector<moa_span_rule> rules; ///< layers * qHeads, layer-major.
   SpanParams span;
+  /// What KV heads keep of complete pages, MOA_KV_*: [layers][kvColumns], or
+  /// [layers] for all KV heads alike with kvColumns = 0; empty where the plan
+  /// says nothing and all keep the model's type.
+  std::vector<uint8_t> kvFormats;
+  int64_t kvColumns = 0;
   PlanModel model;
   /// Shortest and longest length that the plan was made for, tokens.
   std::optional<std::array<int64_t, 2>> valid;
@@ -101,6 +106,16 @@ struct Plan {
   llvm::ArrayRef<moa_span_rule> layerRules(int64_t layer) const {
     return llvm::ArrayRef(rules).slice(layer * qHeads, qHeads);
   }
+  /// MOA_KV_* of one KV head of one layer.
+  uint8_t kvFormat(int64_t layer, int64_t kvHead) const {
+    if (kvFormats.empty())
+      return MOA_KV_MODEL;
+    return kvFormats[kvColumns ? layer * kvColumns + kvHead : layer];
+  }
+  /// Whether some KV head of a layer keeps pages in 8 bits.
+  bool hasKv8(int64_t layer) const;
+  /// Whether one of any layer does.
+  bool hasKv8() const;
   /// SHA-256 of `canonical`: the plan id.
   std::array<uint8_t, 32> id() const;
   /// The plan id as 64 lower-case hexadecimal digits.

@@ -51,6 +51,7 @@ struct ArtifactKernel {
   uint32_t headDim = 0;
   uint32_t group = 1;
   uint32_t rotation = 0; ///< Rope: moa_artifact_rotation.
+  bool kv8 = false; ///< Prefill, decode: takes blocks of 8 bits beside others.
   /// Layers that launch it, increasing. Not stored: the layer table says it.
   std::vector<int64_t> layers;
   std::vector<ArtifactImage> images;
@@ -67,6 +68,7 @@ struct ArtifactContents {
   int64_t maxLength = 0;  ///< Tokens.
   std::array<uint8_t, 32> planId = {};
   std::vector<moa_span_rule> rules;           ///< layers * qHeads.
+  std::vector<uint8_t> kvFormats;             ///< layers * kvHeads of MOA_KV_*.
   std::vector<moa_artifact_layer> layerTable; ///< Indices into `kernels`.
   std::vector<ArtifactKernel> kernels;
 };
@@ -77,9 +79,9 @@ llvm::Expected<std::vector<uint8_t>>
 writeArtifact(const ArtifactContents &contents);
 
 /// Reads everything but the images off a module at the tile level: model,
-/// plan id, the rules in the launches' windows, and one kernel per nested
-/// module with `moa.kernel`. Errors are reported at the operation that lacks
-/// something.
+/// plan id, rules and formats in the launches' windows, and one kernel per
+/// nested module with `moa.kernel`. Errors are reported at the operation that
+/// lacks something.
 mlir::FailureOr<ArtifactContents> collectKernelTable(mlir::ModuleOp module);
 
 /// Appends a prepare kernel without images, for every layer that has a decode

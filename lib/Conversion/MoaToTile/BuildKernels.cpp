@@ -27,7 +27,7 @@ std::string KernelStructure::name() const {
   if (rope)
     text += llvm::formatv("_{0}{1}", stringifyRopeLayout(rope.getLayout()),
                           rope.getRotaryDim());
-  llvm::raw_string_ostream(text) << '_' << dtype;
+  llvm::raw_string_ostream(text) << '_' << dtype << (kv8 ? "_kv8" : "");
   return text;
 }
 
@@ -41,6 +41,8 @@ static tile::ItemKind itemKind(KernelKind kind) {
     return tile::ItemKind::Append;
   case KernelKind::Rope:
     return tile::ItemKind::Rope;
+  case KernelKind::Quantise:
+    return tile::ItemKind::Quantise;
   }
   llvm_unreachable("unknown kernel kind");
 }
@@ -56,12 +58,14 @@ static void buildBlock(OpBuilder &b, Location loc, Value item, Value queries,
   auto scoreType = tile::TileType::get(ctx, rows, keys, b.getF32Type());
   auto whole =
       tile::MaskClass::Sink | tile::MaskClass::Window | tile::MaskClass::Causal;
-  Value k = tile::LoadKeysOp::create(b, loc, kvType, item, block);
+  Value k =
+      tile::LoadKeysOp::create(b, loc, kvType, item, block, structure.kv8);
   Value s = tile::ScoresOp::create(b, loc, scoreType, queries, k);
   Value masked = tile::MaskOp::create(b, loc, scoreType, whole, s, item, block);
   auto step = tile::SoftmaxStepOp::create(
       b, loc, TypeRange{scoreType, state.getType()}, masked, state);
-  Value v = tile::LoadValuesOp::create(b, loc, kvType, item, block);
+  Value v =
+      tile::LoadValuesOp::create(b, loc, kvType, item, block, structure.kv8);
   Value next = tile::AccumulateOp::create(b, loc, state.getType(),
                                           step.getProbabilities(), v,
                                           step.getResult(), /*skip_zero=*/true);
@@ -106,6 +110,9 @@ func::FuncOp moa::buildKernel(OpBuilder &b, Location loc,
   else if (structure.kind == KernelKind::Rope)
     tile::RotateRowsOp::create(b, loc, item, structure.headDim, structure.dtype,
                                structure.rope);
+  else if (structure.kind == KernelKind::Quantise)
+    tile::QuantiseRowsOp::create(b, loc, item, structure.headDim,
+                                 structure.dtype);
   else
     buildAttention(b, loc, item, structure);
   func::ReturnOp::create(b, loc);

@@ -27,8 +27,9 @@ struct KernelStructure {
   mlir::Type dtype;
   tile::ConfigAttr config;
   tile::RopeAttr rope = {}; ///< Null unless rope.
+  bool kv8 = false;         ///< Attention over blocks of 8 bits beside others.
 
-  /// "decode_d64_g3_f32", "rope_d64_half32_f32".
+  /// "decode_d64_g3_f32", "rope_d64_half32_f32", "prefill_d64_bf16_kv8".
   std::string name() const;
 };
 

@@ -42,7 +42,7 @@ struct ConvertMoaToTile
 
 } // namespace
 
-/// Append and rope kernels work row by row; their shape is a page.
+/// Append, rope and quantise kernels work row by row; their shape is a page.
 static tile::ConfigAttr appendConfig(MLIRContext *ctx) {
   return tile::ConfigAttr::get(ctx, tile::Lanes::Dims, MOA_BLOCK_KEYS,
                                MOA_BLOCK_KEYS);
@@ -81,10 +81,19 @@ static FailureOr<KernelStructure> structureOf(Operation *op) {
       tile::ConfigAttr::get(ctx, static_cast<tile::Lanes>(choice.getLanes()),
                             choice.getRows(), choice.getKeys());
   bool decode = attend.getKernelKind() == KernelKind::Decode;
-  return KernelStructure{attend.getKernelKind(),
-                         attend.getCacheType().getDims(),
-                         decode ? attend.getGroup() : 1,
-                         attend.getCacheType().getElementType(), config};
+  KernelStructure structure{attend.getKernelKind(),
+                            attend.getCacheType().getDims(),
+                            decode ? attend.getGroup() : 1,
+                            attend.getCacheType().getElementType(), config};
+  structure.kv8 = attend.getWindowAttr() && attend.getWindowAttr().hasKv8();
+  return structure;
+}
+
+/// What brings complete pages of `attend`'s cache to 8 bits.
+static KernelStructure quantiseStructure(WindowedOpInterface attend) {
+  CacheType cache = attend.getCacheType();
+  return {KernelKind::Quantise, cache.getDims(), 1, cache.getElementType(),
+          appendConfig(attend->getContext())};
 }
 
 /// Replaces `op` by a launch of the kernel named `name`.
@@ -122,16 +131,22 @@ void ConvertMoaToTile::runOnOperation() {
     FailureOr<KernelStructure> structure = structureOf(op);
     if (failed(structure))
       return failure();
-    StringRef name = StringAttr::get(ctx, structure->name()).getValue();
-    auto [entry, fresh] =
-        kernels.try_emplace(name, SharedKernel{*structure, op->getLoc(), {}});
-    if (!fresh && entry->second.structure.config != structure->config)
+    auto share = [&](const KernelStructure &wanted) {
+      StringRef name = StringAttr::get(ctx, wanted.name()).getValue();
+      SharedKernel &kernel =
+          kernels.try_emplace(name, SharedKernel{wanted, op->getLoc(), {}})
+              .first->second;
+      if (!llvm::is_contained(kernel.layers, layer.getInt()))
+        kernel.layers.push_back(layer.getInt());
+      return std::make_pair(name, kernel.structure.config);
+    };
+    auto [name, config] = share(*structure);
+    if (config != structure->config)
       return op->emitOpError("expected the tile choice of the other "
                              "operations that become '")
-             << name << "', " << entry->second.structure.config << ", got "
-             << structure->config;
-    if (!llvm::is_contained(entry->second.layers, layer.getInt()))
-      entry->second.layers.push_back(layer.getInt());
+             << name << "', " << config << ", got " << structure->config;
+    if (structure->kv8)
+      share(quantiseStructure(cast<WindowedOpInterface>(op)));
     launches.emplace_back(op, name);
     return WalkResult::advance();
   });
@@ -150,7 +165,7 @@ void ConvertMoaToTile::runOnOperation() {
     home->setAttr(kKernelAttrName,
                   KernelAttr::get(ctx, s.kind, s.headDim, s.group, s.dtype,
                                   DenseI64ArrayAttr::get(ctx, kernel.layers),
-                                  rope));
+                                  rope, s.kv8));
     OpBuilder inner = OpBuilder::atBlockEnd(home.getBody());
     buildKernel(inner, kernel.loc, s);
   }

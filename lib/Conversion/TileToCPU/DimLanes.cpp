@@ -30,8 +30,8 @@ namespace {
 class DimLanes final : public AttentionLowering {
 public:
   DimLanes(Emitter &e, const CpuChip &chip, Value item, Scratch &scratch,
-           int64_t rows, int64_t dims, Type element)
-      : AttentionLowering(e, chip, item, scratch, rows, dims, element) {
+           int64_t rows, int64_t dims, Type element, bool kv8)
+      : AttentionLowering(e, chip, item, scratch, rows, dims, element, kv8) {
     queries = scratch.take(e, rows * dims);
     scoreTile = scratch.take(e, rows * kKeys);
     output = scratch.take(e, rows * dims);
@@ -42,10 +42,10 @@ public:
 
   void loadQueries() override;
   void init() override;
-  void scores(const Buffer &keys) override;
+  void scores(const BlockTile &keys) override;
   void mask(tile::MaskClass classes, Value block) override;
   void softmaxStep(bool) override;
-  void accumulate(const Buffer &values, bool skipZero) override;
+  void accumulate(const BlockTile &values, bool skipZero) override;
   void store() override;
 
 private:
@@ -63,6 +63,8 @@ private:
     e.storeVector(vector, pointer, f32());
   }
 
+  void scoresOf(const Buffer &keys);
+  void accumulateOf(const Buffer &values, bool skipZero);
   /// One register tile: `heads` from `first` by `vectors` from `dim`.
   void accumulateTile(const Buffer &values, bool skipZero, int64_t first,
                       int64_t heads, Value dim, int64_t vectors);
@@ -95,7 +97,11 @@ void DimLanes::init() {
          [&](Value i) { storeF32(e.zero(), at(output, i)); });
 }
 
-void DimLanes::scores(const Buffer &keys) {
+void DimLanes::scores(const BlockTile &keys) {
+  forFormats(keys, [&](const Buffer &rows) { scoresOf(rows); });
+}
+
+void DimLanes::scoresOf(const Buffer &keys) {
   // As many heads at once as leave registers for the keys.
   int64_t together = std::min(rows, chip.vectorRegisters / 2);
   for (int64_t first = 0; first < rows; first += together) {
@@ -105,7 +111,7 @@ void DimLanes::scores(const Buffer &keys) {
       SmallVector<Value> acc(heads, e.zero());
       auto step = [&](Value d, ValueRange old) {
         SmallVector<Value> next;
-        Value k = e.loadVector(e.offset(row, d, keys.element), keys.element);
+        Value k = keys.load(e, e.offset(row, d, keys.element));
         for (int64_t h = 0; h < heads; ++h) {
           Value q = loadF32(at(at(queries, (first + h) * dims), d));
           next.push_back(e.fma(k, q, old[h]));
@@ -119,9 +125,11 @@ void DimLanes::scores(const Buffer &keys) {
       } else {
         acc = e.loop(0, dims, e.lanes, acc, step);
       }
-      for (int64_t h = 0; h < heads; ++h)
-        e.store(e.sumLanes(acc[h]),
+      for (int64_t h = 0; h < heads; ++h) {
+        Value score = e.sumLanes(acc[h]);
+        e.store(keys.scale ? e.mulf(score, keys.scale) : score,
                 at(at(scoreTile, (first + h) * kKeys), key));
+      }
     });
   }
 }
@@ -194,7 +202,11 @@ void DimLanes::softmaxStep(bool) {
   });
 }
 
-void DimLanes::accumulate(const Buffer &values, bool skipZero) {
+void DimLanes::accumulate(const BlockTile &values, bool skipZero) {
+  forFormats(values, [&](const Buffer &rows) { accumulateOf(rows, skipZero); });
+}
+
+void DimLanes::accumulateOf(const Buffer &values, bool skipZero) {
   // A register tile is some heads by as many vectors of dims as fit beside.
   int64_t half = chip.vectorRegisters / 2;
   int64_t together = std::min(rows, half);
@@ -223,19 +235,20 @@ void DimLanes::accumulateTile(const Buffer &values, bool skipZero,
     for (int64_t v = 0; v < vectors; ++v)
       acc.push_back(e.mulf(loadF32(place(h, v)), factor));
   }
+  Value scale = values.scale ? e.splat(values.scale) : Value();
   acc = e.loop(0, kKeys, 1, acc, [&](Value key, ValueRange old) {
     SmallVector<Value> next, b;
     Value row = e.offset(
         e.offset(values.pointer, e.mul(key, values.stride), values.element),
         dim, values.element);
     for (int64_t v = 0; v < vectors; ++v)
-      b.push_back(e.loadVector(e.offset(row, v * e.lanes, values.element),
-                               values.element));
+      b.push_back(values.load(e, e.offset(row, v * e.lanes, values.element)));
     for (int64_t h = 0; h < heads; ++h) {
       Value p = e.loadSplat(at(at(scoreTile, (first + h) * kKeys), key));
+      Value weight = scale ? e.mulf(p, scale) : p;
       for (int64_t v = 0; v < vectors; ++v) {
         Value before = old[h * vectors + v];
-        Value after = e.fma(p, b[v], before);
+        Value after = e.fma(weight, b[v], before);
         if (skipZero)
           after = e.select(e.cmpf(arith::CmpFPredicate::UNE, p, e.zero()),
                            after, before);
@@ -264,7 +277,7 @@ void DimLanes::store() {
 std::unique_ptr<AttentionLowering>
 moa::cpu::createDimLanes(Emitter &e, const CpuChip &chip, Value item,
                          Scratch &scratch, int64_t rows, int64_t dims,
-                         Type element) {
-  return std::make_unique<DimLanes>(e, chip, item, scratch, rows, dims,
-                                    element);
+                         Type element, bool kv8) {
+  return std::make_unique<DimLanes>(e, chip, item, scratch, rows, dims, element,
+                                    kv8);
 }

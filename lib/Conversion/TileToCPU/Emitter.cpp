@@ -52,6 +52,10 @@ Value Emitter::toI32(Value value) {
   return arith::TruncIOp::create(b, loc, b.getI32Type(), value);
 }
 
+Value Emitter::equals(Value lhs, Value rhs) {
+  return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, lhs, rhs);
+}
+
 Value Emitter::offset(Value pointer, Value elements, Type type) {
   return LLVM::GEPOp::create(b, loc, pointer.getType(), type, pointer,
                              ValueRange{elements});
@@ -79,6 +83,32 @@ Value Emitter::loadVector(Value pointer, Type type) {
   if (type.isF32())
     return value;
   return arith::ExtFOp::create(b, loc, f32Vector(), value);
+}
+Value Emitter::loadE4M3(Value pointer) {
+  // Shifted so, the sign-extended bits are those of an f16, less bit 14; its
+  // exponent's bias is larger by 8. The conversion heeds no mode for denormals.
+  auto wide = VectorType::get({lanes}, b.getI16Type());
+  auto constant = [&](int16_t value) -> Value {
+    return arith::ConstantOp::create(
+        b, loc, DenseElementsAttr::get(wide, b.getI16IntegerAttr(value)));
+  };
+  Value code =
+      LLVM::LoadOp::create(b, loc, VectorType::get({lanes}, b.getI8Type()),
+                           pointer, /*alignment=*/1);
+  Value bits = arith::ShLIOp::create(
+      b, loc, arith::ExtSIOp::create(b, loc, wide, code), constant(7));
+  bits = arith::AndIOp::create(b, loc, bits, constant(int16_t(0xbf80)));
+  Value half = arith::BitcastOp::create(
+      b, loc, VectorType::get({lanes}, b.getF16Type()), bits);
+  return arith::ExtFOp::create(b, loc, f32Vector(), half);
+}
+Value Emitter::loadInt8(Value pointer) {
+  Value code =
+      LLVM::LoadOp::create(b, loc, VectorType::get({lanes}, b.getI8Type()),
+                           pointer, /*alignment=*/1);
+  code = arith::ExtUIOp::create(b, loc, i32Vector(), code);
+  Value value = arith::SIToFPOp::create(b, loc, f32Vector(), code);
+  return subf(value, splat(128.0f));
 }
 Value Emitter::loadI32Vector(Value pointer) {
   return LLVM::LoadOp::create(b, loc, i32Vector(), pointer, /*alignment=*/4);
@@ -236,6 +266,16 @@ Value Emitter::dotPairs(Value x, Value y, Value sum) {
              b.getStringAttr("llvm.x86.avx512bf16.dpbf16ps.512"),
              ValueRange{sum, a, c})
       .getResult(0);
+}
+
+void Emitter::ifElse(Value condition, llvm::function_ref<void()> yes,
+                     llvm::function_ref<void()> no) {
+  auto branch = scf::IfOp::create(b, loc, condition, /*withElseRegion=*/true);
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(branch.thenBlock());
+  yes();
+  b.setInsertionPointToStart(branch.elseBlock());
+  no();
 }
 
 void Emitter::loop(Value begin, Value end, int64_t step,

@@ -50,6 +50,7 @@ public:
   mlir::Value min(mlir::Value lhs, mlir::Value rhs);
   mlir::Value toI64(mlir::Value value);
   mlir::Value toI32(mlir::Value value);
+  mlir::Value equals(mlir::Value lhs, mlir::Value rhs);
 
   // Memory. `type` is the element type in memory.
   mlir::Value offset(mlir::Value pointer, mlir::Value elements,
@@ -60,7 +61,12 @@ public:
   void store(mlir::Value value, mlir::Value pointer);
   /// `lanes` elements of `type`, widened to f32.
   mlir::Value loadVector(mlir::Value pointer, mlir::Type type);
-  /// Same, as i32 (no conversion).
+  /// `lanes` 8-bit codes, as what they stand for before the scale: e4m3, here
+  /// less by kE4M3Factor, or integers plus 128.
+  static constexpr float kE4M3Factor = 256.0f;
+  mlir::Value loadE4M3(mlir::Value pointer);
+  mlir::Value loadInt8(mlir::Value pointer);
+  /// Same as loadVector, as i32 (no conversion).
   mlir::Value loadI32Vector(mlir::Value pointer);
   /// Rounds an f32 vector to `type` (nearest even) and stores it.
   void storeVector(mlir::Value vector, mlir::Value pointer, mlir::Type type);
@@ -100,6 +106,8 @@ public:
   mlir::Value dotPairs(mlir::Value x, mlir::Value y, mlir::Value sum);
 
   // Control flow. Bodies receive the induction variable.
+  void ifElse(mlir::Value condition, llvm::function_ref<void()> yes,
+              llvm::function_ref<void()> no);
   void loop(mlir::Value begin, mlir::Value end, int64_t step,
             llvm::function_ref<void(mlir::Value)> body);
   void loop(int64_t begin, int64_t end, int64_t step,

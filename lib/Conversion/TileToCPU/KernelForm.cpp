@@ -99,6 +99,10 @@ static LogicalResult checkRows(Block &entry, StringRef what) {
       return refuse(copy) << "expected rows of a multiple of 4 bytes, got "
                           << dims << " of " << copy.getType() << ", " << bytes
                           << " bytes";
+    if (isa<QuantiseRowsOp>(copy) && dims % 16)
+      return refuse(copy) << "expected a head size that is a multiple of 16, "
+                             "got "
+                          << dims;
   }
   return success();
 }
@@ -160,6 +164,9 @@ static LogicalResult checkLoop(ForBlocksOp loop, LoadQueriesOp queries,
   if (masks.size() > 1)
     return refuse(masks[1])
            << "expected at most one mask, got " << masks.size();
+  if (keys.getKv8() != values.getKv8())
+    return refuse(values) << "expected kv8 on keys and values alike, got it on "
+                          << (keys.getKv8() ? "keys" : "values") << " alone";
   if (failed(checkElement(keys, keys.getTile().getType().getElementType(),
                           element)) ||
       failed(checkElement(values, values.getTile().getType().getElementType(),
@@ -250,6 +257,8 @@ LogicalResult moa::cpu::checkKernelForm(func::FuncOp kernel) {
     return checkRows<CopyRowsOp>(entry, "an append kernel");
   case ItemKind::Rope:
     return checkRows<RotateRowsOp>(entry, "a rope kernel");
+  case ItemKind::Quantise:
+    return checkRows<QuantiseRowsOp>(entry, "a quantise kernel");
   case ItemKind::Prefill:
   case ItemKind::Decode:
     return checkAttention(kernel, entry);

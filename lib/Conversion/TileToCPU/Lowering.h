@@ -17,16 +17,30 @@
 #include "Emitter.h"
 #include "moa/Dialect/MoaTile/IR/MoaTile.h"
 #include "moa/Target/Chip.h"
+#include "moa/abi/kernel_args.h"
 #include "llvm/ADT/DenseMap.h"
 #include <memory>
 
 namespace moa::cpu {
 
-/// Where a tile lies: rows of `stride` elements of `element`.
+/// Where a tile lies: rows of `stride` elements of `element`, which is i8 for
+/// codes.
 struct Buffer {
   mlir::Value pointer;
   mlir::Value stride;
   mlir::Type element;
+  int32_t format = MOA_KV_MODEL;
+  mlir::Value scale = {}; ///< Of what load() makes of codes, an f32.
+
+  /// `lanes` elements or codes, as f32, not scaled.
+  mlir::Value load(Emitter &e, mlir::Value pointer) const;
+};
+
+/// Keys or values of a block whose format the item tells.
+struct BlockTile {
+  Buffer rows;        ///< In the model's type, if it is that.
+  mlir::Value format; ///< MOA_KV_*, an i32; null where it is always that.
+  mlir::Value scale;  ///< Address of the scale; null if format is.
 };
 
 /// Scratch memory of one kernel, handed out from the front; 64-byte aligned.
@@ -63,26 +77,30 @@ class AttentionLowering {
 public:
   AttentionLowering(Emitter &e, const CpuChip &chip, mlir::Value item,
                     Scratch &scratch, int64_t rows, int64_t dims,
-                    mlir::Type element)
+                    mlir::Type element, bool kv8)
       : e(e), chip(chip), item(e, item), scratch(scratch), rows(rows),
-        dims(dims), element(element) {}
+        dims(dims), element(element), kv8(kv8) {}
   virtual ~AttentionLowering() = default;
 
   virtual void loadQueries() = 0;
   virtual void init() = 0;
-  virtual void scores(const Buffer &keys) = 0;
+  virtual void scores(const BlockTile &keys) = 0;
   virtual void mask(tile::MaskClass classes, mlir::Value block) = 0;
   /// `skipZero` is that of the accumulate that takes the probabilities.
   virtual void softmaxStep(bool skipZero) = 0;
-  virtual void accumulate(const Buffer &values, bool skipZero) = 0;
+  virtual void accumulate(const BlockTile &values, bool skipZero) = 0;
   virtual void store() = 0;
 
   /// Keys or values of a block, where the runtime says they lie.
-  Buffer blockBuffer(mlir::Value block, bool values);
+  BlockTile blockTile(mlir::Value block, bool values);
   /// Bounds of a segment's blocks.
   std::pair<mlir::Value, mlir::Value> segment(tile::Segment segment);
 
 protected:
+  /// Emits `body` once for each format that the tile can have.
+  void forFormats(const BlockTile &tile,
+                  llvm::function_ref<void(const Buffer &)> body);
+
   Emitter &e;
   const CpuChip &chip;
   Item item;
@@ -90,20 +108,26 @@ protected:
   const int64_t rows;
   const int64_t dims;
   const mlir::Type element;
+  const bool kv8;
 };
 
-/// `element` is the type of queries, keys and values in memory.
+/// `element` is the type of queries, keys and values in memory; with `kv8`
+/// there are blocks of 8 bits beside.
 std::unique_ptr<AttentionLowering>
 createRowLanes(Emitter &e, const CpuChip &chip, mlir::Value item,
-               Scratch &scratch, int64_t rows, int64_t dims,
-               mlir::Type element);
+               Scratch &scratch, int64_t rows, int64_t dims, mlir::Type element,
+               bool kv8);
 std::unique_ptr<AttentionLowering>
 createDimLanes(Emitter &e, const CpuChip &chip, mlir::Value item,
-               Scratch &scratch, int64_t rows, int64_t dims,
-               mlir::Type element);
+               Scratch &scratch, int64_t rows, int64_t dims, mlir::Type element,
+               bool kv8);
 
 /// Lowers moa_tile.copy_rows.
 void lowerCopyRows(Emitter &e, mlir::Value item, int64_t dims, mlir::Type type);
+
+/// Lowers moa_tile.quantise_rows.
+void lowerQuantiseRows(Emitter &e, mlir::Value item, int64_t dims,
+                       mlir::Type type);
 
 /// Lowers moa_tile.rotate_rows.
 void lowerRotateRows(Emitter &e, mlir::Value item, int64_t dims,

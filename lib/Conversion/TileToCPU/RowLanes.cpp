@@ -32,9 +32,9 @@ namespace {
 class RowLanes final : public AttentionLowering {
 public:
   RowLanes(Emitter &e, const CpuChip &chip, Value item, Scratch &scratch,
-           int64_t rows, int64_t dims, Type element)
-      : AttentionLowering(e, chip, item, scratch, rows, dims, element),
-        pairs(chip.bf16Dot && element.isBF16()),
+           int64_t rows, int64_t dims, Type element, bool kv8)
+      : AttentionLowering(e, chip, item, scratch, rows, dims, element, kv8),
+        pairs(chip.bf16Dot && element.isBF16() && !kv8),
         vectors(chip.vectorRegisters >= 32 ? 4 : 2), width(vectors * e.lanes),
         panels((rows + width - 1) / width),
         tileRows(chip.vectorRegisters >= 32 ? 6 : 4) {
@@ -49,10 +49,10 @@ public:
 
   void loadQueries() override;
   void init() override;
-  void scores(const Buffer &keys) override;
+  void scores(const BlockTile &keys) override;
   void mask(tile::MaskClass classes, Value block) override;
   void softmaxStep(bool skipZero) override;
-  void accumulate(const Buffer &values, bool skipZero) override;
+  void accumulate(const BlockTile &values, bool skipZero) override;
   void store() override;
 
 private:
@@ -69,8 +69,8 @@ private:
   void storeF32(Value vector, Value pointer) {
     e.storeVector(vector, pointer, f32());
   }
-  /// The tile as dense f32, copied to scratch unless it is f32 already.
-  Buffer widen(const Buffer &tile);
+  /// The tile as dense f32, scaled, copied to scratch unless it is f32 already.
+  Buffer widen(const BlockTile &tile);
   /// The values of keys 2k and 2k + 1 in pairs: [32][dims], copied to scratch.
   Buffer interleave(const Buffer &tile);
   /// Calls `body(first, count)` for runs of `tileRows` that cover [0, total).
@@ -135,15 +135,20 @@ void RowLanes::init() {
          [&](Value i) { storeF32(zero, at(output, i)); });
 }
 
-Buffer RowLanes::widen(const Buffer &tile) {
-  if (tile.element.isF32())
-    return tile;
-  e.loop(0, kKeys, 1, [&](Value key) {
-    Value from = e.offset(tile.pointer, e.mul(key, tile.stride), tile.element);
-    Value to = at(staging, e.mul(key, dims));
-    for (int64_t d = 0; d < dims; d += e.lanes)
-      storeF32(e.loadVector(e.offset(from, d, tile.element), tile.element),
-               at(to, d));
+Buffer RowLanes::widen(const BlockTile &tile) {
+  if (element.isF32())
+    return tile.rows;
+  forFormats(tile, [&](const Buffer &rows) {
+    Value scale = rows.scale ? e.splat(rows.scale) : Value();
+    e.loop(0, kKeys, 1, [&](Value key) {
+      Value from =
+          e.offset(rows.pointer, e.mul(key, rows.stride), rows.element);
+      Value to = at(staging, e.mul(key, dims));
+      for (int64_t d = 0; d < dims; d += e.lanes) {
+        Value wide = rows.load(e, e.offset(from, d, rows.element));
+        storeF32(scale ? e.mulf(wide, scale) : wide, at(to, d));
+      }
+    });
   });
   return {staging, e.i64(dims), f32()};
 }
@@ -170,9 +175,9 @@ void RowLanes::forRuns(int64_t total,
     body(e.i64(whole), total - whole);
 }
 
-void RowLanes::scores(const Buffer &tile) {
+void RowLanes::scores(const BlockTile &tile) {
   // A pair of bf16 moves as one f32, so the loops are the same.
-  Buffer keys = pairs ? tile : widen(tile);
+  Buffer keys = pairs ? tile.rows : widen(tile);
   int64_t steps = pairs ? dims / 2 : dims;
   forRuns(kKeys, [&](Value first, int64_t count) {
     SmallVector<Value> rowsOf;
@@ -309,9 +314,9 @@ void RowLanes::softmaxStep(bool skipZero) {
   }
 }
 
-void RowLanes::accumulate(const Buffer &tile, bool skipZero) {
+void RowLanes::accumulate(const BlockTile &tile, bool skipZero) {
   bool paired = pairs && !skipZero;
-  Buffer values = paired ? interleave(tile) : widen(tile);
+  Buffer values = paired ? interleave(tile.rows) : widen(tile);
   int64_t steps = paired ? kKeys / 2 : kKeys;
   forRuns(dims, [&](Value first, int64_t count) {
     for (int64_t panel = 0; panel < panels; ++panel) {
@@ -387,7 +392,7 @@ void RowLanes::store() {
 std::unique_ptr<AttentionLowering>
 moa::cpu::createRowLanes(Emitter &e, const CpuChip &chip, Value item,
                          Scratch &scratch, int64_t rows, int64_t dims,
-                         Type element) {
-  return std::make_unique<RowLanes>(e, chip, item, scratch, rows, dims,
-                                    element);
+                         Type element, bool kv8) {
+  return std::make_unique<RowLanes>(e, chip, item, scratch, rows, dims, element,
+                                    kv8);
 }

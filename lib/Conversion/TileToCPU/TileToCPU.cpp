@@ -53,17 +53,49 @@ Value Item::intField(size_t byteOffset) {
   return e.toI64(field(byteOffset, e.b.getI32Type()));
 }
 
-Buffer AttentionLowering::blockBuffer(Value block, bool values) {
+Value Buffer::load(Emitter &e, Value from) const {
+  return format == MOA_KV_E4M3   ? e.loadE4M3(from)
+         : format == MOA_KV_INT8 ? e.loadInt8(from)
+                                 : e.loadVector(from, element);
+}
+
+BlockTile AttentionLowering::blockTile(Value block, bool values) {
   Value entry = e.offset(item.pointerField(offsetof(moa_work_item, blocks)),
                          e.mul(block, sizeof(moa_key_block)), e.b.getI8Type());
   Item fields(e, entry);
-  if (values)
-    return {fields.pointerField(offsetof(moa_key_block, v)),
-            fields.field(offsetof(moa_key_block, v_stride), e.b.getI64Type()),
-            element};
-  return {fields.pointerField(offsetof(moa_key_block, k)),
-          fields.field(offsetof(moa_key_block, k_stride), e.b.getI64Type()),
-          element};
+  BlockTile tile;
+  tile.rows = {fields.pointerField(values ? offsetof(moa_key_block, v)
+                                          : offsetof(moa_key_block, k)),
+               fields.field(values ? offsetof(moa_key_block, v_stride)
+                                   : offsetof(moa_key_block, k_stride),
+                            e.b.getI64Type()),
+               element};
+  if (kv8) {
+    tile.format =
+        fields.field(offsetof(moa_key_block, format), e.b.getI32Type());
+    tile.scale = e.offset(fields.pointerField(offsetof(moa_key_block, scales)),
+                          values ? 1 : 0, e.b.getF32Type());
+  }
+  return tile;
+}
+
+void AttentionLowering::forFormats(
+    const BlockTile &tile, llvm::function_ref<void(const Buffer &)> body) {
+  if (!tile.format)
+    return body(tile.rows);
+  auto codes = [&](int32_t format) {
+    Value scale = e.load(tile.scale, e.b.getF32Type());
+    if (format == MOA_KV_E4M3)
+      scale = e.mulf(scale, e.f32(Emitter::kE4M3Factor));
+    body({tile.rows.pointer, tile.rows.stride, e.b.getI8Type(), format, scale});
+  };
+  e.ifElse(
+      e.equals(tile.format, e.i32(MOA_KV_MODEL)), [&] { body(tile.rows); },
+      [&] {
+        e.ifElse(
+            e.equals(tile.format, e.i32(MOA_KV_E4M3)),
+            [&] { codes(MOA_KV_E4M3); }, [&] { codes(MOA_KV_INT8); });
+      });
 }
 
 std::pair<Value, Value> AttentionLowering::segment(tile::Segment segment) {
@@ -109,7 +141,7 @@ private:
   Value item;
   std::unique_ptr<AttentionLowering> attention;
   /// Tiles of keys and values, by the value they replace.
-  DenseMap<Value, Buffer> tiles;
+  DenseMap<Value, BlockTile> tiles;
   /// Block numbers, by the block argument they replace.
   DenseMap<Value, Value> blocks;
 };
@@ -158,6 +190,13 @@ static Type elementType(func::FuncOp kernel) {
   return type;
 }
 
+/// Whether some keys or values may be in 8 bits.
+static bool takesKv8(func::FuncOp kernel) {
+  bool found = false;
+  kernel.walk([&](tile::LoadKeysOp op) { found |= op.getKv8(); });
+  return found;
+}
+
 LogicalResult KernelLowering::run() {
   if (failed(checkKernelForm(source)))
     return failure();
@@ -176,8 +215,9 @@ LogicalResult KernelLowering::run() {
     tile::TileType queries = op.getQueries().getType();
     auto create = config.getLanes() == tile::Lanes::Rows ? createRowLanes
                                                          : createDimLanes;
-    attention = create(*emitter, chip, item, scratch, queries.getRows(),
-                       queries.getCols(), elementType(source));
+    attention =
+        create(*emitter, chip, item, scratch, queries.getRows(),
+               queries.getCols(), elementType(source), takesKv8(source));
   });
   lower(source.getBody().front());
   func::ReturnOp::create(builder, source.getLoc());
@@ -202,7 +242,7 @@ void KernelLowering::lower(Block &block) {
         .Case([&](tile::InitOp) { attention->init(); })
         .Case([&](tile::ForBlocksOp loop) { lowerLoop(loop); })
         .Case<tile::LoadKeysOp, tile::LoadValuesOp>([&](auto load) {
-          tiles[load.getTile()] = attention->blockBuffer(
+          tiles[load.getTile()] = attention->blockTile(
               blocks.lookup(load.getBlock()),
               std::is_same_v<decltype(load), tile::LoadValuesOp>);
         })
@@ -223,6 +263,10 @@ void KernelLowering::lower(Block &block) {
         .Case([&](tile::StorePartialOp) { attention->store(); })
         .Case([&](tile::CopyRowsOp copy) {
           lowerCopyRows(*emitter, item, copy.getDims(), copy.getType());
+        })
+        .Case([&](tile::QuantiseRowsOp quantise) {
+          lowerQuantiseRows(*emitter, item, quantise.getDims(),
+                            quantise.getType());
         })
         .Case([&](tile::RotateRowsOp rotate) {
           lowerRotateRows(*emitter, item, rotate.getDims(), rotate.getType(),

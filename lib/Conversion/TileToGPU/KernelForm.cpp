@@ -89,7 +89,8 @@ static FailureOr<KernelForm> matchAttention(func::FuncOp kernel,
                     tile.getElementType(),
                     config.getRows(),
                     config.getKeys(),
-                    /*columns=*/0};
+                    /*columns=*/0,
+                    keys.getKv8()};
 }
 
 template <typename OpTy>
@@ -120,6 +121,8 @@ FailureOr<KernelForm> moa::gpu::matchKernelForm(func::FuncOp kernel) {
   ItemKind kind = cast<ItemType>(type.getInput(0)).getKind();
   if (kind == ItemKind::Append)
     return matchRows<CopyRowsOp>(kernel, config, kind);
+  if (kind == ItemKind::Quantise)
+    return matchRows<QuantiseRowsOp>(kernel, config, kind);
   if (kind != ItemKind::Rope)
     return matchAttention(kernel, config, kind);
   FailureOr<KernelForm> form = matchRows<RotateRowsOp>(kernel, config, kind);

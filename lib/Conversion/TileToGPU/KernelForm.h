@@ -28,6 +28,7 @@ struct KernelForm {
   int64_t keys;       ///< Keys of a tile.
   /// Decode: most query rows of an item, which the form does not say; else 0.
   int64_t columns;
+  bool kv8 = false;         ///< Whether blocks of 8 bits stand beside others.
   tile::RopeAttr rope = {}; ///< Null unless rope.
 };
 

@@ -16,8 +16,12 @@
 
 using namespace moa;
 
-std::optional<std::string>
-moa::whyUnsupportedOnGpu(uint32_t kind, int64_t headDim, uint32_t dtype) {
+std::optional<std::string> moa::whyUnsupportedOnGpu(uint32_t kind,
+                                                    int64_t headDim,
+                                                    uint32_t dtype, bool kv8) {
+  if (kv8 || kind == MOA_KERNEL_QUANTISE)
+    return "8-bit KV has kernels for CPUs alone; leave kv/format out of the "
+           "plan for a GPU, or compile with --target cpu";
   if (headDim % 16 || headDim > 256)
     return llvm::formatv("head size {0} has no kernel; expected a multiple of "
                          "16 up to 256",

@@ -123,7 +123,7 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip,
     return failure();
   if (std::optional<std::string> reason =
           whyUnsupportedOnGpu(static_cast<uint32_t>(form->kind), form->headDim,
-                              dtypeOf(form->element)))
+                              dtypeOf(form->element), form->kv8))
     return tileKernel.emitOpError("has no kernel for ")
            << chip.name << ": " << *reason;
   // f32 has no warpgroup products: one kernel serves all chips.

@@ -93,6 +93,40 @@ static llvm::Error checkRules(const ArtifactContents &c) {
   return llvm::Error::success();
 }
 
+/// Formats there are, of 8 bits beside 16-bit elements alone.
+static llvm::Error checkFormats(const ArtifactContents &c) {
+  uint64_t expected = uint64_t(c.layers) * c.kvHeads;
+  if (c.kvFormats.size() != expected)
+    return refuse("expected {0} KV formats ({1} layers of {2} heads), got {3}",
+                  expected, c.layers, c.kvHeads, c.kvFormats.size());
+  const uint8_t most = c.dtype == MOA_DTYPE_F32 ? MOA_KV_MODEL : MOA_KV_INT8;
+  for (auto [i, format] : llvm::enumerate(c.kvFormats))
+    if (format > most)
+      return refuse("layer {0} KV head {1}: expected a KV format of 0 to {2}, "
+                    "got {3}",
+                    i / c.kvHeads, i % c.kvHeads, most, format);
+  return llvm::Error::success();
+}
+
+/// Layers with 8-bit blocks have kernels that take them.
+static llvm::Error checkKv8(const ArtifactContents &c, size_t layer) {
+  const moa_artifact_layer &entry = c.layerTable[layer];
+  auto formats =
+      llvm::ArrayRef(c.kvFormats).slice(layer * c.kvHeads, c.kvHeads);
+  if (!llvm::any_of(formats, [](uint8_t f) { return f != MOA_KV_MODEL; }))
+    return llvm::Error::success();
+  if (entry.quantise == MOA_NO_KERNEL)
+    return refuse("layer {0}: expected a quantise kernel beside KV formats of "
+                  "8 bits, got none",
+                  layer);
+  for (uint32_t index : {entry.prefill, entry.decode})
+    if (index != MOA_NO_KERNEL && !c.kernels[index].kv8)
+      return refuse("layer {0}: expected kernels that take KV formats of 8 "
+                    "bits, got kernel {1} ('{2}')",
+                    layer, index, c.kernels[index].name);
+  return llvm::Error::success();
+}
+
 /// One entry of the layer table: in range, and a kernel of that kind.
 static llvm::Error checkLayerKernel(const ArtifactContents &c, size_t layer,
                                     uint32_t index, uint32_t kind,
@@ -195,6 +229,11 @@ static llvm::Error checkKernels(const ArtifactContents &c) {
                     "elements, 2 to {2}, on rope kernels alone, got rotation "
                     "{3}",
                     i, kernel.name, c.headDim, kernel.rotation);
+    if (kernel.kv8 && kernel.kind != MOA_KERNEL_PREFILL &&
+        kernel.kind != MOA_KERNEL_DECODE)
+      return refuse("kernel {0} ('{1}'): expected kv8 on prefill and decode "
+                    "kernels alone, got kind {2}",
+                    i, kernel.name, kernel.kind);
     if (llvm::Error error = checkImages(c, i))
       return error;
   }
@@ -209,6 +248,8 @@ static llvm::Error check(const ArtifactContents &c) {
                   "{4}",
                   c.layers, c.qHeads, c.kvHeads, c.headDim, c.maxLength);
   if (llvm::Error error = checkRules(c))
+    return error;
+  if (llvm::Error error = checkFormats(c))
     return error;
   if (c.layerTable.size() != c.layers)
     return refuse("expected {0} entries in the layer table, got {1}", c.layers,
@@ -228,6 +269,11 @@ static llvm::Error check(const ArtifactContents &c) {
       return error;
     if (llvm::Error error =
             checkLayerKernel(c, i, layer.rope, MOA_KERNEL_ROPE, "rope"))
+      return error;
+    if (llvm::Error error = checkLayerKernel(c, i, layer.quantise,
+                                             MOA_KERNEL_QUANTISE, "quantise"))
+      return error;
+    if (llvm::Error error = checkKv8(c, i))
       return error;
   }
   return checkKernels(c);
@@ -266,6 +312,7 @@ moa::writeArtifact(const ArtifactContents &contents) {
     record.head_dim = kernel.headDim;
     record.group = kernel.group;
     record.rotation = kernel.rotation;
+    record.kv8 = kernel.kv8;
     record.first_image = images.size();
     record.images = kernel.images.size();
     kernels.push_back(record);
@@ -309,6 +356,7 @@ moa::writeArtifact(const ArtifactContents &contents) {
   header.images = append(file, images);
   header.strings = append(file, strings.get());
   header.code = append(file, code);
+  header.kv_formats = append(file, contents.kvFormats);
   header.file_size = file.size();
   std::memcpy(file.data(), &header, sizeof(header));
   header.checksum = moa_artifact_checksum(file.data(), file.size());

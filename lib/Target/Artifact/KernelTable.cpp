@@ -25,9 +25,12 @@ static_assert(uint32_t(KernelKind::Prefill) == MOA_KERNEL_PREFILL &&
                   uint32_t(KernelKind::Decode) == MOA_KERNEL_DECODE &&
                   uint32_t(KernelKind::Append) == MOA_KERNEL_APPEND &&
                   uint32_t(KernelKind::Rope) == MOA_KERNEL_ROPE &&
+                  uint32_t(KernelKind::Quantise) == MOA_KERNEL_QUANTISE &&
+                  uint32_t(KvFormat::E4M3) == MOA_KV_E4M3 &&
+                  uint32_t(KvFormat::Int8) == MOA_KV_INT8 &&
                   uint32_t(RopeLayout::Half) == MOA_ROPE_HALF &&
                   uint32_t(RopeLayout::Interleaved) == MOA_ROPE_INTERLEAVED,
-              "kinds and layouts are stored as they are numbered");
+              "kinds, formats and layouts are stored as they are numbered");
 
 static uint32_t dtypeCode(Type type) {
   return type.isF32()   ? MOA_DTYPE_F32
@@ -55,7 +58,7 @@ static LogicalResult readModel(ModuleOp module, ArtifactContents &contents) {
   llvm::copy(digest, contents.planId.begin());
   contents.layerTable.assign(contents.layers,
                              {MOA_NO_KERNEL, MOA_NO_KERNEL, MOA_NO_KERNEL,
-                              MOA_NO_KERNEL, MOA_NO_KERNEL});
+                              MOA_NO_KERNEL, MOA_NO_KERNEL, MOA_NO_KERNEL});
   return success();
 }
 
@@ -70,6 +73,9 @@ static LogicalResult readWindow(LaunchOp launch, int64_t layer,
   if (window.getSpans().size() != contents.qHeads)
     return launch.emitOpError("expected one span per query head (")
            << contents.qHeads << "), got " << window.getSpans().size();
+  if (window.hasKv8() && window.getKv().size() != contents.kvHeads)
+    return launch.emitOpError("expected one kv format per KV head (")
+           << contents.kvHeads << "), got " << window.getKv().size();
   if (windows[layer] && windows[layer] != window)
     return launch.emitOpError("expected the window of the other launches of "
                               "layer ")
@@ -115,11 +121,20 @@ FailureOr<ArtifactContents> moa::collectKernelTable(ModuleOp module) {
     kernel.dtype = dtypeCode(facts.getDtype());
     kernel.headDim = facts.getHeadDim();
     kernel.group = facts.getGroup();
+    kernel.kv8 = facts.getKv8();
     if (RopeAttr rope = facts.getRope())
       kernel.rotation = moa_artifact_rotation(uint32_t(rope.getLayout()),
                                               uint32_t(rope.getRotaryDim()));
     llvm::ArrayRef<int64_t> layers = facts.getLayers().asArrayRef();
     kernel.layers.assign(layers.begin(), layers.end());
+    // Nothing launches it: the runtime does when a page is complete.
+    if (facts.getKind() == KernelKind::Quantise)
+      for (int64_t layer : kernel.layers) {
+        if (layer < 0 || layer >= int64_t(contents.layers))
+          return nested.emitOpError("expected layers below ")
+                 << contents.layers << ", got " << layer;
+        contents.layerTable[layer].quantise = contents.kernels.size();
+      }
     indices.try_emplace(kernel.name, contents.kernels.size());
     contents.kernels.push_back(std::move(kernel));
   }
@@ -149,6 +164,8 @@ FailureOr<ArtifactContents> moa::collectKernelTable(ModuleOp module) {
              << layer << ", found none; compile prefill or decode";
     for (uint32_t head = 0; head < contents.qHeads; ++head)
       contents.rules.push_back(window.rule(head));
+    for (uint32_t head = 0; head < contents.kvHeads; ++head)
+      contents.kvFormats.push_back(uint8_t(window.kvFormat(head)));
   }
   contents.lengthRule = contents.rules.front().length_rule;
   return contents;

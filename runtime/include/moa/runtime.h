@@ -217,6 +217,17 @@ MOA_API moa_status *moa_module_get_info(const moa_module *module,
 MOA_API moa_status *moa_module_get_rule(const moa_module *module,
                                         uint32_t layer, uint32_t q_head,
                                         moa_span_rule *rule);
+/// What a KV head keeps of complete pages: MOA_KV_* of abi/kernel_args.h. One
+/// of 8 bits has two blocks of 64 tokens in a page, each with a scale for its
+/// keys and one for its values; pages of the sink, and the one of the newest
+/// row, keep the model's type. The rows of a call see in 8 bits what was
+/// complete before it, and their own tokens as they came: under such a plan
+/// results depend on how rows are cut into calls, within the error of 8 bits.
+/// A block with a key (value) that is not finite has none that is. On the CPU
+/// alone. Since: 1.4
+MOA_API moa_status *moa_module_get_kv_format(const moa_module *module,
+                                             uint32_t layer, uint32_t kv_head,
+                                             uint32_t *format);
 /// KV bytes in closed form: what one sequence of length rule `n` holds over all
 /// layers after `seen` tokens, and what a dense cache of whole pages would
 /// hold. Threads: any. Since: 1.0
@@ -258,7 +269,9 @@ typedef struct moa_cache_stats {
   uint64_t pages_used;
   uint64_t pages_high_water; ///< Largest pages_used so far.
   uint64_t pages_limit;      ///< 0 = no limit.
-  uint64_t reserved_bytes;   ///< Taken from the operating system for pages.
+  uint64_t reserved_bytes;   ///< Taken from the operating system for pages and
+                             ///< for the scales of those in 8 bits, 16 bytes
+                             ///< beside each page.
   uint64_t sequences;
   uint64_t pages_shared; ///< Of pages_used: held by several sequences.
                          ///< Since: 1.3
@@ -353,7 +366,10 @@ MOA_API moa_status *moa_sequence_set_length(moa_sequence *sequence,
 /// needs the keys they see: where some were given up since, the call fails with
 /// MOA_NOT_RESIDENT, names the first missing and the least length, and changes
 /// nothing. Every length from moa_sequence_get_min_length on is possible, and
-/// every one within the pages of the sink. N stays as it is. Copies nothing;
+/// every one within the pages of the sink; where pages are kept in 8 bits (see
+/// moa_module_get_kv_format), multiples of 64 below it too, as no row is added
+/// to such a page: rows that follow see in 8 bits what they might have seen as
+/// it came. N stays as it is. Copies nothing;
 /// pages go back at once (on a CUDA device what is enqueued still reads them).
 /// Refused while the sequence is part of a step.
 /// Threads: the cache's. Since: 1.3

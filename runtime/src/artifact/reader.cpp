@@ -15,6 +15,7 @@
 #include "moa/abi/kernel_args.h"
 #include "moa/abi/version.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -38,6 +39,7 @@ public:
     MOA_RT_TRY(checkGeometry());
     MOA_RT_TRY(checkSections());
     MOA_RT_TRY(readRules());
+    MOA_RT_TRY(readFormats());
     MOA_RT_TRY(readKernels());
     return readLayers();
   }
@@ -52,10 +54,12 @@ private:
   Status checkGeometry();
   Status checkSections();
   Status readRules();
+  Status readFormats();
   Status readKernels();
   Status readImage(uint32_t index, uint32_t kind, ImageRecord &image);
   Status readCpuFacts(uint32_t index, const ImageRecord &image);
   Status readGpuFacts(uint32_t index, uint32_t kind, ImageRecord &image);
+  Status checkKv8(uint32_t number, const moa_artifact_layer &layer);
   Status readLayers();
   Status readString(uint64_t offset, const char *what, uint32_t index,
                     std::string &text);
@@ -145,6 +149,8 @@ Status Reader::checkSections() {
       {"images", &header.images, sizeof(moa_artifact_image), 0},
       {"strings", &header.strings, 1, 0},
       {"code", &header.code, 1, 0},
+      {"KV formats", &header.kv_formats, 1,
+       uint64_t(header.layers) * header.kv_heads},
   };
   for (auto &s : sections) {
     uint64_t offset = s.section->offset, bytesOf = s.section->size;
@@ -197,6 +203,20 @@ Status Reader::readRules() {
                      ", expected that of the first rule, ", out.rules[0].sink);
     out.rules[i] = rule;
   }
+  return ok();
+}
+
+Status Reader::readFormats() {
+  const uint8_t *formats = bytes + header.kv_formats.offset;
+  const uint8_t most =
+      header.dtype == MOA_DTYPE_F32 ? MOA_KV_MODEL : MOA_KV_INT8;
+  for (uint64_t i = 0; i < header.kv_formats.size; ++i)
+    if (formats[i] > most)
+      return corrupt("layer ", i / header.kv_heads, " KV head ",
+                     i % header.kv_heads, ": KV format ", int(formats[i]),
+                     " beside dtype ", header.dtype, ", expected 0 to ",
+                     int(most));
+  out.kvFormats.assign(formats, formats + header.kv_formats.size);
   return ok();
 }
 
@@ -291,7 +311,7 @@ Status Reader::readKernels() {
     MOA_RT_TRY(readString(facts.name, "kernel", i, kernel.name));
     uint32_t group =
         facts.kind == MOA_KERNEL_DECODE ? header.q_heads / header.kv_heads : 1;
-    if (facts.kind > MOA_KERNEL_ROPE || facts.dtype != header.dtype ||
+    if (facts.kind > MOA_KERNEL_QUANTISE || facts.dtype != header.dtype ||
         facts.head_dim != header.head_dim || facts.group != group)
       return corrupt("kernel ", i, ": kind ", facts.kind, ", dtype ",
                      facts.dtype, ", head size ", facts.head_dim, ", group ",
@@ -303,6 +323,11 @@ Status Reader::readKernels() {
       return corrupt("kernel ", i, ": rotation ", facts.rotation, " of kind ",
                      facts.kind, ", expected an even number of elements, 2 to ",
                      header.head_dim, ", in rope kernels alone");
+    const bool attends =
+        facts.kind == MOA_KERNEL_PREFILL || facts.kind == MOA_KERNEL_DECODE;
+    if (facts.kv8 > attends)
+      return corrupt("kernel ", i, ": kv8 ", facts.kv8, " of kind ", facts.kind,
+                     ", expected 0, or 1 in prefill and decode kernels");
     if (facts.first_image > images || facts.images > images - facts.first_image)
       return corrupt("kernel ", i, ": images ", facts.first_image, " to ",
                      uint64_t(facts.first_image) + facts.images, " of ",
@@ -317,6 +342,22 @@ Status Reader::readKernels() {
   return ok();
 }
 
+/// A layer with blocks of 8 bits has kernels that make and take them.
+Status Reader::checkKv8(uint32_t number, const moa_artifact_layer &layer) {
+  const auto first = out.kvFormats.begin() + uint64_t(number) * header.kv_heads;
+  if (std::count(first, first + header.kv_heads, MOA_KV_MODEL) ==
+      int64_t(header.kv_heads))
+    return ok();
+  if (layer.quantise == MOA_NO_KERNEL)
+    return corrupt("layer ", number,
+                   ": no quantise kernel beside KV formats of 8 bits");
+  for (uint32_t index : {layer.prefill, layer.decode})
+    if (index != MOA_NO_KERNEL && !out.kernels[index].facts.kv8)
+      return corrupt("layer ", number, ": kernel ", index,
+                     " does not take the layer's KV formats of 8 bits");
+  return ok();
+}
+
 Status Reader::readLayers() {
   for (uint32_t i = 0; i < header.layers; ++i) {
     auto layer = record<moa_artifact_layer>(header.layer_table, i);
@@ -327,7 +368,8 @@ Status Reader::readLayers() {
                   {layer.decode, MOA_KERNEL_DECODE, "decode"},
                   {layer.append, MOA_KERNEL_APPEND, "append"},
                   {layer.prepare, MOA_KERNEL_PREPARE, "prepare"},
-                  {layer.rope, MOA_KERNEL_ROPE, "rope"}};
+                  {layer.rope, MOA_KERNEL_ROPE, "rope"},
+                  {layer.quantise, MOA_KERNEL_QUANTISE, "quantise"}};
     for (const auto &phase : phases)
       if (phase.index != MOA_NO_KERNEL &&
           (phase.index >= out.kernels.size() ||
@@ -335,6 +377,7 @@ Status Reader::readLayers() {
         return corrupt("layer ", i, ": ", phase.name, " kernel ", phase.index,
                        " is not such a kernel (there are ", out.kernels.size(),
                        ")");
+    MOA_RT_TRY(checkKv8(i, layer));
     out.layers.push_back(layer);
   }
   return ok();

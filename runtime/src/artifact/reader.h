@@ -39,6 +39,7 @@ struct KernelRecord {
 struct Artifact {
   moa_artifact_header header;
   std::vector<moa_span_rule> rules; ///< [layer][query head].
+  std::vector<uint8_t> kvFormats;   ///< [layer][KV head]: MOA_KV_*.
   std::vector<moa_artifact_layer> layers;
   std::vector<KernelRecord> kernels;
 };

@@ -184,12 +184,13 @@ moa_counters Cache::countersNow() const {
 }
 
 Status Cache::attendWith(const AttendCall &call,
-                         const std::vector<PageId> &pages) {
+                         const std::vector<PageId> &pages,
+                         const HeadChange *const *decided) {
   MOA_RT_TRY(check(call, true));
   MOA_RT_TRY(executor->check(call));
   plan.clear();
   for (size_t i = 0; i < call.count; ++i)
-    plan.addEntry(call, i);
+    plan.addEntry(call, i, decided + i * module.geometry.kvHeads);
   plan.newPages = pages;
   plan.place(module, pool, call, dirtyTails, executor->decodeAppends(),
              ropeOf(call.layer));

@@ -118,26 +118,30 @@ void Batch::planHeads(uint32_t layer, size_t member) {
   Sequence &sequence = *members[member];
   LayerState &state = sequence.layers[layer];
   Slot &slot = slots[slotOf[member]];
-  const int64_t total = state.seen + tokens, begun = blocksOf(state.seen);
+  const int64_t total = state.seen + tokens;
   for (uint32_t h = 0; h < state.heads.size(); ++h) {
     HeadPages &head = state.heads[h];
-    int64_t start = 0;
-    const moa_resident next = sequence.after(layer, h, tokens, &start);
+    HeadChange change(sequence, layer, h, tokens);
     // A window's start moves by a row a row at most, or, where prefixes are
     // reused, when a block is full.
-    const int64_t full = next.window_end * kBlock;
-    slot.quiet = std::min({slot.quiet, cache.prefixes ? full : full + 1,
-                           total + (next.window_begin + 1) * kBlock - start});
-    if (sequence.sharesNewest(layer, h))
+    const int64_t full = change.next.window_end * kBlock;
+    slot.quiet = std::min(
+        {slot.quiet, cache.prefixes ? full : full + 1,
+         total + (change.next.window_begin + 1) * kBlock - change.start});
+    if (cache.module.kvFormat(layer, h) != MOA_KV_MODEL)
+      slot.quiet = std::min(slot.quiet, (change.next.kv8_end + 1) * kBlock +
+                                            cache.rollback + 1);
+    if (change.copies)
       copies.push_back({member, layer, h, kNoPage});
-    const int64_t fresh = blocksOf(total) - begun;
-    if (fresh == 0 && next.window_begin == head.resident.window_begin)
+    change.copies = false; // The copy is there before the step's rows.
+    const size_t fresh = change.newPages();
+    if (fresh == 0 && change.kv8.begin >= change.kv8.end &&
+        change.next.window_begin == head.resident.window_begin)
       continue;
-    changes.push_back({member, layer, h, next, begun, newPages.size(),
-                       static_cast<size_t>(fresh)});
+    changes.push_back({member, layer, h, change, newPages.size()});
     newPages.resize(newPages.size() + fresh); // Counted now, named later.
-    if (head.pages.size() < static_cast<size_t>(begun + fresh))
-      head.pages.resize(begun + fresh, kNoPage);
+    if (head.pages.size() < static_cast<size_t>(blocksOf(total)))
+      head.pages.resize(blocksOf(total), kNoPage);
   }
 }
 
@@ -215,10 +219,10 @@ void Batch::listChanges() {
     }
     for (size_t c = firstChange[layer]; c < firstChange[layer + 1]; ++c) {
       const Change &change = changes[c];
-      for (size_t p = 0; p < change.pages; ++p)
+      for (int64_t p = 0; p < change.pages.fullPages; ++p)
         addWord(moa_gpu_step_table(&places, slotOf[change.member], layer,
                                    change.head) +
-                    change.firstBlock + static_cast<int64_t>(p),
+                    change.pages.begun() + p,
                 static_cast<int32_t>(newPages[change.firstPage + p]));
     }
   }
@@ -318,22 +322,13 @@ void Batch::end() noexcept {
     cache.pool.release(copy.old);
   copies.clear();
   for (const Change &change : changes) {
-    HeadPages &head =
-        members[change.member]->layers[change.layer].heads[change.head];
-    const moa_resident before = head.resident;
-    head.resident = change.next;
-    for (size_t p = 0; p < change.pages; ++p)
-      head.pages[change.firstBlock + p] = newPages[change.firstPage + p];
-    for (int64_t block = before.window_begin; block < change.next.window_begin;
-         ++block) {
-      PageId &page = head.pages[block];
-      if (page == kNoPage || head.keeps(block))
-        continue;
-      cache.pool.release(page);
-      page = kNoPage;
-    }
+    LayerState &state = members[change.member]->layers[change.layer];
+    HeadPages &head = state.heads[change.head];
+    const int32_t before = head.resident.window_begin;
+    change.pages.apply(head, cache.pool, newPages.data() + change.firstPage,
+                       state.seen + tokens);
     const size_t slot = slotOf[change.member];
-    if (device && before.window_begin != change.next.window_begin)
+    if (device && before != head.resident.window_begin)
       late.push_back(
           {slot, change.layer,
            moa_gpu_step_floor(&places, slot, change.layer, change.head),
@@ -429,14 +424,20 @@ Status Batch::attendByList(const StepCall &call) {
                        call.q.headStride, call.k.tokenStride, call.k.headStride,
                        call.v.tokenStride, call.v.headStride,
                        call.out.tokenStride, call.out.headStride});
+  const uint32_t kvHeads = cache.module.geometry.kvHeads;
+  decided.assign(members.size() * kvHeads, nullptr);
   std::vector<PageId> pages;
   // By member and head, as a plan counts them.
-  for (size_t c = firstChange[call.layer]; c < firstChange[call.layer + 1]; ++c)
-    pages.insert(pages.end(), newPages.begin() + changes[c].firstPage,
-                 newPages.begin() + changes[c].firstPage + changes[c].pages);
+  for (size_t c = firstChange[call.layer]; c < firstChange[call.layer + 1];
+       ++c) {
+    const Change &change = changes[c];
+    decided[change.member * kvHeads + change.head] = &change.pages;
+    const auto first = newPages.begin() + change.firstPage;
+    pages.insert(pages.end(), first, first + change.pages.newPages());
+  }
   return cache.attendWith(
       {call.layer, call.scale, call.stream, entries.data(), entries.size()},
-      pages);
+      pages, decided.data());
 }
 
 } // namespace moa::rt

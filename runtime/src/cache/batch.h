@@ -16,7 +16,7 @@
 #define MOA_RT_CACHE_BATCH_H
 
 #include "backend/device.h"
-#include "cache/sequence.h"
+#include "cache/head_change.h"
 #include "sched/step.h"
 
 #include <memory>
@@ -61,10 +61,8 @@ private:
   struct Change {
     size_t member;
     uint32_t layer, head;
-    moa_resident next;
-    int64_t firstBlock; ///< Blocks from here on are new:
-    size_t firstPage;   ///< in newPages from here on,
-    size_t pages;       ///< so many.
+    HeadChange pages;
+    size_t firstPage; ///< Its new ones in newPages.
   };
   /// A KV head whose newest page others hold too: the step has a copy.
   struct Copy {
@@ -112,6 +110,7 @@ private:
   std::vector<moa_append_item> rowsToCopy;
   StepLists lists;
   std::vector<moa_attend_entry> entries;
+  std::vector<const HeadChange *> decided; ///< Of each entry's KV heads.
 };
 
 } // namespace moa::rt

@@ -41,8 +41,10 @@ public:
   /// Appends, attends and evicts for one layer; see moa_attend.
   Status attend(const AttendCall &call);
   /// The same for the rows of a step under way, whose new pages are there; it
-  /// leaves evicting and counting to the step.
-  Status attendWith(const AttendCall &call, const std::vector<PageId> &pages);
+  /// leaves evicting and counting to the step, which decided what becomes of
+  /// KV heads [entry][KV head]; null for those whose pages stay.
+  Status attendWith(const AttendCall &call, const std::vector<PageId> &pages,
+                    const HeadChange *const *decided);
   /// Checks one layer of a step.
   Status checkStep(const StepCall &call, int64_t tokens) const;
   Status makeBatchDevice(const BatchShape &shape,

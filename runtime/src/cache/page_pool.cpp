@@ -66,13 +66,14 @@ std::unique_ptr<PageMemory> makeSystemPages(size_t pageBytes) {
   return std::make_unique<SystemPages>(pageBytes);
 }
 
-PagePool::PagePool(size_t pageBytes, uint64_t limit)
-    : PagePool(pageBytes, limit, makeSystemPages(pageBytes)) {}
+PagePool::PagePool(size_t pageBytes, uint64_t limit, size_t scaleBytes)
+    : PagePool(pageBytes, limit, makeSystemPages(pageBytes + scaleBytes),
+               scaleBytes) {}
 
 PagePool::PagePool(size_t pageBytes, uint64_t limit,
-                   std::unique_ptr<PageMemory> from)
-    : bytes(pageBytes), mostPages(limit), memory(std::move(from)),
-      pagesPerSlab(memory->pagesPerSlab()) {}
+                   std::unique_ptr<PageMemory> from, size_t scaleBytes)
+    : bytes(pageBytes), besideBytes(scaleBytes), mostPages(limit),
+      memory(std::move(from)), pagesPerSlab(memory->pagesPerSlab()) {}
 
 Status PagePool::grow() {
   if (usable >= INT32_MAX)

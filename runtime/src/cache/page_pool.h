@@ -73,10 +73,12 @@ std::unique_ptr<PageMemory> makeSystemPages(size_t pageBytes);
 
 class PagePool {
 public:
-  /// Pages in the process's memory; `limit` in pages, 0 for none.
-  PagePool(size_t pageBytes, uint64_t limit);
-  PagePool(size_t pageBytes, uint64_t limit,
-           std::unique_ptr<PageMemory> memory);
+  /// Pages in the process's memory; `limit` in pages, 0 for none. Beside each
+  /// page lie `scaleBytes` of scales.
+  PagePool(size_t pageBytes, uint64_t limit, size_t scaleBytes = 0);
+  /// Pages in `memory`, whose pages have room for the scales.
+  PagePool(size_t pageBytes, uint64_t limit, std::unique_ptr<PageMemory> memory,
+           size_t scaleBytes = 0);
   PagePool(const PagePool &) = delete;
   PagePool &operator=(const PagePool &) = delete;
 
@@ -113,17 +115,29 @@ public:
     return slabs[page / pagesPerSlab] + (page % pagesPerSlab) * bytes;
   }
 
+  /// The scales beside a page, where the pool has any.
+  float *scales(PageId page) const {
+    return reinterpret_cast<float *>(slabs[page / pagesPerSlab] +
+                                     pagesPerSlab * bytes +
+                                     (page % pagesPerSlab) * besideBytes);
+  }
+
   /// Another limit, in pages; 0 for the most there can be. Refused below what
   /// is in use.
   Status setLimit(uint64_t pages);
   /// See PageMemory::settle.
   Status settle() { return memory->settle(); }
-  /// A page's bytes to and from the process's memory.
-  Status read(PageId page, void *to) {
-    return memory->copy(to, data(page), bytes);
+  /// A page's bytes, and its scales behind them, to and from the process's
+  /// memory.
+  Status read(PageId page, char *to) {
+    MOA_RT_TRY(memory->copy(to, data(page), bytes));
+    return besideBytes ? memory->copy(to + bytes, scales(page), besideBytes)
+                       : ok();
   }
-  Status write(PageId page, const void *from) {
-    return memory->copy(data(page), from, bytes);
+  Status write(PageId page, const char *from) {
+    MOA_RT_TRY(memory->copy(data(page), from, bytes));
+    return besideBytes ? memory->copy(scales(page), from + bytes, besideBytes)
+                       : ok();
   }
 
   /// See PageMemory::base.
@@ -147,7 +161,7 @@ private:
   Status grow();
   void trimTo(uint64_t idlePages) noexcept;
 
-  const size_t bytes;
+  const size_t bytes, besideBytes; ///< Of a page, of its scales.
   uint64_t mostPages;
   std::unique_ptr<PageMemory> memory;
   const size_t pagesPerSlab;

@@ -26,6 +26,11 @@ Status Cache::setPrefixReuse(uint64_t maxBytes, PrefixHash hash) {
                                   "rule request: keys and values of a token "
                                   "depend on its request's length N; compile "
                                   "a plan with the length rule row");
+  if (module.geometry.kv8)
+    return error(MOA_UNSUPPORTED, "prefixes cannot be reused beside KV heads "
+                                  "that keep 8 bits: what they hold of a token "
+                                  "depends on how calls are cut; compile a "
+                                  "plan without kv.formats");
   if (maxBytes ? maxBytes < page : !pool.limit())
     return error(MOA_INVALID_ARGUMENT, "max_bytes is ", maxBytes,
                  ", expected a page of ", page,

@@ -35,16 +35,15 @@ Sequence::~Sequence() {
   while (blocks--)
     for (const LayerState &layer : layers)
       for (const HeadPages &head : layer.heads)
-        if (const PageId page = head.page(blocks); page != kNoPage)
+        if (const PageId page = head.page(blocks);
+            page != kNoPage && head.isFirstOf(blocks))
           pool.release(page);
 }
 
 void Sequence::holdAll() noexcept {
   for (const LayerState &layer : layers)
     for (const HeadPages &head : layer.heads)
-      for (PageId page : head.pages)
-        if (page != kNoPage)
-          pool.share(page);
+      head.forPages([&](PageId page) { pool.share(page); });
 }
 
 moa_resident Sequence::after(uint32_t layer, uint32_t kvHead, int64_t tokens,
@@ -55,6 +54,10 @@ moa_resident Sequence::after(uint32_t layer, uint32_t kvHead, int64_t tokens,
       cache.resident(layer, kvHead, state.seen + tokens, length, start);
   if (head.firstResident() > 0)
     next.window_begin = std::max(next.window_begin, head.resident.window_begin);
+  // What is in 8 bits stays so.
+  if (module.kvFormat(layer, kvHead) != MOA_KV_MODEL)
+    next.kv8_end =
+        std::max({next.kv8_end, head.resident.kv8_end, next.window_begin});
   return next;
 }
 

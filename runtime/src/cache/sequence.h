@@ -27,19 +27,11 @@ inline int64_t blocksOf(int64_t tokens) {
   return (tokens + MOA_BLOCK_KEYS - 1) / MOA_BLOCK_KEYS;
 }
 
-/// Pages that `resident` keeps of blocks from `block` on.
-inline int64_t pagesFrom(const moa_resident &resident, int64_t block) {
-  return std::max<int64_t>(0, resident.sink_pages - block) +
-         std::max<int64_t>(0,
-                           resident.window_end -
-                               std::max<int64_t>(resident.window_begin, block));
-}
-
 /// Pages of one KV head of one layer.
 struct HeadPages {
   /// By absolute block; kNoPage where nothing is held.
   std::vector<PageId> pages;
-  moa_resident resident = {0, 0, 0};
+  moa_resident resident = {0, 0, 0, 0};
   /// Where N rose last: what was held then began with block `floor`, as it
   /// would have from `since` tokens on.
   int32_t floor = 0;
@@ -48,9 +40,30 @@ struct HeadPages {
   PageId page(int64_t block) const {
     return block < static_cast<int64_t>(pages.size()) ? pages[block] : kNoPage;
   }
+  /// Gives a block up; the page that nothing else of the head is in any more,
+  /// or kNoPage.
+  PageId drop(int64_t block) noexcept {
+    const PageId page = pages[block];
+    pages[block] = kNoPage;
+    return page == this->page(block ^ 1) ? kNoPage : page;
+  }
+  /// Calls `visit` for each page; two blocks in 8 bits have one in common.
+  template <typename Visit> void forPages(Visit visit) const {
+    for (size_t block = 0; block < pages.size(); ++block)
+      if (pages[block] != kNoPage && isFirstOf(block))
+        visit(pages[block]);
+  }
+  /// Whether a block is the only one or the first in its page.
+  bool isFirstOf(int64_t block) const {
+    return block % 2 == 0 || pages[block] != pages[block - 1];
+  }
   bool keeps(int64_t block) const {
     return block < resident.sink_pages ||
            (block >= resident.window_begin && block < resident.window_end);
+  }
+  /// Whether a block is held in 8 bits.
+  bool isKv8(int64_t block) const {
+    return block >= resident.window_begin && block < resident.kv8_end;
   }
   /// First position behind the sink that is held; 0 while nothing was given up.
   int64_t firstResident() const {

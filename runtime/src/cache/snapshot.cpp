@@ -39,19 +39,52 @@ moa_snapshot_header headerOf(const Module &module) {
   header.rules_hash =
       moa_snapshot_hash(MOA_SNAPSHOT_HASH_START, module.rules.data(),
                         module.rules.size() * sizeof(moa_span_rule));
+  for (uint8_t format : module.kvFormats) {
+    const uint64_t word = format;
+    header.rules_hash =
+        moa_snapshot_hash(header.rules_hash, &word, sizeof(word));
+  }
   std::memcpy(header.plan_id, module.planId, sizeof(header.plan_id));
   return header;
 }
 
-/// Calls `visit(layer, head, block)` for what is held, in the order of PAGES.
+/// Whether a block lies in the page of the one before.
+bool sharesPage(const HeadPages &head, int64_t block) {
+  return block % 2 == 1 && head.isKv8(block) && head.isKv8(block - 1);
+}
+
+/// Calls `visit(layer, head, block)` for the pages that are held, in the order
+/// of PAGES, with the first block of each.
 template <typename Visit>
 Status forPages(const std::vector<LayerState> &layers, Visit visit) {
   for (const LayerState &layer : layers)
     for (const HeadPages &head : layer.heads)
       for (int64_t block = 0; block < head.resident.window_end; ++block)
-        if (head.keeps(block))
+        if (head.keeps(block) && !sharesPage(head, block))
           MOA_RT_TRY(visit(layer, head, block));
   return ok();
+}
+
+/// Bytes of a page with its scales.
+size_t pageBytes(const Geometry &g) { return g.pageBytes() + g.scaleBytes(); }
+
+/// Zeros what nothing is kept in of the page whose first block is `block`.
+void clearUnused(const Geometry &g, const LayerState &layer,
+                 const HeadPages &head, int64_t block, char *page) {
+  char *scales = page + g.pageBytes();
+  if (!head.isKv8(block)) {
+    const size_t row = g.headDim * g.elementBytes();
+    const int64_t rows = std::min(kBlock, layer.seen - block * kBlock);
+    for (char *half : {page, page + g.pageBytes() / 2})
+      std::memset(half + rows * row, 0, (kBlock - rows) * row);
+    std::memset(scales, 0, g.scaleBytes());
+    return;
+  }
+  for (int64_t half : {0, 1})
+    if (!head.isKv8(block - block % 2 + half)) {
+      std::memset(page + half * 2 * g.codeBytes(), 0, 2 * g.codeBytes());
+      std::memset(scales + half * g.scaleBytes() / 2, 0, g.scaleBytes() / 2);
+    }
 }
 
 uint64_t countPages(const std::vector<LayerState> &layers) {
@@ -156,6 +189,16 @@ Status Reader::readHead(uint32_t layer, uint32_t index) {
       sizeof(header) + header.layers * sizeof(moa_snapshot_layer) +
       (uint64_t(layer) * header.kv_heads + index) * sizeof(moa_snapshot_head));
   const moa_resident now = module.resident(layer, index, seen, header.length);
+  // Blocks of 8 bits are complete. Truncation leaves more of them than there
+  // would be otherwise.
+  const bool kv8 = module.kvFormat(layer, index) != MOA_KV_MODEL;
+  const int64_t whole = std::max<int64_t>(seen / kBlock, from.window_begin);
+  if (kv8 ? from.kv8_end < from.window_begin || from.kv8_end > whole
+          : from.kv8_end != 0)
+    return corrupt("layer ", layer, ", KV head ", index, ": after ", seen,
+                   " tokens expected ", kv8 ? "complete blocks" : "no block",
+                   " in 8 bits, found [", from.window_begin, ", ", from.kv8_end,
+                   ")");
   // No window to come starts before `floor` where N rose.
   const bool rises = header.length_rule == MOA_LENGTH_REQUEST;
   const int64_t most = std::max(now.window_begin, from.floor);
@@ -173,7 +216,8 @@ Status Reader::readHead(uint32_t layer, uint32_t index) {
                    from.window_begin, " to ", from.window_end, ", floor ",
                    from.floor, " since ", from.since);
   HeadPages &head = layers[layer].heads[index];
-  head.resident = {from.sink_pages, from.window_begin, from.window_end};
+  head.resident = {from.sink_pages, from.window_begin, from.window_end,
+                   from.kv8_end};
   head.floor = from.floor;
   head.since = from.since;
   head.pages.assign(from.window_end, kNoPage);
@@ -208,7 +252,7 @@ Status Reader::readRecords() {
       MOA_RT_TRY(readHead(layer, head));
   }
   const uint64_t count = countPages(layers);
-  const uint64_t expected = offset + count * module.geometry.pageBytes();
+  const uint64_t expected = offset + count * pageBytes(module.geometry);
   if (header.pages != count || source.size() != expected)
     return corrupt("expected ", count, " pages and ", expected,
                    " bytes, found ", header.pages, " and ", source.size());
@@ -217,7 +261,7 @@ Status Reader::readRecords() {
 
 /// Brings the pages to the cache's; the checksum decides at the end.
 Status Reader::readPages() {
-  const size_t bytes = module.geometry.pageBytes();
+  const size_t bytes = pageBytes(module.geometry);
   std::vector<char> buffer(bytes);
   uint64_t at = tables.size();
   const uint64_t expected = header.checksum;
@@ -264,7 +308,9 @@ Status Reader::run(Sequence *&out) {
   for (LayerState &layer : layers)
     for (HeadPages &head : layer.heads)
       for (int64_t block = 0; block < head.resident.window_end; ++block)
-        if (head.keeps(block))
+        if (sharesPage(head, block))
+          head.pages[block] = head.pages[block - 1];
+        else if (head.keeps(block))
           head.pages[block] = pages[next++];
   sequence->layers.swap(layers);
   out = sequence.get();
@@ -278,7 +324,7 @@ Status Reader::run(Sequence *&out) {
 uint64_t snapshotBytes(const Sequence &sequence) {
   const Geometry &g = sequence.module.geometry;
   return moa_snapshot_pages_offset(g.layers, g.kvHeads) +
-         sequence.pagesHeld() * g.pageBytes();
+         sequence.pagesHeld() * pageBytes(g);
 }
 
 Status writeSnapshot(const Sequence &sequence, SnapshotSink &sink) {
@@ -299,28 +345,27 @@ Status writeSnapshot(const Sequence &sequence, SnapshotSink &sink) {
     add(moa_snapshot_layer{layer.seen, 0});
   for (const LayerState &layer : sequence.layers)
     for (const HeadPages &head : layer.heads)
-      add(moa_snapshot_head{
-          head.resident.sink_pages, head.resident.window_begin,
-          head.resident.window_end, head.floor, head.since, 0});
+      add(moa_snapshot_head{head.resident.sink_pages,
+                            head.resident.window_begin,
+                            head.resident.window_end, head.floor, head.since,
+                            head.resident.kv8_end, 0});
   uint64_t hash =
       moa_snapshot_hash(MOA_SNAPSHOT_HASH_START, tables.data(), tables.size());
   MOA_RT_TRY(sequence.pool.settle());
-  const size_t bytes = g.pageBytes(), row = g.headDim * g.elementBytes();
+  const size_t bytes = pageBytes(g);
   std::vector<char> buffer(bytes);
   uint64_t at = tables.size();
-  MOA_RT_TRY(forPages(
-      sequence.layers,
-      [&](const LayerState &layer, const HeadPages &head,
-          int64_t block) -> Status {
-        MOA_RT_TRY(sequence.pool.read(head.pages[block], buffer.data()));
-        const int64_t rows = std::min(kBlock, layer.seen - block * kBlock);
-        for (char *half : {buffer.data(), buffer.data() + bytes / 2})
-          std::memset(half + rows * row, 0, (kBlock - rows) * row);
-        hash = moa_snapshot_hash(hash, buffer.data(), bytes);
-        MOA_RT_TRY(sink.write(at, buffer.data(), bytes));
-        at += bytes;
-        return ok();
-      }));
+  MOA_RT_TRY(forPages(sequence.layers,
+                      [&](const LayerState &layer, const HeadPages &head,
+                          int64_t block) -> Status {
+                        MOA_RT_TRY(sequence.pool.read(head.pages[block],
+                                                      buffer.data()));
+                        clearUnused(g, layer, head, block, buffer.data());
+                        hash = moa_snapshot_hash(hash, buffer.data(), bytes);
+                        MOA_RT_TRY(sink.write(at, buffer.data(), bytes));
+                        at += bytes;
+                        return ok();
+                      }));
   header.checksum = hash;
   std::memcpy(tables.data(), &header, sizeof(header));
   return sink.write(0, tables.data(), tables.size());

@@ -31,14 +31,18 @@ int64_t Sequence::leastByWindow(uint32_t layer, uint32_t kvHead) const {
   return least;
 }
 
-/// The same, or that from which on no more was held already.
+/// The same, or that from which on no more was held already; and not within
+/// blocks of 8 bits.
 int64_t Sequence::leastLength(uint32_t layer, uint32_t kvHead) const {
   const HeadPages &head = layers[layer].heads[kvHead];
-  if (!head.firstResident())
-    return 0;
-  int64_t least = leastByWindow(layer, kvHead);
-  if (head.floor == head.resident.window_begin)
-    least = std::min(least, head.since);
+  int64_t least = 0;
+  if (head.firstResident()) {
+    least = leastByWindow(layer, kvHead);
+    if (head.floor == head.resident.window_begin)
+      least = std::min(least, head.since);
+  }
+  if (head.isKv8(head.resident.kv8_end - 1))
+    least = std::max(least, head.resident.kv8_end * kBlock);
   // Lengths within the sink's pages are always possible.
   return least <= head.resident.sink_pages * kBlock + 1 ? 0 : least;
 }
@@ -67,6 +71,21 @@ bool Sequence::reaches(uint32_t layer, uint32_t kvHead, int64_t tokens) const {
          (head.floor == head.resident.window_begin && tokens >= head.since);
 }
 
+/// The row to come goes to a page whose rows are there in 16 bits.
+static Status checkKv8(const HeadPages &head, uint32_t layer, uint32_t kvHead,
+                       int64_t tokens) {
+  if (tokens % kBlock == 0 || !head.isKv8(tokens / kBlock))
+    return ok();
+  return error(MOA_NOT_RESIDENT, "cannot truncate to ", tokens,
+               " tokens: layer ", layer, ", KV head ", kvHead,
+               ": the rows before it from ", tokens / kBlock * kBlock,
+               " on are kept in 8 bits and no row can be added to them; "
+               "truncate to ",
+               tokens / kBlock * kBlock, ", to another multiple of ", kBlock,
+               ", or to ", head.resident.kv8_end * kBlock,
+               " at least, or make the cache with more rollback_tokens");
+}
+
 Status Sequence::checkTruncate(int64_t tokens) const {
   MOA_RT_TRY(checkIdle());
   for (uint32_t layer = 0; layer < layers.size(); ++layer) {
@@ -87,6 +106,9 @@ Status Sequence::checkTruncate(int64_t tokens) const {
             " on; truncate to ", leastLength(), " at least, or to ", sinks,
             " at most, or make the cache with more rollback_tokens");
       }
+    if (tokens < state.seen)
+      for (uint32_t h = 0; h < state.heads.size(); ++h)
+        MOA_RT_TRY(checkKv8(state.heads[h], layer, h, tokens));
   }
   return ok();
 }
@@ -107,14 +129,19 @@ void Sequence::drop(uint32_t layer, uint32_t kvHead, int64_t tokens) noexcept {
       head.floor = next.window_begin;
     }
   }
+  if (module.kvFormat(layer, kvHead) != MOA_KV_MODEL) {
+    const auto whole = static_cast<int32_t>(tokens / kBlock);
+    next.kv8_end =
+        std::max(std::min(head.resident.kv8_end, whole), next.window_begin);
+  }
   head.resident = next;
   for (int64_t block = 0; block < static_cast<int64_t>(head.pages.size());
        ++block) {
-    PageId &page = head.pages[block];
-    if (page == kNoPage || head.keeps(block))
+    if (head.keeps(block))
       continue;
-    pool.release(page);
-    page = kNoPage;
+    const PageId page = head.drop(block);
+    if (page != kNoPage)
+      pool.release(page);
   }
 }
 

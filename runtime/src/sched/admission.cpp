@@ -41,7 +41,7 @@ bool Admission::lasts(const Request &request,
   for (const Request &other : running)
     if (other.prefills())
       steps += blocks(other);
-  const uint64_t growth = heads * (steps / MOA_BLOCK_KEYS + 1);
+  const uint64_t growth = blockPages * (steps / MOA_BLOCK_KEYS + 1);
   const int64_t rows = request.prompt + request.generated + kProgress;
   uint64_t pages = rt::mostPages(cache, request.length(),
                                  std::min(rows, request.length() - 1));

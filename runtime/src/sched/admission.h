@@ -27,11 +27,10 @@ public:
   /// `limit` in pages, 0 for none.
   Admission(const Cache &cache, bool reserved, uint64_t limit)
       : cache(cache), reserved(reserved), limit(limit),
-        heads(uint64_t(cache.module.geometry.layers) *
-              cache.module.geometry.kvHeads) {}
+        blockPages(rt::pagesOfBlock(cache.module)) {}
 
   /// Pages that a row which begins a block takes at most.
-  uint64_t pagesOfBlock() const { return heads; }
+  uint64_t pagesOfBlock() const { return blockPages; }
   uint64_t mostPages() const { return limit; }
   /// Whether `more` pages beside `used` ones keep the limit.
   bool fits(uint64_t used, uint64_t more) const {
@@ -53,7 +52,7 @@ private:
 
   const Cache &cache;
   const bool reserved;
-  const uint64_t limit, heads;
+  const uint64_t limit, blockPages;
 };
 
 } // namespace moa::rt

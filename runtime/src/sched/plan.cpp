@@ -36,23 +36,24 @@ void Plan::clear() {
   newPages.clear();
   appends.clear();
   ropes.clear();
+  quantises.clear();
   heads.clear();
 }
 
-void Plan::addEntry(const AttendCall &call, size_t entry) {
+void Plan::addEntry(const AttendCall &call, size_t entry,
+                    const HeadChange *const *decided) {
   Sequence &sequence = call.sequence(entry);
   LayerState &state = sequence.layers[call.layer];
   for (uint32_t h = 0; h < state.heads.size(); ++h) {
     HeadPlan head;
     head.state = &state.heads[h];
-    head.next = sequence.after(call.layer, h, call.entries[entry].tokens);
+    head.change =
+        decided && decided[h]
+            ? *decided[h]
+            : HeadChange(sequence, call.layer, h, call.entries[entry].tokens);
     head.firstNew = newPageCount;
-    // What is kept of the blocks begun before has its pages.
-    const int64_t begun = blocksOf(state.seen);
-    head.copies = sequence.sharesNewest(call.layer, h);
-    head.newPages = head.copies + pagesFrom(head.next, begun);
-    newPageCount += head.newPages;
-    copyCount += head.copies;
+    newPageCount += head.change.newPages();
+    copyCount += head.change.copies;
     heads.push_back(head);
   }
 }
@@ -97,6 +98,44 @@ void Plan::rotateBlock(const EntryView &view, uint32_t kvHead, int64_t block,
   ropes.push_back(item);
 }
 
+/// Brings complete blocks to 8 bits. Those complete before the call are seen so
+/// by its rows.
+void Plan::quantiseBlocks(const EntryView &view, const PagePool &pool,
+                          const HeadPlan &head, uint32_t kvHead) {
+  const HeadChange &change = head.change;
+  const Geometry &g = view.module.geometry;
+  int32_t *table = places.data() + head.table;
+  for (int64_t block = change.kv8.begin; block < change.kv8.end; ++block) {
+    moa_quantise_item item = {};
+    const int64_t token = block * kBlock - view.past;
+    if (token >= 0) {
+      item.k = view.key(token, kvHead);
+      item.v = view.value(token, kvHead);
+      item.k_stride = view.entry.k_row_stride;
+      item.v_stride = view.entry.v_row_stride;
+    } else {
+      const char *data = pool.data(static_cast<PageId>(table[block]));
+      item.k = data;
+      item.v = data + g.pageBytes() / 2;
+      item.k_stride = item.v_stride = g.headDim;
+    }
+    const PageId page =
+        change.kv8Page(*head.state, newPages.data() + head.firstNew, block);
+    item.page = pool.data(page);
+    item.scales = pool.scales(page);
+    if (change.brings && block == change.kv8.begin) {
+      const PageId kept = head.state->pages[block - 1];
+      item.kept = pool.data(kept);
+      item.kept_scales = pool.scales(kept);
+    }
+    item.half = static_cast<int32_t>(block % 2);
+    item.format = view.module.kvFormat(view.layer, kvHead);
+    quantises.push_back(item);
+    if (change.seesKv8(*head.state, block))
+      table[block] = static_cast<int32_t>(page);
+  }
+}
+
 void Plan::placeHead(const EntryView &view, const PagePool &pool,
                      const HeadPlan &head, uint32_t kvHead, bool copies) {
   static_assert(int32_t(kNoPage) == MOA_GPU_FROM_CALL, "tables are copied");
@@ -106,13 +145,15 @@ void Plan::placeHead(const EntryView &view, const PagePool &pool,
   std::copy(old, old + begun, table);
   // The last block begun, if it is not full, grows; the rest is new.
   const int64_t first = view.past / kBlock;
+  const HeadChange &change = head.change;
   HeadPages next;
-  next.resident = head.next;
+  next.resident = change.next;
   size_t fresh = head.firstNew;
   for (int64_t block = first; block < count; ++block) {
     PageId page = block < begun ? old[block] : kNoPage;
-    const bool copied = head.copies && block < begun;
-    const bool isNew = copied || (block >= begun && next.keeps(block));
+    const bool copied = change.copies && block < begun;
+    const bool isNew =
+        copied || (block >= begun && next.keeps(block) && !next.isKv8(block));
     if (isNew)
       page = newPages[fresh++];
     if (copied) {
@@ -133,6 +174,7 @@ void Plan::placeHead(const EntryView &view, const PagePool &pool,
   }
   if (count % 2)
     table[count] = MOA_GPU_FROM_CALL;
+  quantiseBlocks(view, pool, head, kvHead);
 }
 
 void Plan::place(const Module &module, const PagePool &pool,
@@ -165,31 +207,13 @@ void Plan::commit(PagePool &pool, const AttendCall &call) noexcept {
   const size_t kvHeads = heads.size() / call.count;
   for (size_t i = 0; i < call.count; ++i) {
     LayerState &state = call.sequence(i).layers[call.layer];
-    const int64_t begun = blocksOf(state.seen);
     state.seen += call.entries[i].tokens;
     state.dirtyTail = false;
     ++call.sequence(i).revision;
     for (size_t h = 0; h < kvHeads; ++h) {
-      HeadPlan &plan = heads[i * kvHeads + h];
-      HeadPages &head = *plan.state;
-      const int64_t low = head.resident.window_begin;
-      const int64_t high = std::min<int64_t>(begun, plan.next.window_begin);
-      head.resident = plan.next;
-      size_t fresh = plan.firstNew;
-      if (plan.copies) {
-        pool.release(head.pages[begun - 1]);
-        head.pages[begun - 1] = newPages[fresh++];
-      }
-      for (int64_t block = low; block < high; ++block) {
-        PageId &page = head.pages[block];
-        if (page == kNoPage || head.keeps(block))
-          continue;
-        pool.release(page);
-        page = kNoPage;
-      }
-      for (int64_t block = begun; block < blocksOf(state.seen); ++block)
-        if (head.keeps(block))
-          head.pages[block] = newPages[fresh++];
+      const HeadPlan &plan = heads[i * kvHeads + h];
+      plan.change.apply(*plan.state, pool, newPages.data() + plan.firstNew,
+                        state.seen);
     }
   }
 }

@@ -14,6 +14,7 @@
 #ifndef MOA_RT_SCHED_PLAN_H
 #define MOA_RT_SCHED_PLAN_H
 
+#include "cache/head_change.h"
 #include "moa/abi/gpu_args.h"
 #include "sched/call.h"
 #include "sched/rope.h"
@@ -30,20 +31,18 @@ moa_append_item copyOfPage(const Geometry &geometry, const PagePool &pool,
 /// One KV head of one entry.
 struct HeadPlan {
   HeadPages *state = nullptr;
-  moa_resident next = {0, 0, 0};
+  HeadChange change;
   size_t firstNew = 0; ///< Its new pages in Plan::newPages.
-  size_t newPages = 0;
-  /// Others hold the page that the first row goes to: the first of the new
-  /// pages becomes a copy of it.
-  bool copies = false;
-  size_t table = 0; ///< Its block table in Plan::places.
+  size_t table = 0;    ///< Its block table in Plan::places.
 };
 
 class Plan {
 public:
   void clear();
-  /// Decides what each KV head of an entry keeps and counts new pages.
-  void addEntry(const AttendCall &call, size_t entry);
+  /// Decides what becomes of each KV head of an entry and counts new pages;
+  /// `decided`, if given, says it of those for which it is not null.
+  void addEntry(const AttendCall &call, size_t entry,
+                const HeadChange *const *decided = nullptr);
   /// Lays out block tables and copies of all entries; `newPages` is filled.
   /// With `zero`, rows behind copied ones are zeroed in old pages too. With
   /// `decodeAppends`, decode kernels copy their rows themselves. With `rope`,
@@ -62,15 +61,19 @@ public:
   size_t copyCount = 0; ///< Of newPageCount: copies of shared pages.
   std::vector<PageId> newPages;
   /// Block tables: a page, or MOA_GPU_FROM_CALL where the block is read from
-  /// the call's tensors or, given up, by nobody. Each has an even length.
+  /// the call's tensors or, given up, by nobody. Each has an even length. Which
+  /// blocks lie in 8 bits says HeadChange::seesKv8.
   std::vector<int32_t> places;
-  std::vector<moa_append_item> appends; ///< Without a rotation.
-  std::vector<moa_rope_item> ropes;     ///< With one.
-  bool zeroTails = false;               ///< As place() was told.
+  std::vector<moa_append_item> appends;     ///< Without a rotation.
+  std::vector<moa_rope_item> ropes;         ///< With one.
+  std::vector<moa_quantise_item> quantises; ///< After those.
+  bool zeroTails = false;                   ///< As place() was told.
 
 private:
   void placeHead(const EntryView &view, const PagePool &pool,
                  const HeadPlan &head, uint32_t kvHead, bool copies);
+  void quantiseBlocks(const EntryView &view, const PagePool &pool,
+                      const HeadPlan &head, uint32_t kvHead);
   void rotateBlock(const EntryView &view, uint32_t kvHead, int64_t block,
                    char *page, bool zero);
 

@@ -48,6 +48,9 @@ struct Request {
   bool beginsBlock() const { return seen % MOA_BLOCK_KEYS == 0; }
 };
 
+/// Pages that a row which begins a block takes at most.
+uint64_t pagesOfBlock(const Module &module);
+
 /// Most pages that a sequence of length `n` holds at once while its first
 /// `rows` rows are fed, by at most a block at a time: those held when the last
 /// block begins, and the block. Never falls with `rows`, because no span does.

@@ -47,7 +47,8 @@ int32_t *Work::takeStarts(size_t count) {
 /// Says where every block of a KV head lies during the call.
 const moa_key_block *Work::layBlocks(const EntryView &view,
                                      const PagePool &pool,
-                                     const int32_t *places, uint32_t kvHead) {
+                                     const int32_t *places,
+                                     const HeadPlan &plan, uint32_t kvHead) {
   int64_t count = (view.total + kBlock - 1) / kBlock;
   moa_key_block *table = blockTable.data() + blocksUsed;
   blocksUsed += count;
@@ -55,14 +56,27 @@ const moa_key_block *Work::layBlocks(const EntryView &view,
   const int64_t dim = g.headDim;
   for (int64_t block = 0; block < count; ++block) {
     int64_t token = block * kBlock - view.past;
+    moa_key_block &place = table[block];
+    place = {}; // As it stays where it was given up; no range has it.
     if (places[block] != MOA_GPU_FROM_CALL) {
-      char *data = pool.data(static_cast<PageId>(places[block]));
-      table[block] = {data, data + g.pageBytes() / 2, dim, dim};
+      const auto page = static_cast<PageId>(places[block]);
+      const char *data = pool.data(page);
+      place.k_stride = place.v_stride = dim;
+      if (plan.change.seesKv8(*plan.state, block)) {
+        const int64_t half = block % 2;
+        place.k = data + half * 2 * g.codeBytes();
+        place.v = data + (half * 2 + 1) * g.codeBytes();
+        place.scales = pool.scales(page) + half * (MOA_KV8_SCALES / 2);
+        place.format = view.module.kvFormat(view.layer, kvHead);
+      } else {
+        place.k = data;
+        place.v = data + g.pageBytes() / 2;
+      }
     } else if (token > -kBlock) {
-      table[block] = {view.key(token, kvHead), view.value(token, kvHead),
-                      view.entry.k_row_stride, view.entry.v_row_stride};
-    } else {
-      table[block] = {nullptr, nullptr, 0, 0}; // Given up; no range has it.
+      place.k = view.key(token, kvHead);
+      place.v = view.value(token, kvHead);
+      place.k_stride = view.entry.k_row_stride;
+      place.v_stride = view.entry.v_row_stride;
     }
   }
   return table;
@@ -205,9 +219,10 @@ void Work::build(const Module &module, const PagePool &pool, const Plan &plan,
     EntryView view(module, call, i);
     for (uint32_t h = 0; h < g.kvHeads; ++h) {
       const HeadPlan &planned = plan.head(g, i, h);
-      Head head{view, h,
-                layBlocks(view, pool, plan.places.data() + planned.table, h),
-                planned.state->firstResident(), call.scaleLog2()};
+      Head head{
+          view, h,
+          layBlocks(view, pool, plan.places.data() + planned.table, planned, h),
+          planned.state->firstResident(), call.scaleLog2()};
       if (view.decodes())
         addDecode(head);
       else

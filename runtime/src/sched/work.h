@@ -59,7 +59,8 @@ private:
   struct Head; ///< What the builders of one KV head share.
 
   const moa_key_block *layBlocks(const EntryView &view, const PagePool &pool,
-                                 const int32_t *places, uint32_t kvHead);
+                                 const int32_t *places, const HeadPlan &plan,
+                                 uint32_t kvHead);
   void addPrefill(const Head &head);
   void addDecode(const Head &head);
   int32_t *takeStarts(size_t count);

@@ -371,6 +371,37 @@ static std::vector<Scenario> rotations(Dtype dtype) {
   return list;
 }
 
+/// Formats side by side, spans that keep nothing but the newest pages and all,
+/// sinks that end in a page; prompts, chunks and single tokens over borders.
+static std::vector<Scenario> kv8(Dtype dtype,
+                                 std::initializer_list<std::vector<Kv>> all) {
+  std::vector<Scenario> list;
+  for (const std::vector<Kv> &formats : all)
+    for (int64_t sink : {0, 64, 100}) {
+      Scenario s;
+      s.dtype = dtype;
+      s.layers = formats.size() > 1 ? 2 : 1;
+      s.kv = formats;
+      s.sink = sink;
+      s.min = sink + 1;
+      s.headDim = sink == 64 ? 128 : 80;
+      s.qHeads = sink == 64 ? 6 : 4;
+      s.rules = {{0, 1}, {0, 0.5}, {sink + 70, 0}, {0, 0.25}, {0, 0}, {200, 0}};
+      s.perRow = sink == 100;
+      if (sink == 100)
+        s.rope = Rotation{};
+      s.kMagnitude = 3;
+      s.steps = {{{0, 300, 700}, {1, 130, 300}}, {{0, 20}, {1, 1}}};
+      for (int i = 0; i < 3; ++i)
+        s.steps.push_back({{0, 1}, {1, 1}});
+      s.steps.push_back({{0, 61}, {1, 59}});
+      s.steps.push_back({{0, 130}, {1, 3}});
+      s.steps.push_back({{0, 3}, {1, 3}});
+      list.push_back(s);
+    }
+  return list;
+}
+
 const std::vector<Case> &moa::conformance::cases() {
   static const std::vector<Case> all = {
       {"PromptLengths", promptLengths},
@@ -395,6 +426,9 @@ const std::vector<Case> &moa::conformance::cases() {
       {"HugeValues", hugeValues},
       {"Strides", strides},
       {"LongSequence", longSequence},
+      {"Kv8F16",
+       [] { return kv8(Dtype::F16, {{Kv::Int8, Kv::Model, Kv::E4M3}}); }},
+      {"Kv8BF16", [] { return kv8(Dtype::BF16, {{Kv::E4M3}, {Kv::Int8}}); }},
       {"RotationsF32", [] { return rotations(Dtype::F32); }},
       {"RotationsF16", [] { return rotations(Dtype::F16); }},
       {"RotationsBF16", [] { return rotations(Dtype::BF16); }}};

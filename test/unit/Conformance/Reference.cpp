@@ -138,14 +138,58 @@ static std::vector<double> attended(const Scenario &s, Poison::Where tensor,
   return row;
 }
 
+/// What 8 bits make of a value: the nearest code of value / scale, ties to
+/// even, times the scale.
+static double kept(double value, Kv format, float scale) {
+  const float inverse = 1 / scale;
+  const double scaled = float(value) * inverse;
+  if (format == Kv::Int8)
+    return std::clamp(std::nearbyint(scaled), -127.0, 127.0) * double(scale);
+  // Three bits of mantissa behind the leading one, steps of 2^-9 at least.
+  int exponent = -6;
+  if (std::fabs(scaled) >= 0x1p-6)
+    exponent = std::ilogb(scaled);
+  const double step = std::ldexp(1.0, exponent - 3);
+  return std::clamp(std::nearbyint(scaled / step) * step, -448.0, 448.0) *
+         double(scale);
+}
+
+/// Makes the rows of a block what 8 bits keep of them.
+void Reference::keep(int64_t kvHead, int64_t block) {
+  const Kv format = scenario.kvFormat(layer, kvHead);
+  auto bring = [&](const Rows &from, Rows &to) {
+    double most = 0;
+    for (int64_t j = block * 64; j < block * 64 + 64; ++j)
+      for (double value : from[j])
+        most = std::max(most, std::fabs(value));
+    const float scale = float(most) / (format == Kv::Int8 ? 127.0f : 448.0f);
+    to.resize(from.size());
+    for (int64_t j = block * 64; j < block * 64 + 64; ++j)
+      for (double value : from[j])
+        to[j].push_back(kept(value, format, scale));
+  };
+  bring(keys[kvHead], keptKeys[kvHead]);
+  bring(values[kvHead], keptValues[kvHead]);
+}
+
 std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
-                                   int64_t firstResident) {
+                                   int64_t firstResident, int64_t kv8End) {
   const Scenario &s = scenario;
   const int64_t kv = head / s.group();
   if (int64_t(keys[kv].size()) == position) {
     keys[kv].push_back(attended(s, Poison::Key, layer, sequence, position, kv));
     values[kv].push_back(
         inputRow(s, Poison::Value, layer, sequence, position, kv));
+  }
+  auto isKept = [&](int64_t j) {
+    return s.kvFormat(layer, kv) != Kv::Model && j / 64 * 64 >= s.sink &&
+           j / 64 < kv8End;
+  };
+  for (int64_t block = 0; block < kv8End; ++block) {
+    Rows &rows = keptKeys[kv];
+    if (isKept(block * 64) &&
+        (int64_t(rows.size()) <= block * 64 || rows[block * 64].empty()))
+      keep(kv, block);
   }
   // The mask of the definition.
   Rule rule = s.rule(layer, head);
@@ -170,7 +214,7 @@ std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
       continue;
     double dot = 0;
     for (int64_t d = 0; d < s.headDim; ++d)
-      dot += q[d] * keys[kv][j][d];
+      dot += q[d] * (isKept(j) ? keptKeys : keys)[kv][j][d];
     scores.push_back({j, dot * scale});
     isNan |= std::isnan(dot * scale);
     top = std::max(top, dot * scale);
@@ -181,7 +225,7 @@ std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
     double weight = isNan ? NAN : std::exp(score - top);
     sum += weight;
     for (int64_t d = 0; d < s.headDim; ++d)
-      out[d] += weight * values[kv][j][d];
+      out[d] += weight * (isKept(j) ? keptValues : values)[kv][j][d];
   }
   for (double &value : out)
     value /= sum;

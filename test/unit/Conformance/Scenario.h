@@ -24,6 +24,9 @@ namespace moa::conformance {
 
 enum class Dtype { F32, F16, BF16 };
 
+/// As plans name them: 16, "e4m3", "int8".
+enum class Kv { Model, E4M3, Int8 };
+
 /// One rule: span = alpha + beta * N.
 struct Rule {
   int64_t alpha;
@@ -54,6 +57,10 @@ struct Scenario {
   // The plan; rule of layer l, head h: rules[(l * qHeads + h) % size].
   std::vector<Rule> rules = {{0, 0.5}, {0, 0.25}, {128, 0}, {0, 1}};
   int64_t sink = 64, block = 64, min = 128;
+  /// What KV heads keep of complete pages; of layer l, KV head h: kv[(l *
+  /// kvHeads
+  /// + h) % size]. None: all keep the element type.
+  std::vector<Kv> kv;
   bool perRow = false; ///< Length rule `row`.
   // The calls: each step is one call a layer.
   std::vector<std::vector<Part>> steps;
@@ -73,6 +80,9 @@ struct Scenario {
 
   Rule rule(int64_t layer, int64_t head) const {
     return rules[(layer * qHeads + head) % rules.size()];
+  }
+  Kv kvFormat(int64_t layer, int64_t kvHead) const {
+    return kv.empty() ? Kv::Model : kv[(layer * kvHeads + kvHead) % kv.size()];
   }
   int64_t group() const { return qHeads / kvHeads; }
 };
@@ -118,19 +128,25 @@ public:
   Reference(const Scenario &scenario, int64_t layer, int sequence)
       : scenario(scenario), layer(layer), sequence(sequence),
         keys(scenario.kvHeads), values(scenario.kvHeads),
+        keptKeys(scenario.kvHeads), keptValues(scenario.kvHeads),
         running(scenario.qHeads) {}
 
   /// Output of `head` at the next position, with spans at length `n` and
-  /// nothing visible between the sink and `firstResident`. Call it for heads
-  /// 0 .. qHeads - 1 in order, then the next position.
+  /// nothing visible between the sink and `firstResident`. Blocks of 64 behind
+  /// the sink and below `kv8End` are seen as their KV head keeps them. Call it
+  /// for heads 0 .. qHeads - 1 in order, then the next position.
   std::vector<double> row(int64_t position, int64_t head, int64_t n,
-                          int64_t firstResident);
+                          int64_t firstResident, int64_t kv8End);
 
 private:
+  using Rows = std::vector<std::vector<double>>; ///< [j][d].
+  void keep(int64_t kvHead, int64_t block);
+
   const Scenario &scenario;
   int64_t layer;
   int sequence;
-  std::vector<std::vector<std::vector<double>>> keys, values; ///< [kv][j][d].
+  std::vector<Rows> keys, values;         ///< [kv].
+  std::vector<Rows> keptKeys, keptValues; ///< As 8 bits keep them.
   std::vector<int64_t> running; ///< Largest window start yet, by head.
 };
 

@@ -237,6 +237,15 @@ TEST_F(CudaDevice, KeyTilesNobodyListsFor) {
              {"key tiles of 176", "64 or 128"});
 }
 
+TEST_F(CudaDevice, PagesOfEightBits) {
+  Model model;
+  model.kv8 = true;
+  Session session;
+  expectSays(session.open(model), MOA_UNSUPPORTED,
+             {"Fake GPU: the plan keeps pages in 8 bits",
+              "open the cache on the CPU, or leave kv/format out of the plan"});
+}
+
 TEST_F(CudaDevice, PagesTakeNineTenthsOrWhatWasAsked) {
   const uint64_t page = 2 * 64 * 16 * 2;
   Session session;

@@ -50,7 +50,8 @@ std::vector<uint8_t> Model::artifact() const {
     strings += value + std::string(1, 0);
     return at;
   };
-  const char *names[] = {"prefill", "decode", "append", "prepare", "rope"};
+  const char *names[] = {"prefill", "decode", "append",
+                         "prepare", "rope",   "quantise"};
   bool prepare = decode;
   for (const ImageSpec &image : images)
     prepare &= image.target != MOA_TARGET_CPU_X86_64;
@@ -62,10 +63,16 @@ std::vector<uint8_t> Model::artifact() const {
     kinds.push_back(MOA_KERNEL_PREPARE);
   if (rope)
     kinds.push_back(MOA_KERNEL_ROPE);
+  const auto last = uint32_t(kinds.size());
+  if (kv8)
+    kinds.push_back(MOA_KERNEL_QUANTISE);
   for (uint32_t kind : kinds) {
     const bool decodes = kind == MOA_KERNEL_DECODE;
     std::vector<std::pair<ImageSpec, uint32_t>> own;
+    // No GPU has a kernel that makes 8 bits.
     for (const ImageSpec &image : images) {
+      if (kind == MOA_KERNEL_QUANTISE)
+        break;
       own.push_back({image, decodes ? std::max(columns, group) : rows});
       if (decodes && wide && image.target != MOA_TARGET_CPU_X86_64)
         own.push_back({image, wide});
@@ -74,7 +81,8 @@ std::vector<uint8_t> Model::artifact() const {
                        uint32_t(list.size()), uint32_t(own.size()),
                        kind == MOA_KERNEL_ROPE
                            ? moa_artifact_rotation(MOA_ROPE_HALF, dim)
-                           : 0});
+                           : 0,
+                       uint32_t(kv8 && kind <= MOA_KERNEL_DECODE)});
     for (const auto &[image, rows] : own) {
       bool maps = (image.features & MOA_GPU_ARCH_SPECIFIC) != 0 &&
                   dtype != MOA_DTYPE_F32;
@@ -103,14 +111,17 @@ std::vector<uint8_t> Model::artifact() const {
   }
   std::vector<moa_artifact_layer> table(
       layers, {prefill ? 0 : MOA_NO_KERNEL, decode ? 1 : MOA_NO_KERNEL, 2,
-               prepare ? 3 : MOA_NO_KERNEL,
-               rope ? uint32_t(kinds.size() - 1) : MOA_NO_KERNEL});
+               prepare ? 3 : MOA_NO_KERNEL, rope ? last - 1 : MOA_NO_KERNEL,
+               kv8 ? last : MOA_NO_KERNEL});
   add(header.rules, all);
   add(header.layer_table, table);
   add(header.kernels, kernels);
   add(header.images, list);
   add(header.strings, strings);
   add(header.code, code);
+  add(header.kv_formats,
+      std::vector<uint8_t>(size_t(layers) * kvHeads,
+                           kv8 ? MOA_KV_INT8 : MOA_KV_MODEL));
   header.magic = MOA_ARTIFACT_MAGIC;
   header.version = MOA_ARTIFACT_VERSION;
   header.kernel_abi_version = MOA_KERNEL_ABI_VERSION;

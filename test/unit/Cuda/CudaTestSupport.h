@@ -56,6 +56,7 @@ struct Model {
   uint32_t wide = 0;    ///< Of a second image of it; 0: none.
   bool prefill = true, decode = true;
   bool rope = false; ///< A session sets rotations of whole heads, by halves.
+  bool kv8 = false;  ///< KV heads keep int8.
   int64_t maxLength = 1 << 16;
   std::vector<moa_span_rule> rules; ///< [layer][query head].
   std::vector<ImageSpec> images = {ImageSpec()};

@@ -211,6 +211,50 @@ TEST(Bytes, WorkedExamples) {
   EXPECT_EQ(denseKvBytes(model, 4, 641), 22 * page);
 }
 
+TEST(KvFormat, OfAllOrOfEach) {
+  Plan none = accepted(schema(""));
+  EXPECT_FALSE(none.hasKv8());
+  EXPECT_EQ(none.kvFormat(0, 0), MOA_KV_MODEL);
+  Plan all = accepted(schema("\"kv\":{\"format\":\"e4m3\"}"));
+  EXPECT_TRUE(all.hasKv8());
+  EXPECT_EQ(all.kvFormat(0, 0), MOA_KV_E4M3);
+  EXPECT_EQ(all.kvFormat(0, 1), MOA_KV_E4M3);
+  EXPECT_NE(all.idText(), none.idText());
+  Plan whole = accepted(schema("\"kv\":{\"format\":16}"));
+  EXPECT_FALSE(whole.hasKv8());
+  Plan each = accepted(schema("\"kv\":{\"format\":[[16,\"int8\"],[16,16]]}",
+                              "[[0,64],[0,64]]", "[[0.5,0.25],[0.5,0.25]]"));
+  EXPECT_EQ(each.kvFormat(0, 0), MOA_KV_MODEL);
+  EXPECT_EQ(each.kvFormat(0, 1), MOA_KV_INT8);
+  EXPECT_TRUE(each.hasKv8(0));
+  EXPECT_FALSE(each.hasKv8(1));
+  EXPECT_TRUE(each.hasKv8());
+  // One KV head is no "all".
+  Plan one = accepted(schema("\"kv\":{\"format\":[[\"int8\"]]}"));
+  llvm::Error error = checkAgainstModel(one, {1, 2, 2, 64, 1024}, "p.json");
+  EXPECT_EQ(llvm::toString(std::move(error)),
+            "p.json: kv/format/0: expected 2 KV heads, as the model has, found "
+            "1; use the plan that was made for this model");
+  EXPECT_FALSE(
+      static_cast<bool>(checkAgainstModel(one, {1, 2, 1, 64, 1024}, "p.json")));
+}
+
+TEST(Bytes, EightBits) {
+  // Dense and with sink 64: of 10 blocks the first and the last stay whole, 1
+  // to 8 lie in halves of pages 0 to 4.
+  Plan plan =
+      accepted(schema("\"kv\":{\"format\":\"int8\"}", "[[0,0]]", "[[1,1]]"));
+  ModelShape model{1, 2, 1, 64, 1 << 20};
+  const int64_t page = 2 * 64 * 64 * 2;
+  EXPECT_EQ(kvBytes(plan, model, 2, 1024, 0), 0);
+  EXPECT_EQ(kvBytes(plan, model, 2, 1024, 65), 2 * page);
+  EXPECT_EQ(kvBytes(plan, model, 2, 1024, 128), 2 * page);
+  EXPECT_EQ(kvBytes(plan, model, 2, 1024, 129), 3 * page);
+  EXPECT_EQ(kvBytes(plan, model, 2, 1024, 640), 7 * page);
+  EXPECT_EQ(kvBytes(plan, model, 2, 1024, 641), 7 * page);
+  EXPECT_EQ(kvBytes(plan, model, 2, 1024, 705), 8 * page);
+}
+
 TEST(Bytes, DensePlanIsDense) {
   auto dense = makeUniformPlan(30, 9, 0, 1);
   ASSERT_TRUE(static_cast<bool>(dense));

@@ -154,6 +154,27 @@ const Refused kRefused[] = {
     {"rules_per_layer", schema("\"kv\":{\"rules_per_layer\":1}"),
      "p.json:1: alphas/0: expected at most 1 different rules in a layer, as "
      "kv/rules_per_layer says, found 2"},
+    {"kv_format", schema("\"kv\":{\"format\":8}"),
+     "p.json:1: kv/format: expected 16, \"e4m3\" or \"int8\", found 8"},
+    {"kv_format_name", schema("\"kv\":{\"format\":[[\"e4m3\",\"fp8\"]]}"),
+     "p.json:1: kv/format/0/1: expected 16, \"e4m3\" or \"int8\", found "
+     "\"fp8\""},
+    {"kv_format_layers", schema("\"kv\":{\"format\":[[16],[16]]}"),
+     "p.json:1: kv/format: expected 1 layers, as alphas has, found 2"},
+    {"kv_format_row", schema("\"kv\":{\"format\":[\"int8\"]}"),
+     "p.json:1: kv/format/0: expected an array of KV heads, a divisor of the 2 "
+     "query heads, found \"int8\""},
+    {"kv_format_heads", schema("\"kv\":{\"format\":[[16,16,16]]}"),
+     "p.json:1: kv/format/0: expected an array of KV heads, a divisor of the 2 "
+     "query heads, found an array of 3"},
+    {"kv_format_ragged",
+     schema("\"kv\":{\"format\":[[16],[16,16]]}", "[[0,64],[0,64]]",
+            "[[0.5,0.25],[0.5,0.25]]"),
+     "p.json:1: kv/format/1: expected 1 KV heads, as kv/format/0 has, found 2"},
+    {"kv_format_model",
+     schema("\"model\":{\"kv_heads\":1},\"kv\":{\"format\":[[16,16]]}"),
+     "p.json:1: kv/format/0: expected 1 KV heads, as model/kv_heads has, found "
+     "2"},
     {"budget_on", schema("\"budget\":{\"on\":\"both\"}"),
      "p.json:1: budget/on: expected \"kv\" or \"query\", found \"both\""},
     {"budget_bound", schema("\"budget\":{\"bounds\":{\"2048\":1.5}}"),

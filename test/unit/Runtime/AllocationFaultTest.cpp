@@ -90,6 +90,7 @@ World::World(uint32_t seed) : random(seed) {
   Shape shape;
   shape.layers = kLayers;
   shape.lengthRule = seed % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST;
+  shape.kv8 = seed % 3 == 2;
   fill(*model.module, shape, random);
   for (auto &sequence : tokens)
     for (Tokens &layer : sequence)

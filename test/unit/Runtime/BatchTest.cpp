@@ -19,18 +19,25 @@ using namespace moa::rt::test;
 
 namespace {
 
+/// What a layer of a sequence holds, by KV head.
+struct Held {
+  std::vector<int64_t> first;         ///< Resident position behind the sink.
+  std::vector<std::vector<bool>> kv8; ///< By block: in 8 bits.
+};
+
 /// A model with sequences that get their rows by calls or by steps.
 struct Model {
   explicit Model(uint32_t seed, uint64_t maxPages = 0)
-      : random(seed), threads(2) {
+      : rollback(seed % 5 == 4 ? 70 : 0), random(seed), threads(2) {
     Shape shape;
     shape.layers = 1 + random() % 3;
     shape.kvHeads = 1 + random() % 2;
     shape.group = 1 + random() % 3;
     shape.lengthRule = seed % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST;
+    shape.kv8 = seed / 2 % 2;
     fill(module, shape, random);
-    cache = std::make_unique<CpuCache>(module, threads,
-                                       maxPages * module.geometry.pageBytes());
+    cache = std::make_unique<CpuCache>(
+        module, threads, maxPages * module.geometry.pageBytes(), rollback);
   }
 
   Sequence &add(int64_t length) {
@@ -99,26 +106,39 @@ struct Model {
       }
   }
 
-  void expectRows(size_t s, int64_t from,
-                  const std::vector<std::vector<int64_t>> &bounds) {
+  /// Rows from `from` on, of a call or step before which `before` was held.
+  void expectRows(size_t s, int64_t from, const std::vector<Held> &before) {
+    const std::vector<Held> after = heldOf(s);
     for (uint32_t l = 0; l < module.geometry.layers; ++l) {
       const Sequence &sequence = *cache->sequences[s];
+      // They see in 8 bits what was so, or became so and was complete.
+      std::vector<std::vector<bool>> kv8 = after[l].kv8;
+      for (size_t h = 0; h < kv8.size(); ++h)
+        for (size_t block = 0; block < kv8[h].size(); ++block)
+          kv8[h][block] =
+              (kv8[h][block] && int64_t(block + 1) * MOA_BLOCK_KEYS <= from) ||
+              (block < before[l].kv8[h].size() && before[l].kv8[h][block]);
       EXPECT_LT(difference(module, l, tokens[s][l], from,
-                           sequence.layers[l].seen, sequence.length, bounds[l]),
+                           sequence.layers[l].seen, sequence.length,
+                           before[l].first, kv8),
                 1e-5)
           << "sequence " << s << " layer " << l;
     }
   }
 
-  /// First resident positions of a sequence, by layer and KV head.
-  std::vector<std::vector<int64_t>> boundsOf(size_t s) const {
-    std::vector<std::vector<int64_t>> bounds;
+  /// What a sequence holds, by layer.
+  std::vector<Held> heldOf(size_t s) const {
+    std::vector<Held> held;
     for (const LayerState &layer : cache->sequences[s]->layers) {
-      bounds.emplace_back();
-      for (const HeadPages &head : layer.heads)
-        bounds.back().push_back(head.firstResident());
+      held.emplace_back();
+      for (const HeadPages &head : layer.heads) {
+        held.back().first.push_back(head.firstResident());
+        held.back().kv8.emplace_back();
+        for (int64_t block = 0; block < blocksOf(layer.seen); ++block)
+          held.back().kv8.back().push_back(head.isKv8(block));
+      }
     }
-    return bounds;
+    return held;
   }
 
   /// All pages in use are those that the closed form says, no more.
@@ -128,9 +148,11 @@ struct Model {
       for (uint32_t l = 0; l < module.geometry.layers; ++l)
         for (uint32_t h = 0; h < module.geometry.kvHeads; ++h) {
           moa_resident own = sequence->layers[l].heads[h].resident;
-          moa_resident next =
-              module.resident(l, h, sequence->layers[l].seen, sequence->length);
+          moa_resident next = module.resident(l, h, sequence->layers[l].seen,
+                                              sequence->length, rollback);
           next.window_begin = std::max(next.window_begin, own.window_begin);
+          if (module.kvFormat(l, h) != MOA_KV_MODEL)
+            next.kv8_end = std::max(next.kv8_end, next.window_begin);
           EXPECT_EQ(moa_resident_count(&own), moa_resident_count(&next));
           pages += moa_resident_count(&own);
         }
@@ -138,6 +160,7 @@ struct Model {
     EXPECT_EQ(cache->pool.used(), pages);
   }
 
+  const int64_t rollback; ///< Tokens that can always be taken back.
   std::mt19937 random;
   Module module;
   ThreadPool threads;
@@ -170,9 +193,9 @@ TEST(Batch, StepsAreTheCallsTheyStandFor) {
       if (step % 7 == 5)
         all[members[0]]->length += 90;
       const int64_t rows = 1 + m.random() % 8;
-      std::vector<std::vector<std::vector<int64_t>>> bounds;
+      std::vector<std::vector<Held>> bounds;
       for (size_t s : members)
-        bounds.push_back(m.boundsOf(s));
+        bounds.push_back(m.heldOf(s));
       std::vector<int64_t> seen;
       for (Sequence *sequence : sequences)
         seen.push_back(sequence->layers[0].seen);
@@ -195,10 +218,10 @@ TEST(Batch, StepsAreTheCallsTheyStandFor) {
       }
       m.expectClosedForm();
       if (step % 11 == 10) { // By calls again.
-        std::vector<std::vector<std::vector<int64_t>>> before;
+        std::vector<std::vector<Held>> before;
         std::vector<int64_t> from;
         for (size_t s = 0; s < 3; ++s) {
-          before.push_back(m.boundsOf(s));
+          before.push_back(m.heldOf(s));
           from.push_back(all[s]->layers[0].seen);
         }
         m.call(1 + m.random() % 70);

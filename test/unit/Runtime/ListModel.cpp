@@ -60,27 +60,46 @@ bool ListModel::keeps(const ListSequence &sequence, uint32_t layer,
 }
 
 /// Which heads write to a page that others hold too.
-std::vector<bool> ListModel::copiesOf(const ListSequence &sequence,
-                                      uint32_t layer) const {
-  const ListLayer &own = sequence.layers[layer];
-  std::vector<bool> copies;
-  for (const ListHead &head : own.heads)
-    copies.push_back(own.seen() % kBlock &&
-                     head.pages[own.seen() / kBlock].use_count() > 1);
-  return copies;
+std::set<const ListPage *> ListHead::distinct() const {
+  std::set<const ListPage *> found;
+  for (const auto &page : pages)
+    if (page)
+      found.insert(page.get());
+  return found;
 }
 
-/// Pages that `count` rows need before any is given back.
+std::vector<ListSharing> ListModel::sharingOf(const ListSequence &sequence,
+                                              uint32_t layer) const {
+  const ListLayer &own = sequence.layers[layer];
+  auto shared = [&](const ListPage *page) {
+    for (const ListSequence &other : sequences)
+      if (other.real != sequence.real)
+        for (const ListHead &head : other.layers[layer].heads)
+          if (page && head.distinct().count(page))
+            return true;
+    for (const auto &[key, kept] : index)
+      if (page && kept.get() == page)
+        return true;
+    return false;
+  };
+  std::vector<ListSharing> sharing;
+  for (const ListHead &head : own.heads) {
+    ListSharing found;
+    found.newest =
+        own.seen() % kBlock && shared(head.pages[own.seen() / kBlock].get());
+    for (size_t block = 0; block < head.kv8.size(); ++block)
+      if (head.kv8[block])
+        found.kv8 = shared(head.pages[block].get());
+    sharing.push_back(found);
+  }
+  return sharing;
+}
+
 uint64_t ListModel::wanted(const ListSequence &sequence, uint32_t layer,
                            int64_t count) const {
-  const ListLayer &own = sequence.layers[layer];
-  const std::vector<bool> copies = copiesOf(sequence, layer);
-  uint64_t pages = std::count(copies.begin(), copies.end(), true);
-  for (uint32_t h = 0; h < own.heads.size(); ++h)
-    for (int64_t block = blocksOf(own.seen());
-         block < blocksOf(own.seen() + count); ++block)
-      pages += keeps(sequence, layer, h, block, own.seen() + count);
-  return pages;
+  ListSequence trial = sequence;
+  uint64_t unused = 0;
+  return advance(trial, layer, count, sharingOf(sequence, layer), unused);
 }
 
 uint64_t ListModel::freePages() const {
@@ -96,7 +115,7 @@ uint64_t ListModel::freePages() const {
 
 /// Notes what begins the window for every length up to `seen`.
 void ListModel::extendBegins(const ListSequence &sequence, uint32_t layer,
-                             uint32_t h, ListHead &head, int64_t seen) {
+                             uint32_t h, ListHead &head, int64_t seen) const {
   for (int64_t t = head.begins.size(); t <= seen; ++t) {
     const int64_t sinks = blocksOf(std::min<int64_t>(module.sink(), t));
     const int64_t begin = std::max(
@@ -106,23 +125,67 @@ void ListModel::extendBegins(const ListSequence &sequence, uint32_t layer,
 }
 
 /// The rows were computed: new pages, copies, and what falls out of windows.
-void ListModel::advance(ListSequence &sequence, uint32_t layer, int64_t count,
-                        const std::vector<bool> &copies) {
+/// Adds rows to the lists; the pages that takes at once.
+uint64_t ListModel::advance(ListSequence &sequence, uint32_t layer,
+                            int64_t count,
+                            const std::vector<ListSharing> &sharing,
+                            uint64_t &brought) const {
   ListLayer &own = sequence.layers[layer];
   const int64_t before = own.seen(), seen = before + count;
+  uint64_t taken = 0;
   own.lengths.resize(seen, sequence.length);
   for (uint32_t h = 0; h < own.heads.size(); ++h) {
     ListHead &head = own.heads[h];
-    if (copies[h])
+    if (sharing[h].newest) {
       head.pages[before / kBlock] = std::make_shared<ListPage>();
+      ++taken;
+    }
     for (int64_t block = blocksOf(before); block < blocksOf(seen); ++block)
       head.pages.push_back(std::make_shared<ListPage>());
     extendBegins(sequence, layer, h, head, seen);
+    head.kv8.resize(blocksOf(seen), false);
+    const ListHead old = head;
     for (int64_t block = 0; block < blocksOf(seen); ++block)
-      if (block < head.begins.back() && block * kBlock >= module.sink())
+      if (block < head.begins.back() && block * kBlock >= module.sink()) {
         head.pages[block] = nullptr;
+        head.kv8[block] = false;
+      }
+    if (isKv8(layer, h))
+      taken += toKv8(old, head, seen, sharing[h].kv8, brought);
+    for (int64_t block = blocksOf(before); block < blocksOf(seen); ++block)
+      taken += head.pages[block] && !head.kv8[block];
   }
-  publish(sequence, layer, before / kBlock);
+  return taken;
+}
+
+/// Brings complete blocks behind the sink to 8 bits, two to a page; the pages
+/// that takes. `shared`: others hold the page of the last one before.
+uint64_t ListModel::toKv8(const ListHead &before, ListHead &head, int64_t seen,
+                          bool shared, uint64_t &brought) const {
+  uint64_t taken = 0;
+  for (int64_t block = 0; block < blocksOf(seen); ++block) {
+    // The newest row that stays for sure lies in a later block.
+    if (!head.pages[block] || head.kv8[block] ||
+        block * kBlock < module.sink() ||
+        seen - options.rollback <= (block + 1) * kBlock)
+      continue;
+    const int64_t other = block - 1;
+    const bool odd = block % 2, was = odd && before.kv8[other];
+    if (was && !shared)
+      head.pages[block] = before.pages[other];
+    else if (odd && !was && head.kv8[other])
+      head.pages[block] = head.pages[other];
+    else {
+      head.pages[block] = std::make_shared<ListPage>();
+      ++taken;
+      if (was && head.kv8[other]) {
+        head.pages[other] = head.pages[block];
+        ++brought;
+      }
+    }
+    head.kv8[block] = true;
+  }
+  return taken;
 }
 
 void ListModel::dropTokens(ListSequence &sequence, uint32_t layer,
@@ -137,12 +200,22 @@ void ListModel::dropTokens(ListSequence &sequence, uint32_t layer,
 
 /// Compares some rows from `from` on with the definition.
 void ListModel::checkRows(const ListSequence &sequence, uint32_t layer,
-                          int64_t from, const std::vector<int64_t> &bounds) {
+                          int64_t from, const std::vector<int64_t> &bounds,
+                          const std::vector<ListHead> &before) {
   const ListLayer &own = sequence.layers[layer];
+  // What was in 8 bits, and what became so but was complete already.
+  std::vector<std::vector<bool>> kv8;
+  for (uint32_t h = 0; h < own.heads.size(); ++h) {
+    kv8.push_back(own.heads[h].kv8);
+    for (int64_t block = 0; block < int64_t(kv8[h].size()); ++block)
+      kv8[h][block] =
+          (kv8[h][block] && (block + 1) * kBlock <= from) ||
+          (block < int64_t(before[h].kv8.size()) && before[h].kv8[block]);
+  }
   for (int64_t row :
        {from, from + int64_t(random() % (own.seen() - from)), own.seen() - 1})
     EXPECT_LT(difference(module, layer, own.tokens, row, row + 1,
-                         sequence.length, bounds),
+                         sequence.length, bounds, kv8),
               1e-5)
         << "layer " << layer << " row " << row;
 }
@@ -201,6 +274,9 @@ bool ListModel::canTruncate(const ListSequence &sequence,
       const ListHead &head = sequence.layers[layer].heads[h];
       const int64_t first = std::max(windowBegin(sequence, layer, h, tokens),
                                      head.begins[tokens]);
+      // No row is added to a block in 8 bits.
+      can &= tokens == sequence.layers[layer].seen() || tokens % kBlock == 0 ||
+             !head.kv8[tokens / kBlock];
       for (int64_t block = 0; block < blocksOf(tokens); ++block)
         can &= head.pages[block] != nullptr ||
                (block < first && block * kBlock >= module.sink());
@@ -247,6 +323,7 @@ void ListModel::truncate(size_t index, int64_t tokens) {
     dropTokens(sequence, layer, tokens);
     for (ListHead &head : own.heads) {
       head.pages.resize(blocksOf(tokens));
+      head.kv8.resize(blocksOf(tokens));
       head.begins.resize(tokens + 1);
       // What is missing stays missing.
       int64_t begin = 0;
@@ -267,12 +344,17 @@ void ListModel::storeAndRestore(size_t index) {
   ASSERT_FALSE(failed) << failed->message;
   uint64_t pages = 0;
   for (ListLayer &layer : copy.layers)
-    for (ListHead &head : layer.heads)
+    for (ListHead &head : layer.heads) {
+      std::map<std::shared_ptr<ListPage>, std::shared_ptr<ListPage>> made;
       for (auto &page : head.pages)
         if (page) {
-          page = std::make_shared<ListPage>();
-          ++pages;
+          auto &own = made[page];
+          if (!own)
+            own = std::make_shared<ListPage>();
+          page = own;
         }
+      pages += made.size();
+    }
   const bool fits = pages <= freePages();
   failed = readSnapshotMemory(*cache, bytes.data(), bytes.size(), copy.real);
   ASSERT_EQ(failed == nullptr, fits) << (failed ? failed->message : "");
@@ -293,13 +375,13 @@ void ListModel::append(const std::vector<size_t> &indices,
   for (uint32_t layer = 0; layer < g.layers; ++layer) {
     uint64_t pages = 0;
     std::vector<moa_attend_entry> entries;
-    std::vector<std::vector<bool>> copies;
+    std::vector<std::vector<ListSharing>> sharing;
     std::vector<std::vector<int64_t>> bounds;
     for (size_t i = 0; i < indices.size(); ++i) {
       ListSequence &sequence = sequences[indices[i]];
       ListLayer &own = sequence.layers[layer];
       pages += wanted(sequence, layer, counts[i]);
-      copies.push_back(copiesOf(sequence, layer));
+      sharing.push_back(sharingOf(sequence, layer));
       bounds.push_back(boundsOf(own));
       addRows(sequence, layer, counts[i]);
       entries.push_back(own.tokens.entry(g, *sequence.real, own.seen(),
@@ -316,8 +398,10 @@ void ListModel::append(const std::vector<size_t> &indices,
         dropTokens(sequence, layer, from);
         continue;
       }
-      advance(sequence, layer, counts[i], copies[i]);
-      checkRows(sequence, layer, from, bounds[i]);
+      const std::vector<ListHead> before = sequence.layers[layer].heads;
+      advance(sequence, layer, counts[i], sharing[i], kv8Brought);
+      publish(sequence, layer, from / kBlock);
+      checkRows(sequence, layer, from, bounds[i], before);
     }
     compare();
     if (failed) {
@@ -387,10 +471,10 @@ void ListModel::batchStep(const std::vector<size_t> &indices, int64_t count,
     batch.cancel();
   else
     batch.end();
-  std::vector<std::vector<bool>> copies; // Of all before any is made.
+  std::vector<std::vector<ListSharing>> sharing; // Of all before any changes.
   for (uint32_t layer = 0; layer < g.layers; ++layer)
     for (size_t index : indices)
-      copies.push_back(copiesOf(sequences[index], layer));
+      sharing.push_back(sharingOf(sequences[index], layer));
   for (uint32_t layer = 0, at = 0; layer < g.layers; ++layer)
     for (size_t index : indices) {
       ListSequence &sequence = sequences[index];
@@ -398,92 +482,14 @@ void ListModel::batchStep(const std::vector<size_t> &indices, int64_t count,
       if (cancel)
         dropTokens(sequence, layer, from);
       else {
-        advance(sequence, layer, count, copies[at]);
-        checkRows(sequence, layer, from, bounds[at]);
+        const std::vector<ListHead> before = sequence.layers[layer].heads;
+        advance(sequence, layer, count, sharing[at], kv8Brought);
+        publish(sequence, layer, from / kBlock);
+        checkRows(sequence, layer, from, bounds[at], before);
       }
       ++at;
     }
   compare();
-}
-
-void ListModel::compareHead(const ListSequence &sequence, uint32_t layer,
-                            uint32_t head,
-                            std::map<const ListPage *, PageId> &names) {
-  const ListLayer &own = sequence.layers[layer];
-  const ListHead &list = own.heads[head];
-  const HeadPages &real = sequence.real->layers[layer].heads[head];
-  EXPECT_EQ(real.firstResident(), list.begins.back() * kBlock);
-  const int64_t blocks = static_cast<int64_t>(list.pages.size());
-  for (int64_t block = 0; block < std::max<int64_t>(blocks, real.pages.size());
-       ++block) {
-    const ListPage *page = block < blocks ? list.pages[block].get() : nullptr;
-    ASSERT_EQ(real.page(block) != kNoPage, page != nullptr)
-        << "layer " << layer << " KV head " << head << " block " << block
-        << " of " << own.seen() << " tokens";
-    if (!page)
-      continue;
-    auto [known, isNew] = names.insert({page, real.page(block)});
-    ASSERT_EQ(known->second, real.page(block)) << "shared otherwise";
-    const auto *k =
-        reinterpret_cast<const float *>(cache->pool.data(real.page(block)));
-    const float *v = k + kBlock * kDim;
-    for (int64_t t = 0; t < kBlock; ++t) {
-      const int64_t token = block * kBlock + t;
-      const size_t at = (token * module.geometry.kvHeads + head) * size_t(kDim);
-      for (uint32_t d = 0; d < kDim; ++d) {
-        if (token < own.seen()) {
-          ASSERT_EQ(k[t * kDim + d], own.tokens.k[at + d]) << "key " << token;
-          ASSERT_EQ(v[t * kDim + d], own.tokens.v[at + d]) << "value " << token;
-        } else if (!cache->hasDirtyTails() &&
-                   !sequence.real->layers[layer].dirtyTail) {
-          ASSERT_EQ(k[t * kDim + d], 0) << "behind the end, key " << token;
-          ASSERT_EQ(v[t * kDim + d], 0) << "behind the end, value " << token;
-        }
-      }
-    }
-  }
-}
-
-void ListModel::compare() {
-  std::map<const ListPage *, PageId> names;
-  uint64_t references = 0;
-  ASSERT_EQ(cache->sequences.size(), sequences.size());
-  for (const ListSequence &sequence : sequences) {
-    uint64_t held = 0;
-    for (uint32_t layer = 0; layer < module.geometry.layers; ++layer) {
-      ASSERT_EQ(sequence.real->layers[layer].seen,
-                sequence.layers[layer].seen());
-      for (uint32_t h = 0; h < module.geometry.kvHeads; ++h) {
-        compareHead(sequence, layer, h, names);
-        if (testing::Test::HasFatalFailure())
-          return;
-        for (const auto &page : sequence.layers[layer].heads[h].pages)
-          held += page != nullptr;
-      }
-    }
-    EXPECT_EQ(sequence.real->pagesHeld(), held);
-    references += held;
-  }
-  uint64_t shared = 0;
-  std::set<PageId> held;
-  for (const auto &[page, id] : names) {
-    shared += cache->pool.isShared(id);
-    ASSERT_TRUE(held.insert(id).second) << "page " << id << " has two meanings";
-  }
-  EXPECT_EQ(cache->pool.used(), names.size());
-  EXPECT_EQ(cache->pool.shared(), shared);
-  EXPECT_EQ(cache->pool.referenced(), references);
-  if (options.prefixes && !options.maxPages) {
-    EXPECT_EQ(cache->counters.prefix_pages_merged, merged);
-    EXPECT_EQ(cache->prefixes->kept(), this->index.size());
-  }
-  // What is free may hold anything.
-  const PageId most = held.empty() ? 0 : *held.rbegin();
-  for (PageId page = 0; page < most; ++page)
-    if (!held.count(page) &&
-        !(options.prefixes && cache->prefixes->keeps(page)))
-      std::fill_n(reinterpret_cast<float *>(cache->pool.data(page)),
-                  2 * kBlock * kDim, NAN);
 }
 
 std::vector<size_t> ListModel::someSequences() {

@@ -17,6 +17,7 @@
 #include "Reference.h"
 
 #include <map>
+#include <set>
 #include <tuple>
 
 namespace moa::rt::test {
@@ -25,11 +26,15 @@ namespace moa::rt::test {
 struct ListPage {};
 
 struct ListHead {
-  /// By block; null where nothing is held.
+  /// By block; null where nothing is held. Two blocks in 8 bits have one.
   std::vector<std::shared_ptr<ListPage>> pages;
+  std::vector<bool> kv8; ///< By block: held in 8 bits.
   /// For every length there was: the first block held behind the sink, or 0
   /// where no block was given up.
   std::vector<int64_t> begins = {0};
+
+  /// The pages, each once.
+  std::set<const ListPage *> distinct() const;
 };
 
 struct ListLayer {
@@ -57,6 +62,12 @@ struct ListOptions {
   int64_t longest = 400; ///< Tokens of a sequence.
   size_t sequences = 6;  ///< At a time.
   bool prefixes = false; ///< Are reused.
+};
+
+/// Which pages of a KV head other sequences hold too.
+struct ListSharing {
+  bool newest = false; ///< That of the newest row, if its block is not full.
+  bool kv8 = false;    ///< That of the last block in 8 bits.
 };
 
 class ListModel {
@@ -104,6 +115,9 @@ public:
   uint64_t refusals = 0, truncationsRefused = 0;
   uint64_t truncations = 0, restores = 0; ///< Done.
   uint64_t reused = 0, merged = 0;        ///< Tokens, pages.
+  /// Blocks found in 8 bits; those that went to a page with one that others
+  /// hold too.
+  uint64_t kv8Blocks = 0, kv8Brought = 0;
 
 private:
   /// A full page is known by layer, KV head and all tokens up to its end.
@@ -118,15 +132,21 @@ private:
              int64_t block, int64_t seen) const;
   uint64_t wanted(const ListSequence &sequence, uint32_t layer,
                   int64_t count) const;
-  void advance(ListSequence &sequence, uint32_t layer, int64_t count,
-               const std::vector<bool> &copies);
-  std::vector<bool> copiesOf(const ListSequence &sequence,
-                             uint32_t layer) const;
+  uint64_t advance(ListSequence &sequence, uint32_t layer, int64_t count,
+                   const std::vector<ListSharing> &sharing,
+                   uint64_t &brought) const;
+  uint64_t toKv8(const ListHead &before, ListHead &head, int64_t seen,
+                 bool shared, uint64_t &brought) const;
+  bool isKv8(uint32_t layer, uint32_t head) const {
+    return module.kvFormat(layer, head) != MOA_KV_MODEL;
+  }
+  std::vector<ListSharing> sharingOf(const ListSequence &sequence,
+                                     uint32_t layer) const;
   bool canTruncate(const ListSequence &sequence, int64_t tokens) const;
   uint64_t freePages() const;
   int64_t deciding(int64_t seen) const;
   void extendBegins(const ListSequence &sequence, uint32_t layer, uint32_t head,
-                    ListHead &list, int64_t seen);
+                    ListHead &list, int64_t seen) const;
   void addRows(ListSequence &sequence, uint32_t layer, int64_t count);
   void drawIds(ListSequence &sequence, int64_t count);
   PageKey keyOf(const ListSequence &sequence, uint32_t layer, uint32_t head,
@@ -135,9 +155,14 @@ private:
   void publish(ListSequence &sequence, uint32_t layer, int64_t from);
   void dropTokens(ListSequence &sequence, uint32_t layer, int64_t seen);
   void checkRows(const ListSequence &sequence, uint32_t layer, int64_t from,
-                 const std::vector<int64_t> &bounds);
+                 const std::vector<int64_t> &bounds,
+                 const std::vector<ListHead> &before);
   void compareHead(const ListSequence &sequence, uint32_t layer, uint32_t head,
                    std::map<const ListPage *, PageId> &names);
+  void compareRows(const ListSequence &sequence, uint32_t layer, uint32_t head,
+                   int64_t block, PageId page);
+  void compareKv8(const ListLayer &own, uint32_t layer, uint32_t head,
+                  int64_t block, PageId page);
   std::vector<size_t> someSequences();
 };
 

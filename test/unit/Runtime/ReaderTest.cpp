@@ -87,7 +87,7 @@ TEST_F(ReaderTest, HeaderFieldsAreChecked) {
   };
   const Case cases[] = {
       {"not a MoA artifact", [](auto &h) { h.magic ^= 1; }},
-      {"header of 192 bytes", [](auto &h) { h.header_size = 100; }},
+      {"header of 208 bytes", [](auto &h) { h.header_size = 100; }},
       {"bytes, found", [](auto &h) { ++h.file_size; }},
       {"layers, found 0", [](auto &h) { h.layers = 0; }},
       {"layers, found", [](auto &h) { h.layers = 1u << 30; }},
@@ -105,7 +105,9 @@ TEST_F(ReaderTest, HeaderFieldsAreChecked) {
       {"section kernels", [](auto &h) { h.kernels.size = UINT64_MAX; }},
       {"section images", [](auto &h) { h.images.size += 1; }},
       {"section strings", [](auto &h) { h.strings.offset = 0; }},
-      {"section code", [](auto &h) { h.code.size += 1; }},
+      {"section code", [](auto &h) { h.code.size = h.file_size; }},
+      {"section KV formats has 3 bytes, expected 4",
+       [](auto &h) { h.kv_formats.size = 3; }},
   };
   for (const Case &c : cases) {
     Builder builder;
@@ -131,7 +133,13 @@ TEST_F(ReaderTest, RecordsAreChecked) {
       {"layer 0 head 0", [](Builder &b) { b.rules[0].alpha = INT64_MIN; }},
       {"kernel 0: kind", [](Builder &b) { b.kernels[0].head_dim = 128; }},
       {"kernel 1: kind", [](Builder &b) { b.kernels[1].group = 4; }},
-      {"kernel 2: kind 5", [](Builder &b) { b.kernels[2].kind = 5; }},
+      {"kernel 2: kind 6", [](Builder &b) { b.kernels[2].kind = 6; }},
+      {"kernel 2: kv8 1 of kind 2", [](Builder &b) { b.kernels[2].kv8 = 1; }},
+      {"kernel 1: kv8 2 of kind 1", [](Builder &b) { b.kernels[1].kv8 = 2; }},
+      {"layer 1 KV head 0: KV format 1 beside dtype 0, expected 0 to 0",
+       [](Builder &b) { b.kvFormats[2] = 1; }},
+      {"layer 0: quantise kernel 2 is not such a kernel",
+       [](Builder &b) { b.layers[0].quantise = 2; }},
       {"kernel 2: rotation 0 of kind 4",
        [](Builder &b) { b.kernels[2].kind = 4; }},
       {"kernel 0: rotation 64 of kind 0",
@@ -162,6 +170,52 @@ TEST_F(ReaderTest, RecordsAreChecked) {
     c.change(builder);
     refused(builder.build(), MOA_CORRUPT, c.text);
   }
+}
+
+/// In bf16, with KV heads of 8 bits in layer 1.
+Builder withKv8() {
+  Builder b;
+  b.kernels.push_back(b.kernels[2]);
+  b.kernels[3].kind = MOA_KERNEL_QUANTISE;
+  b.dtype = MOA_DTYPE_BF16;
+  for (moa_artifact_kernel &kernel : b.kernels)
+    kernel.dtype = b.dtype;
+  b.kernels[0].kv8 = b.kernels[1].kv8 = 1;
+  b.kvFormats = {MOA_KV_MODEL, MOA_KV_MODEL, MOA_KV_E4M3, MOA_KV_INT8};
+  b.layers[1].quantise = 3;
+  return b;
+}
+
+TEST_F(ReaderTest, FormatsOfKvHeads) {
+  moa::Module module;
+  Bytes bytes = withKv8().build();
+  moa::Status status = module.load(
+      context, static_cast<const void *>(bytes.data()), bytes.size());
+  ASSERT_TRUE(status) << status.message();
+  const uint32_t expected[] = {MOA_KV_MODEL, MOA_KV_MODEL, MOA_KV_E4M3,
+                               MOA_KV_INT8};
+  uint32_t format = 9;
+  for (uint32_t i = 0; i < 4; ++i) {
+    status = moa::Status(
+        moa_module_get_kv_format(module.get(), i / 2, i % 2, &format));
+    ASSERT_TRUE(status) << status.message();
+    EXPECT_EQ(format, expected[i]);
+  }
+  for (auto [layer, head] : {std::pair(2u, 0u), std::pair(0u, 2u)}) {
+    status = moa::Status(
+        moa_module_get_kv_format(module.get(), layer, head, &format));
+    EXPECT_EQ(status.code(), MOA_INVALID_ARGUMENT);
+  }
+  Builder b = withKv8();
+  b.layers[1].quantise = MOA_NO_KERNEL;
+  refused(b.build(), MOA_CORRUPT, "layer 1: no quantise kernel");
+  b = withKv8();
+  b.kernels[1].kv8 = 0;
+  refused(b.build(), MOA_CORRUPT, "layer 1: kernel 1 does not take");
+  b = withKv8();
+  b.kvFormats[3] = 3;
+  refused(b.build(), MOA_CORRUPT,
+          "layer 1 KV head 1: KV format 3 beside dtype 2, expected 0 to 2");
 }
 
 TEST_F(ReaderTest, GpuImagesAreIgnoredOnTheCpu) {

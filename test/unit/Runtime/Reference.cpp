@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace moa::rt::test {
 namespace {
@@ -42,6 +43,19 @@ double dot(const float *a, const float *b) {
 
 /// Row `r` of an item at position `i`. Reads a key only where the mask lets it,
 /// and expects that full blocks need no mask.
+/// Row `t` of keys or values of a block, as it is or stands for.
+std::vector<float> rowAt(const moa_key_block &place, bool values, int64_t t) {
+  const void *base = values ? place.v : place.k;
+  const int64_t at = t * (values ? place.v_stride : place.k_stride);
+  std::vector<float> row(kDim);
+  for (uint32_t d = 0; d < kDim; ++d)
+    row[d] = place.format == MOA_KV_MODEL
+                 ? static_cast<const float *>(base)[at + d]
+                 : Codes(place.scales[values], place.format)
+                       .value(static_cast<const uint8_t *>(base)[at + d]);
+  return row;
+}
+
 Row rowOf(const moa_work_item &item, int64_t r, int64_t i) {
   Row row;
   const float *q = static_cast<const float *>(item.q) + r * item.q_stride;
@@ -53,9 +67,8 @@ Row rowOf(const moa_work_item &item, int64_t r, int64_t i) {
       if (block >= item.ranges.full_begin && block < item.ranges.diag_begin)
         EXPECT_TRUE(seen) << "key " << j << " of a full block, row " << i;
       if (seen)
-        row.add(item.scale_log2 * dot(q, static_cast<const float *>(place.k) +
-                                             t * place.k_stride),
-                static_cast<const float *>(place.v) + t * place.v_stride);
+        row.add(item.scale_log2 * dot(q, rowAt(place, false, t).data()),
+                rowAt(place, true, t).data());
     }
   };
   for (int64_t block = 0; block < item.ranges.sink_end; ++block)
@@ -96,7 +109,44 @@ void append(const moa_append_item *item, void *) {
   copy(item->v, item->page_v, item->v_stride);
 }
 
+void quantise(const moa_quantise_item *item, void *) {
+  const int64_t codes = MOA_BLOCK_KEYS * kDim, other = 1 - item->half;
+  auto *page = static_cast<uint8_t *>(item->page);
+  if (item->kept) {
+    std::memcpy(page + other * 2 * codes,
+                static_cast<const uint8_t *>(item->kept) + other * 2 * codes,
+                2 * codes);
+    std::copy_n(item->kept_scales + other * 2, 2, item->scales + other * 2);
+  }
+  auto bring = [&](const void *from, int64_t stride, int64_t part) {
+    const auto *rows = static_cast<const float *>(from);
+    const Codes to(rows, stride, item->format);
+    item->scales[item->half * 2 + part] = to.scale;
+    for (int64_t i = 0; i < codes; ++i)
+      page[(item->half * 2 + part) * codes + i] =
+          to.code(rows[i / kDim * stride + i % kDim]);
+  };
+  bring(item->k, item->k_stride, 0);
+  bring(item->v, item->v_stride, 1);
+}
+
 } // namespace
+
+Codes::Codes(const float *from, int64_t stride, int32_t format)
+    : scale(0), format(format) {
+  for (int64_t i = 0; i < MOA_BLOCK_KEYS * kDim; ++i)
+    scale = std::max(scale, std::fabs(from[i / kDim * stride + i % kDim]));
+  scale /= 127;
+}
+
+uint8_t Codes::code(float value) const {
+  const auto whole = static_cast<uint8_t>(std::lrint(value / scale) + 128);
+  return format == MOA_KV_E4M3 ? whole ^ 0xff : whole;
+}
+
+float Codes::value(uint8_t code) const {
+  return float(int(format == MOA_KV_E4M3 ? code ^ 0xff : code) - 128) * scale;
+}
 
 moa_span_rule randomRule(std::mt19937 &random, int32_t sink,
                          int32_t lengthRule) {
@@ -127,12 +177,18 @@ void fill(Module &module, const Shape &shape, std::mt19937 &random) {
   module.rules.clear();
   for (uint32_t i = 0; i < g.layers * g.qHeads; ++i)
     module.rules.push_back(randomRule(random, sink, shape.lengthRule));
+  if (shape.kv8) {
+    for (uint32_t i = 0; i < g.layers * g.kvHeads; ++i)
+      module.kvFormats.push_back(static_cast<uint8_t>(random() % 3));
+    module.kvFormats[random() % module.kvFormats.size()] = MOA_KV_INT8;
+    g.kv8 = true;
+  }
   auto kernel = [](auto *function) {
     return Kernel{reinterpret_cast<void *>(function), 64};
   };
   module.layers.assign(g.layers,
                        {kernel(prefill), kernel(decode), kernel(append),
-                        Kernel(), Kernel(), Kernel()});
+                        Kernel(), Kernel(), Kernel(), kernel(quantise)});
 }
 
 void Tokens::add(const Geometry &g, int64_t count, std::mt19937 &random) {
@@ -168,8 +224,23 @@ moa_attend_entry Tokens::entry(const Geometry &g, Sequence &sequence,
 
 double difference(const Module &module, uint32_t layer, const Tokens &tokens,
                   int64_t begin, int64_t end, int64_t n,
-                  const std::vector<int64_t> &bound) {
+                  const std::vector<int64_t> &bound,
+                  const std::vector<std::vector<bool>> &kv8) {
   const Geometry &g = module.geometry;
+  const int64_t stride = int64_t(g.kvHeads) * kDim;
+  // Keys and values as rows see them.
+  std::vector<float> seen[2] = {tokens.k, tokens.v};
+  for (uint32_t h = 0; h < kv8.size(); ++h)
+    for (size_t block = 0; block < kv8[h].size(); ++block)
+      for (std::vector<float> &rows : seen)
+        if (kv8[h][block]) {
+          float *from = &rows[block * MOA_BLOCK_KEYS * stride + h * kDim];
+          const Codes codes(from, stride, module.kvFormat(layer, h));
+          for (int64_t i = 0; i < MOA_BLOCK_KEYS * kDim; ++i) {
+            float &x = from[i / kDim * stride + i % kDim];
+            x = codes.value(codes.code(x));
+          }
+        }
   double worst = 0;
   for (int64_t i = begin; i < end; ++i)
     for (uint32_t head = 0; head < g.qHeads; ++head) {
@@ -182,8 +253,8 @@ double difference(const Module &module, uint32_t layer, const Tokens &tokens,
           size_t key = (j * g.kvHeads + kvHead) * kDim;
           row.add(
               1.4426950408889634 *
-                  dot(&tokens.q[(i * g.qHeads + head) * kDim], &tokens.k[key]),
-              &tokens.v[key]);
+                  dot(&tokens.q[(i * g.qHeads + head) * kDim], &seen[0][key]),
+              &seen[1][key]);
         }
       for (uint32_t d = 0; d < kDim; ++d) {
         double error = std::fabs(tokens.out[(i * g.qHeads + head) * kDim + d] -

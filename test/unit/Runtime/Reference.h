@@ -28,6 +28,7 @@ constexpr uint32_t kDim = 8; ///< Head size of every model here.
 struct Shape {
   uint32_t layers = 1, kvHeads = 2, group = 3;
   int32_t lengthRule = MOA_LENGTH_REQUEST;
+  bool kv8 = false; ///< Random KV formats, one of 8 bits at least.
 };
 
 /// A rule drawn from those that matter: constant, growing, both, dense, and
@@ -39,13 +40,26 @@ moa_span_rule randomRule(std::mt19937 &random, int32_t sink,
 void fill(Module &module, const Shape &shape, std::mt19937 &random);
 
 /// A cache on the CPU.
+/// What the quantise kernel here keeps of 64 rows of a KV head: whole multiples
+/// of amax / 127, in a code that tells the formats apart.
+struct Codes {
+  /// `stride` elements between the rows at `from`.
+  Codes(const float *from, int64_t stride, int32_t format);
+  Codes(float scale, int32_t format) : scale(scale), format(format) {}
+  uint8_t code(float value) const;
+  float value(uint8_t code) const;
+  float scale;
+  int32_t format;
+};
+
 class CpuCache : public Cache {
 public:
   CpuCache(const Module &module, ThreadPool &threads, uint64_t maxBytes,
            int64_t rollback = 0)
       : CpuCache(module, threads,
                  new PagePool(module.geometry.pageBytes(),
-                              maxBytes / module.geometry.pageBytes()),
+                              maxBytes / module.geometry.pageBytes(),
+                              module.geometry.scaleBytes()),
                  rollback) {}
 
   Status attend(uint32_t layer, float scale, const moa_attend_entry *entries,
@@ -73,10 +87,12 @@ struct Tokens {
 
 /// Largest difference between `tokens.out` and the definition for rows
 /// [begin, end): row i of a head sees key j <= i if j is in the sink or at or
-/// behind both the rule's window start and `bound[KV head]`.
+/// behind both the rule's window start and `bound[KV head]`. Rows see blocks
+/// `kv8[KV head][block]`, where it is there and true, as they are in 8 bits.
 double difference(const Module &module, uint32_t layer, const Tokens &tokens,
                   int64_t begin, int64_t end, int64_t n,
-                  const std::vector<int64_t> &bound);
+                  const std::vector<int64_t> &bound,
+                  const std::vector<std::vector<bool>> &kv8 = {});
 
 } // namespace moa::rt::test
 

@@ -40,6 +40,7 @@ void run(uint32_t seed, bool failures, Counts &counts) {
   shape.kvHeads = 1 + random() % 2;
   shape.group = 1 + random() % 2;
   shape.lengthRule = random() % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST;
+  shape.kv8 = random() % 2;
   const uint64_t heads = uint64_t(shape.layers) * shape.kvHeads;
   // Requests of at most 12 blocks, some 1 to 6 of which fit.
   const uint64_t maxPages = heads * (14 + random() % 60);

@@ -18,6 +18,7 @@ namespace {
 
 void idlePrefill(const moa_work_item *, void *) {}
 void idleAppend(const moa_append_item *, void *) {}
+void idleQuantise(const moa_quantise_item *, void *) {}
 
 } // namespace
 
@@ -30,8 +31,10 @@ Server::Server(const Shape &shape, std::mt19937 &random, uint64_t maxPages,
       layer.decode = Kernel();
       layer.prefill.entry = reinterpret_cast<void *>(idlePrefill);
       layer.append.entry = reinterpret_cast<void *>(idleAppend);
+      layer.quantise.entry = reinterpret_cast<void *>(idleQuantise);
     }
-  auto pool = std::make_unique<PagePool>(module.geometry.pageBytes(), maxPages);
+  auto pool = std::make_unique<PagePool>(module.geometry.pageBytes(), maxPages,
+                                         module.geometry.scaleBytes());
   auto executor = makeCpuExecutor(module, *pool, threads);
   cache.cache =
       std::make_unique<Cache>(module, std::move(pool), std::move(executor));

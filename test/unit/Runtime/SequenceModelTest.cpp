@@ -25,6 +25,7 @@ namespace {
 struct Counts {
   uint64_t refusals = 0, truncations = 0, truncationsRefused = 0, restores = 0;
   uint64_t reused = 0, merged = 0;
+  uint64_t kv8Blocks = 0, kv8Brought = 0;
 };
 
 /// Runs `steps` operations of one random model.
@@ -43,6 +44,7 @@ void run(uint32_t seed, uint64_t maxPages, int steps, Counts &counts,
   options.maxPages = maxPages;
   const int64_t margins[] = {0, 0, 1, 5, 64, 100};
   options.rollback = margins[random() % 6];
+  options.shape.kv8 = !prefixes && random() % 2;
   ListModel model(seed, options);
   const char *last = "none";
   for (int step = 0; step < steps && !testing::Test::HasFailure(); ++step) {
@@ -65,6 +67,8 @@ void run(uint32_t seed, uint64_t maxPages, int steps, Counts &counts,
   counts.restores += model.restores;
   counts.reused += model.reused;
   counts.merged += model.merged;
+  counts.kv8Blocks += model.kv8Blocks;
+  counts.kv8Brought += model.kv8Brought;
 }
 
 /// Models of each test; MOA_MODEL_SEEDS asks for more than make check runs.
@@ -81,6 +85,8 @@ TEST(SequenceModel, RandomOperations) {
   EXPECT_GT(counts.truncations, 100u);
   EXPECT_GT(counts.truncationsRefused, 20u);
   EXPECT_GT(counts.restores, 20u);
+  EXPECT_GT(counts.kv8Blocks, 1000u);
+  EXPECT_GT(counts.kv8Brought, 5u);
 }
 
 TEST(SequenceModel, RandomOperationsShortOfPages) {

@@ -35,10 +35,10 @@ public:
     bytes.resize(sizeof(header));
     for (int i = 0; i < 8; ++i)
       rules.push_back({-64, 0.5, 64, 128, 64, MOA_LENGTH_REQUEST});
-    layers.assign(2, {0, 1, 2, MOA_NO_KERNEL, MOA_NO_KERNEL});
-    kernels = {{0, MOA_KERNEL_PREFILL, MOA_DTYPE_F32, 64, 1, 0, 1, 0},
-               {8, MOA_KERNEL_DECODE, MOA_DTYPE_F32, 64, 2, 1, 1, 0},
-               {15, MOA_KERNEL_APPEND, MOA_DTYPE_F32, 64, 1, 2, 1, 0}};
+    layers.assign(2, {0, 1, 2, MOA_NO_KERNEL, MOA_NO_KERNEL, MOA_NO_KERNEL});
+    kernels = {{0, MOA_KERNEL_PREFILL, MOA_DTYPE_F32, 64, 1, 0, 1, 0, 0},
+               {8, MOA_KERNEL_DECODE, MOA_DTYPE_F32, 64, 2, 1, 1, 0, 0},
+               {15, MOA_KERNEL_APPEND, MOA_DTYPE_F32, 64, 1, 2, 1, 0, 0}};
     for (uint64_t i = 0; i < 3; ++i)
       images.push_back(
           {MOA_TARGET_CPU_X86_64, 0, 22, 0, i * 64, 1, 0, 256, 0, 0, 0, 0});
@@ -68,7 +68,7 @@ public:
     const uint32_t name = uint32_t(strings.size());
     strings += std::string("prepare\0", 8);
     kernels.push_back({name, MOA_KERNEL_PREPARE, MOA_DTYPE_F32, 64, 1,
-                       uint32_t(images.size()), 2, 0});
+                       uint32_t(images.size()), 2, 0, 0});
     images.push_back(
         {MOA_TARGET_CUDA_CUBIN, 80, 26, 256, 0, 64, name, 0, 0, 0, 86, 0});
     images.push_back(
@@ -88,6 +88,7 @@ public:
     Bytes code(3 * 64, 0xC3); // ret
     code.insert(code.end(), ptx.begin(), ptx.end());
     add(header.code, code.data(), code.size());
+    add(header.kv_formats, kvFormats.data(), kvFormats.size());
     header.magic = MOA_ARTIFACT_MAGIC;
     header.version = MOA_ARTIFACT_VERSION;
     header.kernel_abi_version = MOA_KERNEL_ABI_VERSION;
@@ -96,7 +97,7 @@ public:
     header.q_heads = 4;
     header.kv_heads = 2;
     header.head_dim = 64;
-    header.dtype = MOA_DTYPE_F32;
+    header.dtype = dtype;
     header.max_length = 4096;
     header.file_size = bytes.size();
     if (change)
@@ -113,7 +114,9 @@ public:
   }
 
   moa_artifact_header header;
+  uint32_t dtype = MOA_DTYPE_F32; ///< Of the header.
   std::vector<moa_span_rule> rules;
+  std::vector<uint8_t> kvFormats = std::vector<uint8_t>(4, MOA_KV_MODEL);
   std::vector<moa_artifact_layer> layers;
   std::vector<moa_artifact_kernel> kernels;
   std::vector<moa_artifact_image> images;

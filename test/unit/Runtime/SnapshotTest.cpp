@@ -28,18 +28,22 @@ namespace {
 
 /// A model with one sequence of 150 tokens that has given pages up.
 struct Stored : ListModel {
-  Stored() : ListModel(5, options()) {
+  /// With `kv8` KV heads keep blocks in 8 bits, and see more.
+  explicit Stored(bool kv8 = false) : ListModel(5, options(kv8)) {
+    const int32_t local = kv8 ? 170 : 20;
     for (moa_span_rule &rule : module.rules)
-      rule = {1, 0, module.sink(), module.sink() + 20, 1, MOA_LENGTH_REQUEST};
+      rule = {
+          1, 0, module.sink(), module.sink() + local, 1, MOA_LENGTH_REQUEST};
     create();
-    append({0}, {150});
+    append({0}, {kv8 ? 280 : 150});
+    EXPECT_EQ(kv8Blocks > 0, kv8);
     bytes.resize(snapshotBytes(*sequences[0].real));
     EXPECT_FALSE(
         writeSnapshotMemory(*sequences[0].real, bytes.data(), bytes.size()));
   }
-  static ListOptions options() {
+  static ListOptions options(bool kv8) {
     ListOptions options;
-    options.shape = {2, 2, 1, MOA_LENGTH_REQUEST};
+    options.shape = {2, 2, 1, MOA_LENGTH_REQUEST, kv8};
     return options;
   }
   Status restore(const std::vector<char> &from) {
@@ -102,7 +106,7 @@ TEST(Snapshot, FieldsOfAnotherModelAreNamed) {
   stored.refuse(change([](H &h) { h.magic = 1; }), MOA_CORRUPT,
                 "not a snapshot");
   stored.refuse(change([](H &h) { h.version = 9; }), MOA_INCOMPATIBLE,
-                "snapshot version 9, this runtime reads 1");
+                "snapshot version 9, this runtime reads 2");
   stored.refuse(change([](H &h) { h.layers = 1u << 31; }), MOA_INCOMPATIBLE,
                 "layers is 2147483648, the cache's module has 2");
   stored.refuse(change([](H &h) { h.kv_heads = 0; }), MOA_INCOMPATIBLE,
@@ -124,8 +128,8 @@ TEST(Snapshot, FieldsOfAnotherModelAreNamed) {
 
 /// Records that nobody wrote, with a right checksum: refused, or a sequence
 /// that takes rows, goes back and is stored again.
-TEST(Snapshot, MadeUpRecordsDoNoHarm) {
-  Stored stored;
+void tryMadeUpRecords(bool kv8) {
+  Stored stored(kv8);
   std::mt19937 random(1);
   const size_t begin = sizeof(moa_snapshot_header),
                end = moa_snapshot_pages_offset(2, 2);
@@ -160,6 +164,19 @@ TEST(Snapshot, MadeUpRecordsDoNoHarm) {
   }
   EXPECT_GT(taken, 10);
   stored.compare();
+}
+
+TEST(Snapshot, MadeUpRecordsDoNoHarm) { tryMadeUpRecords(false); }
+TEST(Snapshot, MadeUpRecordsOf8BitsDoNoHarm) { tryMadeUpRecords(true); }
+
+TEST(Snapshot, OtherFormatsAreAnotherPlan) {
+  Stored stored(true);
+  uint8_t &format = stored.module.kvFormats[0];
+  const uint8_t before = format;
+  format = before == MOA_KV_E4M3 ? MOA_KV_INT8 : MOA_KV_E4M3;
+  stored.refuse(stored.bytes, MOA_INCOMPATIBLE, "another plan");
+  format = before;
+  EXPECT_FALSE(stored.restore(stored.bytes));
 }
 
 TEST(Snapshot, FilesHaveTheOldBytesOrTheNew) {

@@ -37,6 +37,7 @@ uint64_t abi_c11_layout(void) {
                             sizeof(moa_work_item),
                             sizeof(moa_append_item),
                             sizeof(moa_rope_item),
+                            sizeof(moa_quantise_item),
                             sizeof(moa_gpu_prefill_maps),
                             sizeof(moa_gpu_prefill_entries),
                             sizeof(moa_gpu_prefill_item),

@@ -22,6 +22,7 @@
 
 #include "gtest/gtest.h"
 #include <algorithm>
+#include <set>
 #include <vector>
 
 using namespace moa::test;
@@ -201,6 +202,25 @@ TEST(Span, ResidentPagesAreThoseThatARowToComeSees) {
       count += kept;
     }
     ASSERT_EQ(moa_resident_count(&resident), count);
+    ASSERT_EQ(resident.kv8_end, 0);
+    // In 8 bits: what lies in whole blocks before the newest row that stays.
+    const int64_t deciding = moa_deciding_row(seen, random.between(0, 150));
+    const moa_resident kv8 = moa_resident_kv8(resident, deciding);
+    std::set<int64_t> pairs;
+    int64_t whole = 0;
+    for (int64_t page = 0; page * kBlock < seen; ++page) {
+      const bool window =
+          page >= resident.window_begin && page < resident.window_end;
+      const bool is8 = window && deciding > (page + 1) * kBlock;
+      ASSERT_EQ(is8, page >= kv8.window_begin && page < kv8.kv8_end)
+          << "page " << page << " seen " << seen << " deciding " << deciding;
+      if (is8)
+        pairs.insert(page / 2);
+      else
+        whole += window || page < resident.sink_pages;
+    }
+    ASSERT_EQ(moa_resident_count(&kv8), whole + int64_t(pairs.size()));
+    ASSERT_LE(kv8.kv8_end, kv8.window_end);
   }
 }
 
@@ -236,6 +256,7 @@ TEST(Abi, CAndCppAgreeOnLayouts) {
                             sizeof(moa_work_item),
                             sizeof(moa_append_item),
                             sizeof(moa_rope_item),
+                            sizeof(moa_quantise_item),
                             sizeof(moa_gpu_prefill_maps),
                             sizeof(moa_gpu_prefill_entries),
                             sizeof(moa_gpu_prefill_item),

@@ -41,8 +41,9 @@ ArtifactContents sample() {
     c.planId[i] = i;
   for (int i = 0; i < 8; ++i)
     c.rules.push_back({i, 0.5, 64, 128, 64, MOA_LENGTH_REQUEST});
-  c.layerTable.assign(
-      2, {0, MOA_NO_KERNEL, MOA_NO_KERNEL, MOA_NO_KERNEL, MOA_NO_KERNEL});
+  c.kvFormats.assign(4, MOA_KV_MODEL);
+  c.layerTable.assign(2, {0, MOA_NO_KERNEL, MOA_NO_KERNEL, MOA_NO_KERNEL,
+                          MOA_NO_KERNEL, MOA_NO_KERNEL});
   ArtifactImage wide;
   wide.features = MOA_CPU_X86_64_V3 | MOA_CPU_X86_64_V4;
   wide.chip = "x86-64-v4";
@@ -259,6 +260,62 @@ TEST(Artifact, PrepareRefusals) {
   EXPECT_EQ(refusalOf(c),
             "kernel 2 ('prepare') image 1 ('x86-64-v4'): expected "
             "a GPU as target of a prepare kernel, got a CPU");
+}
+
+/// The sample in bf16 with a KV head of 8 bits in layer 1.
+ArtifactContents kv8Sample() {
+  ArtifactContents c = sample();
+  c.dtype = c.kernels[0].dtype = MOA_DTYPE_BF16;
+  c.kernels[0].kv8 = true;
+  ArtifactKernel quantise = c.kernels[0];
+  quantise.name = "quantise_d64_bf16";
+  quantise.kind = MOA_KERNEL_QUANTISE;
+  quantise.kv8 = false;
+  c.kernels.push_back(quantise);
+  c.kvFormats[3] = MOA_KV_INT8;
+  c.layerTable[1].quantise = 1;
+  return c;
+}
+
+TEST(Artifact, FormatsOfKvHeads) {
+  std::vector<uint8_t> file = bytesOf(kv8Sample());
+  auto header = recordAt<moa_artifact_header>(file, 0);
+  ASSERT_EQ(header.kv_formats.size, 4u);
+  const uint8_t expected[] = {MOA_KV_MODEL, MOA_KV_MODEL, MOA_KV_MODEL,
+                              MOA_KV_INT8};
+  EXPECT_EQ(std::memcmp(file.data() + header.kv_formats.offset, expected, 4),
+            0);
+  EXPECT_EQ(recordAt<moa_artifact_kernel>(file, header.kernels.offset).kv8, 1u);
+}
+
+TEST(Artifact, FormatRefusals) {
+  ArtifactContents c = kv8Sample();
+  c.kvFormats.pop_back();
+  EXPECT_EQ(refusalOf(c), "expected 4 KV formats (2 layers of 2 heads), got 3");
+  c = kv8Sample();
+  c.kvFormats[1] = 3;
+  EXPECT_EQ(refusalOf(c),
+            "layer 0 KV head 1: expected a KV format of 0 to 2, got 3");
+  c = kv8Sample();
+  c.dtype = MOA_DTYPE_F32;
+  EXPECT_EQ(refusalOf(c),
+            "layer 1 KV head 1: expected a KV format of 0 to 0, got 2");
+  c = kv8Sample();
+  c.kernels[0].kv8 = false;
+  EXPECT_EQ(refusalOf(c), "layer 1: expected kernels that take KV formats of 8 "
+                          "bits, got kernel 0 ('prefill_d64_f32')");
+  c = kv8Sample();
+  c.layerTable[1].quantise = MOA_NO_KERNEL;
+  EXPECT_EQ(refusalOf(c), "layer 1: expected a quantise kernel beside KV "
+                          "formats of 8 bits, got none");
+  c = kv8Sample();
+  c.layerTable[1].quantise = 0;
+  EXPECT_EQ(refusalOf(c), "layer 1: expected kernel 0 ('prefill_d64_f32') to "
+                          "be of kind 5 (quantise), got 0");
+  c = kv8Sample();
+  c.kernels[1].kv8 = true;
+  EXPECT_EQ(refusalOf(c), "kernel 1 ('quantise_d64_bf16'): expected kv8 on "
+                          "prefill and decode kernels alone, got kind 5");
 }
 
 TEST(Artifact, EqualImagesLieOnce) {

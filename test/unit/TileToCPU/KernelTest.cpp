@@ -11,166 +11,23 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "moa/Dialect/MoaTile/IR/MoaTile.h"
+#include "KernelTestSupport.h"
+
 #include "moa/Pipelines/TileToCpu.h"
-#include "moa/Target/CPU.h"
-#include "moa/abi/artifact.h"
-#include "moa/abi/kernel_args.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/InitAllDialects.h"
-#include "mlir/InitAllExtensions.h"
 #include "mlir/Parser/Parser.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FormatVariadic.h"
-#include "llvm/TargetParser/Host.h"
-#include "gtest/gtest.h"
 
 #include <cmath>
-#include <cstring>
 #include <random>
-#include <sys/mman.h>
 
 using namespace mlir;
 using namespace moa;
+using namespace moa::cpu::test;
 
 namespace {
-
-/// A compiled kernel, mapped executable.
-struct Mapped {
-  void *code = nullptr;
-  size_t size = 0;
-  CpuImage image;
-  ~Mapped() {
-    if (code)
-      munmap(code, size);
-  }
-  template <typename Fn> Fn entry() const {
-    return reinterpret_cast<Fn>(static_cast<char *>(code) + image.entry);
-  }
-};
-
-struct Element {
-  const char *name;
-  unsigned bytes;
-  double tolerance; ///< semantics: relative by row norm.
-};
-const Element kElements[] = {
-    {"f32", 4, 1e-5}, {"f16", 2, 2e-3}, {"bf16", 2, 8e-3}};
-
-bool hostHas(const CpuChip &chip) {
-  auto features = llvm::sys::getHostCPUFeatures();
-  auto has = [&](const char *name) { return features.lookup(name); };
-  bool v3 = has("avx2") && has("fma") && has("f16c") && has("bmi2");
-  bool v4 = has("avx512f") && has("avx512bw") && has("avx512cd") &&
-            has("avx512dq") && has("avx512vl");
-  return (!(chip.features & MOA_CPU_X86_64_V3) || v3) &&
-         (!(chip.features & MOA_CPU_X86_64_V4) || v4) &&
-         (!(chip.features & MOA_CPU_AVX512_BF16) || has("avx512bf16"));
-}
-
-/// Text of an attention kernel after split-tile-loops.
-std::string kernelText(bool decode, int64_t rows, int64_t dims,
-                       StringRef element) {
-  std::string kind = decode ? "decode" : "prefill";
-  std::string text = llvm::formatv(
-      "!item = !moa_tile.item<{0}>\n!state = !moa_tile.state<{1}x{2}>\n"
-      "!q = !moa_tile.tile<{1}x{2}xf32>\n!kv = !moa_tile.tile<64x{2}x{3}>\n"
-      "!s = !moa_tile.tile<{1}x64xf32>\n"
-      "func.func @kernel(%item: !item) attributes {{moa_tile.config = "
-      "#moa_tile.config<lanes = {4}, rows = {1}, keys = 64>} {{\n"
-      "%q = moa_tile.load_queries %item : !item -> !q\n"
-      "%s0 = moa_tile.init : !state\n",
-      kind, rows, dims, element, decode ? "dims" : "rows");
-  const char *segments[] = {"sink", "edge", "full", "diagonal"};
-  const char *masks[] = {"(sink)", "(sink, window)", "",
-                         "(sink, window, causal)"};
-  for (int i = 0; i < 4; ++i) {
-    bool masked = *masks[i];
-    text += llvm::formatv(
-        "%s{0} = moa_tile.for_blocks {1} %item, %s{2} : !item, !state {{\n"
-        "^bb0(%b: index, %st: !state):\n"
-        "%k = moa_tile.load_keys %item[%b] : !item -> !kv\n"
-        "%x = moa_tile.scores %q, %k : !q, !kv -> !s\n",
-        i + 1, segments[i], i);
-    if (masked)
-      text += llvm::formatv(
-          "%m = moa_tile.mask {0} %x, %item[%b] : !s, !item\n", masks[i]);
-    text += llvm::formatv(
-        "%p, %r = moa_tile.softmax_step {0}, %st : !s, !state -> !s\n"
-        "%v = moa_tile.load_values %item[%b] : !item -> !kv\n"
-        "%n = moa_tile.accumulate %p, %v, %r {1} : !s, !kv, !state\n"
-        "moa_tile.yield %n : !state\n}\n",
-        masked ? "%m" : "%x", masked ? "skip_zero" : "");
-  }
-  text +=
-      decode
-          ? "moa_tile.store_partial %s4, %item : !state, !item\n"
-          : llvm::formatv("moa_tile.store %s4, %item as {0} : !state, !item\n",
-                          element)
-                .str();
-  return text + "return\n}\n";
-}
-
-class KernelTest : public testing::Test {
-protected:
-  KernelTest() {
-    DialectRegistry registry;
-    registerAllDialects(registry);
-    registerAllExtensions(registry);
-    registry.insert<tile::MoaTileDialect>();
-    context.appendDialectRegistry(registry);
-  }
-
-  void compile(const std::string &text, const CpuChip &chip, Mapped &mapped) {
-    OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(text, &context);
-    ASSERT_TRUE(module);
-    PassManager pm(&context);
-    TileToCpuOptions options;
-    options.chip = chip.name.str();
-    buildTileToCpuPipeline(pm, options);
-    ASSERT_TRUE(succeeded(pm.run(*module)));
-    FailureOr<CpuImage> image = emitCpuImage(*module, "kernel", chip);
-    ASSERT_TRUE(succeeded(image));
-    mapped.image = std::move(*image);
-    mapped.size = llvm::alignTo(mapped.image.code.size(), 4096);
-    mapped.code = mmap(nullptr, mapped.size, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    ASSERT_NE(mapped.code, MAP_FAILED);
-    memcpy(mapped.code, mapped.image.code.data(), mapped.image.code.size());
-    ASSERT_EQ(mprotect(mapped.code, mapped.size, PROT_READ | PROT_EXEC), 0);
-  }
-
-  MLIRContext context;
-};
-
-double decode(const void *base, size_t i, StringRef element) {
-  if (element == "f32")
-    return static_cast<const float *>(base)[i];
-  uint16_t bits = static_cast<const uint16_t *>(base)[i];
-  if (element == "bf16") {
-    uint32_t wide = uint32_t(bits) << 16;
-    float value;
-    memcpy(&value, &wide, 4);
-    return value;
-  }
-  llvm::APFloat half(llvm::APFloat::IEEEhalf(), llvm::APInt(16, bits));
-  return half.convertToFloat();
-}
-
-void encode(void *base, size_t i, float value, StringRef element) {
-  if (element == "f32") {
-    static_cast<float *>(base)[i] = value;
-    return;
-  }
-  llvm::APFloat exact(value);
-  bool lost;
-  exact.convert(element == "bf16" ? llvm::APFloat::BFloat()
-                                  : llvm::APFloat::IEEEhalf(),
-                llvm::APFloat::rmNearestTiesToEven, &lost);
-  static_cast<uint16_t *>(base)[i] =
-      uint16_t(exact.bitcastToAPInt().getZExtValue());
-}
 
 /// One random item: tensors with padded rows, windows, and its reference.
 struct Problem {
@@ -231,7 +88,7 @@ struct Problem {
     for (int64_t b = 0; b < blocks; ++b)
       table.push_back({k.data() + b * 64 * kvStride * element.bytes,
                        v.data() + b * 64 * kvStride * element.bytes, kvStride,
-                       kvStride});
+                       kvStride, nullptr, MOA_KV_MODEL, 0});
     item.q = q.data();
     item.out = out.data();
     item.partial = partial.data();
@@ -304,7 +161,7 @@ struct Problem {
   }
 
   static double decode(const void *p, size_t i, const char *name) {
-    return ::decode(p, i, name);
+    return moa::cpu::test::decode(p, i, name);
   }
 
   std::mt19937 random;
@@ -344,12 +201,10 @@ TEST_P(AttentionTest, MatchesFloat64) {
     ASSERT_NO_FATAL_FAILURE(
         compile(kernelText(shape.decodes, shape.rows, shape.dims, element.name),
                 chip, kernel));
-    std::vector<char> scratch(kernel.image.scratchBytes + 64);
-    void *aligned = reinterpret_cast<void *>(
-        llvm::alignTo(reinterpret_cast<uintptr_t>(scratch.data()), 64));
+    ScratchMemory scratch(kernel.image);
     for (unsigned seed = 0; seed < 12; ++seed) {
       Problem problem(seed, shape.decodes, shape.rows, shape.dims, element);
-      kernel.entry<moa_attention_kernel>()(&problem.item, aligned);
+      kernel.entry<moa_attention_kernel>()(&problem.item, scratch.get());
       EXPECT_LE(problem.error(), element.tolerance) << "seed " << seed;
       EXPECT_TRUE(problem.poisonIntact()) << "seed " << seed;
       ++ran;

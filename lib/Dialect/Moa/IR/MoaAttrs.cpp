@@ -113,6 +113,47 @@ static void printSpanRuns(AsmPrinter &printer, ArrayRef<SpanAttr> spans) {
   printer << ']';
 }
 
+/// Runs of equal formats: `[2 x e4m3, model]`.
+static ParseResult parseKvRuns(AsmParser &parser, SmallVector<KvFormat> &kv) {
+  auto parseRun = [&]() -> ParseResult {
+    int64_t count = 1;
+    llvm::SMLoc loc = parser.getCurrentLocation();
+    OptionalParseResult counted = parser.parseOptionalInteger(count);
+    if (counted.has_value() && (failed(*counted) || parser.parseKeyword("x")))
+      return failure();
+    if (count < 1 || count > 65536)
+      return parser.emitError(loc)
+             << "expected a run of 1 to 65536 KV heads, got " << count;
+    StringRef name;
+    loc = parser.getCurrentLocation();
+    if (parser.parseKeyword(&name))
+      return failure();
+    std::optional<KvFormat> format = symbolizeKvFormat(name);
+    if (!format)
+      return parser.emitError(loc)
+             << "expected format model, e4m3 or int8, got " << name;
+    kv.append(count, *format);
+    return success();
+  };
+  return parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, parseRun);
+}
+
+static void printKvRuns(AsmPrinter &printer, ArrayRef<KvFormat> kv) {
+  printer << '[';
+  for (size_t i = 0; i < kv.size();) {
+    size_t run = 1;
+    while (i + run < kv.size() && kv[i + run] == kv[i])
+      ++run;
+    if (i)
+      printer << ", ";
+    if (run > 1)
+      printer << run << " x ";
+    printer << stringifyKvFormat(kv[i]);
+    i += run;
+  }
+  printer << ']';
+}
+
 #include "moa/Dialect/Moa/IR/MoaEnums.cpp.inc"
 #define GET_ATTRDEF_CLASSES
 #include "moa/Dialect/Moa/IR/MoaAttrs.cpp.inc"
@@ -162,7 +203,7 @@ LogicalResult SpanAttr::verify(EmitError emitError, int64_t alpha,
 
 LogicalResult WindowAttr::verify(EmitError emitError, ArrayRef<SpanAttr> spans,
                                  int64_t sink, int64_t block, int64_t min,
-                                 LengthRule) {
+                                 LengthRule, ArrayRef<KvFormat> kv) {
   if (spans.empty())
     return emitError() << "(C1) expected at least one span";
   if (sink < 0 || sink >= min || min > plan::kMaxSpanParameter)
@@ -172,6 +213,15 @@ LogicalResult WindowAttr::verify(EmitError emitError, ArrayRef<SpanAttr> spans,
   if (block < 1 || block > plan::kMaxSpanParameter)
     return emitError() << "(C3) expected block between 1 and "
                        << plan::kMaxSpanParameter << ", got " << block;
+  if (kv.empty())
+    return success();
+  if (spans.size() % kv.size())
+    return emitError() << "(C4) expected a number of kv formats that divides "
+                          "the "
+                       << spans.size() << " spans, got " << kv.size();
+  if (llvm::all_equal(kv) && kv.front() == KvFormat::Model)
+    return emitError() << "(C4) expected a kv format of 8 bits, got "
+                       << kv.size() << " x model; leave kv out";
   return success();
 }
 
@@ -208,7 +258,8 @@ WindowAttr WindowAttr::getCanonical() const {
     if (isDenseRule(span))
       span = SpanAttr::get(getContext(), 0, 1.0);
   }
-  return get(getContext(), spans, getSink(), getBlock(), getMin(), getLength());
+  return get(getContext(), spans, getSink(), getBlock(), getMin(), getLength(),
+             getKv());
 }
 
 LogicalResult ModelAttr::verify(EmitError emitError, int64_t layers,
@@ -276,7 +327,8 @@ LogicalResult RopeAttr::verify(EmitError emitError, RopeLayout,
 
 LogicalResult KernelAttr::verify(EmitError emitError, KernelKind kind,
                                  int64_t headDim, int64_t group, Type dtype,
-                                 DenseI64ArrayAttr layers, RopeAttr rope) {
+                                 DenseI64ArrayAttr layers, RopeAttr rope,
+                                 bool kv8) {
   if (headDim < 1 || group < 1 || group > MOA_MAX_GROUP)
     return emitError()
            << "(C1) expected a positive head_dim and a group of 1 to "
@@ -293,5 +345,11 @@ LogicalResult KernelAttr::verify(EmitError emitError, KernelKind kind,
   if (kind == KernelKind::Rope && (!rope || rope.getRotaryDim() > headDim))
     return emitError() << "(C4) expected a rope of at most " << headDim
                        << " elements on a rope kernel, got " << rope;
+  if (kv8 && kind != KernelKind::Prefill && kind != KernelKind::Decode)
+    return emitError() << "(C5) expected no kv8 on a kernel of kind "
+                       << stringifyKernelKind(kind);
+  if ((kv8 || kind == KernelKind::Quantise) && dtype.isF32())
+    return emitError() << "(C5) expected dtype f16 or bf16 beside 8 bits, got "
+                       << dtype;
   return success();
 }

@@ -155,10 +155,19 @@ static LogicalResult verifyAttend(WindowedOpInterface op, RankedTensorType rows,
   if (rows != expected)
     return op->emitOpError("(C2) expected queries of ")
            << expected << " for this cache, got " << rows;
-  if (WindowAttr window = op.getWindowAttr())
+  if (WindowAttr window = op.getWindowAttr()) {
     if (static_cast<int64_t>(window.getSpans().size()) != heads)
       return op->emitOpError("(C3) expected one span per query head (")
              << heads << "), got " << window.getSpans().size();
+    if (window.hasKv8() &&
+        static_cast<int64_t>(window.getKv().size()) != cache.getHeads())
+      return op->emitOpError("(C3) expected one kv format per KV head (")
+             << cache.getHeads() << "), got " << window.getKv().size();
+    if (window.hasKv8() && cache.getElementType().isF32())
+      return op->emitOpError("(C3) expected f16 or bf16 beside pages of 8 "
+                             "bits, got ")
+             << cache;
+  }
   if (scale && !scale.getValue().isFinite())
     return op->emitOpError("(C5) expected a finite scale, got ") << scale;
   return verifyLayout(op);

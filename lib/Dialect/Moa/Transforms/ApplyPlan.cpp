@@ -36,13 +36,18 @@ private:
 } // namespace
 
 WindowAttr moa::planWindow(MLIRContext *ctx, const plan::Plan &plan,
-                           int64_t layer) {
+                           int64_t layer, int64_t kvHeads) {
   SmallVector<SpanAttr> spans;
   for (const moa_span_rule &rule : plan.layerRules(layer))
     spans.push_back(SpanAttr::get(ctx, rule.alpha, rule.beta));
+  SmallVector<KvFormat> kv;
+  for (int64_t head = 0; head < kvHeads; ++head)
+    kv.push_back(static_cast<KvFormat>(plan.kvFormat(layer, head)));
+  if (llvm::all_of(kv, [](KvFormat f) { return f == KvFormat::Model; }))
+    kv.clear();
   return WindowAttr::get(ctx, spans, plan.span.sink, plan.span.block,
                          plan.span.min,
-                         static_cast<LengthRule>(plan.span.lengthRule));
+                         static_cast<LengthRule>(plan.span.lengthRule), kv);
 }
 
 LogicalResult ApplyPlan::apply(const moa::plan::Plan &parsed) {
@@ -68,7 +73,17 @@ LogicalResult ApplyPlan::apply(const moa::plan::Plan &parsed) {
       return op->emitOpError("has ")
              << op.getQueryHeads() << " query heads, the plan " << plan
              << " has rules for " << parsed.qHeads;
-    op.setWindowAttr(planWindow(ctx, parsed, layer.getInt()));
+    int64_t kvHeads = op.getCacheType().getHeads();
+    if (parsed.kvColumns && parsed.kvColumns != kvHeads)
+      return op->emitOpError("has ")
+             << kvHeads << " KV heads, the plan " << plan << " has formats for "
+             << parsed.kvColumns;
+    if (parsed.hasKv8(layer.getInt()) &&
+        op.getCacheType().getElementType().isF32())
+      return op->emitOpError("has a cache of f32, the plan ")
+             << plan << " keeps its pages in 8 bits, which stand beside f16 or "
+             << "bf16; leave kv/format out for f32";
+    op.setWindowAttr(planWindow(ctx, parsed, layer.getInt(), kvHeads));
     return WalkResult::advance();
   });
   if (result.wasInterrupted())

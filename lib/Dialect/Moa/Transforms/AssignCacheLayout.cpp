@@ -111,6 +111,8 @@ void AssignCacheLayout::runOnOperation() {
           }
           moa_resident held =
               moa_resident_pages(length, start, window.getSink());
+          if (window.kvFormat(kv) != KvFormat::Model)
+            held = moa_resident_kv8(held, length);
           pages.push_back(moa_resident_count(&held));
         }
         int64_t bytes =

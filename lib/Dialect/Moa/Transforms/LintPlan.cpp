@@ -73,6 +73,8 @@ static void lint(WindowedOpInterface op, int64_t n) {
       floored += moa_span_raw(&rule, n) < rule.min_span;
     }
     moa_resident held = moa_resident_pages(n, start, window.getSink());
+    if (window.kvFormat(kv) != KvFormat::Model)
+      held = moa_resident_kv8(held, n);
     pages += moa_resident_count(&held);
   }
   int64_t densePages =

@@ -48,6 +48,6 @@ void ResolveSpans::runOnOperation() {
     }
     op.setWindowAttr(WindowAttr::get(op->getContext(), spans, window.getSink(),
                                      window.getBlock(), window.getMin(),
-                                     window.getLength()));
+                                     window.getLength(), window.getKv()));
   });
 }

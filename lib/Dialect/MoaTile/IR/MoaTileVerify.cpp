@@ -64,6 +64,11 @@ template <typename OpTy> static LogicalResult verifyLoadBlock(OpTy op) {
   if (rows != 64 && rows != 128)
     return op.emitOpError("(C2) expected a tile of 64 or 128 rows, got ")
            << rows;
+  Type element = op.getTile().getType().getElementType();
+  if (op.getKv8() && element.isF32())
+    return op.emitOpError("(C3) expected elements of f16 or bf16 beside kv8, "
+                          "got ")
+           << element;
   return success();
 }
 LogicalResult LoadKeysOp::verify() { return verifyLoadBlock(*this); }
@@ -135,6 +140,14 @@ static LogicalResult verifyRows(OpTy op, ItemKind kind) {
 
 LogicalResult CopyRowsOp::verify() {
   return verifyRows(*this, ItemKind::Append);
+}
+
+LogicalResult QuantiseRowsOp::verify() {
+  if (failed(verifyRows(*this, ItemKind::Quantise)))
+    return failure();
+  if (getType().isF32())
+    return emitOpError("(C2) expected type f16 or bf16, got ") << getType();
+  return success();
 }
 
 LogicalResult RotateRowsOp::verify() {

@@ -8,14 +8,14 @@
 // The format, little-endian throughout, every section 64-byte aligned, every
 // offset counted in bytes from the start of the file:
 //
-//  1. moa_artifact_header (192 bytes): magic, versions, file size, checksum of
+//  1. moa_artifact_header (208 bytes): magic, versions, file size, checksum of
 //     the whole file, model geometry, one (offset, size) per section.
 //  2. RULES: layers * q_heads moa_span_rule, layer-major.
 //  3. LAYERS: layers moa_artifact_layer: which kernel serves each phase.
 //  4. KERNELS: moa_artifact_kernel records, one per structure. A prepare kernel
 //     serves every layer whose decode kernel has images for GPUs; it reads no
 //     elements, and has the model's dtype and head size, group 1, and images
-//     for GPUs alone. A rope kernel has group 1.
+//     for GPUs alone. A rope or quantise kernel has group 1.
 //  5. IMAGES: moa_artifact_image records, one per (kernel, target variant),
 //     in decreasing order of preference for each kernel. For a GPU, a decode
 //     kernel may have another image behind it with more columns, for items of
@@ -24,6 +24,9 @@
 //  7. CODE: the images' bytes. A CPU image is position-independent machine code
 //     with its constants, free of relocations: mapping it is loading it. A
 //     CUDA image is what a driver loads: a cubin, or PTX text with its NUL.
+//  8. KV FORMATS: layers * kv_heads bytes of MOA_KV_*, layer-major; of 8 bits
+//     beside 16-bit elements alone, in layers that have a quantise kernel and
+//     whose kernels take them.
 //
 // A reader checks each field before it uses it and names index, found and
 // expected values when it refuses. Bytes it does not know (reserved) are zero.
@@ -75,6 +78,7 @@ typedef struct moa_artifact_header {
   moa_artifact_section images;
   moa_artifact_section strings;
   moa_artifact_section code;
+  moa_artifact_section kv_formats;
 } moa_artifact_header;
 
 /// Kernel index meaning "this phase was not compiled".
@@ -86,6 +90,7 @@ typedef struct moa_artifact_layer {
   uint32_t append;
   uint32_t prepare;
   uint32_t rope;
+  uint32_t quantise;
 } moa_artifact_layer;
 
 typedef struct moa_artifact_kernel {
@@ -97,6 +102,8 @@ typedef struct moa_artifact_kernel {
   uint32_t first_image; ///< Its images are [first_image, first_image + images).
   uint32_t images;
   uint32_t rotation; ///< Rope: moa_artifact_rotation; else 0.
+  uint32_t kv8;      ///< Prefill, decode: 1 if it takes blocks of 8 bits; else
+                     ///< 0. A layer with such blocks has only these.
 } moa_artifact_kernel;
 
 /// The structure of a rope kernel: its MOA_ROPE_* and how many elements of a
@@ -182,9 +189,9 @@ static_assert(sizeof(moa_span_rule) == 32, "artifact format");
 static_assert(offsetof(moa_artifact_header, checksum) == 16, "artifact format");
 static_assert(offsetof(moa_artifact_header, plan_id) == 64, "artifact format");
 static_assert(offsetof(moa_artifact_header, rules) == 96, "artifact format");
-static_assert(sizeof(moa_artifact_header) == 192, "artifact format");
-static_assert(sizeof(moa_artifact_layer) == 20, "artifact format");
-static_assert(sizeof(moa_artifact_kernel) == 32, "artifact format");
+static_assert(sizeof(moa_artifact_header) == 208, "artifact format");
+static_assert(sizeof(moa_artifact_layer) == 24, "artifact format");
+static_assert(sizeof(moa_artifact_kernel) == 36, "artifact format");
 static_assert(offsetof(moa_artifact_image, rows) == 48, "artifact format");
 static_assert(sizeof(moa_artifact_image) == 64, "artifact format");
 

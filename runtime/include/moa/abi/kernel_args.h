@@ -38,15 +38,27 @@ extern "C" {
 /// Element types of queries, keys, values and outputs.
 enum { MOA_DTYPE_F32 = 0, MOA_DTYPE_F16 = 1, MOA_DTYPE_BF16 = 2 };
 
+/// What a KV head keeps of complete pages: elements of the model's type, or
+/// 8-bit codes. A code stands for its value times a scale, one for the keys and
+/// one for the values of a block: E4M3 is that of OCP (largest 448), INT8 the
+/// value plus 128 (largest 127).
+enum { MOA_KV_MODEL = 0, MOA_KV_E4M3 = 1, MOA_KV_INT8 = 2 };
+
+/// Scales beside each page, f32: of the keys and of the values of the block in
+/// its first half, then of those in its second. Half h of a page is the place
+/// of blocks with that parity: codes of keys [64][D], then of values [64][D].
+#define MOA_KV8_SCALES 4
+
 /// What a kernel does. Prepare makes the items of decode kernels on a GPU, for
 /// all layers at once; a CPU has none. Rope rotates queries and keys before it
-/// appends.
+/// appends. Quantise brings complete blocks to 8 bits.
 enum {
   MOA_KERNEL_PREFILL = 0,
   MOA_KERNEL_DECODE = 1,
   MOA_KERNEL_APPEND = 2,
   MOA_KERNEL_PREPARE = 3,
-  MOA_KERNEL_ROPE = 4
+  MOA_KERNEL_ROPE = 4,
+  MOA_KERNEL_QUANTISE = 5
 };
 
 /// Query rows of one prefill work item. Row blocks lie at aligned positions, so
@@ -57,12 +69,16 @@ enum {
 #define MOA_MAX_GROUP 16
 
 /// Where the 64 keys and values of one block lie: in a page, or in the tensor
-/// that the caller passed (then only if all 64 rows are there).
+/// that the caller passed (then only if all 64 rows are there). Only kernels
+/// for 8 bits read `scales` and `format`.
 typedef struct moa_key_block {
-  const void *k;    ///< Key row 0 of the block, [64][D] at k_stride.
-  const void *v;    ///< Value row 0 of the block, [64][D] at v_stride.
-  int64_t k_stride; ///< Elements between rows; a row's D elements are dense.
-  int64_t v_stride;
+  const void *k;       ///< Key row 0 of the block, [64][D] at k_stride.
+  const void *v;       ///< Value row 0 of the block, [64][D] at v_stride.
+  int64_t k_stride;    ///< Elements between rows; a row's D elements are dense.
+  int64_t v_stride;    ///< An 8-bit code is one element.
+  const float *scales; ///< Of keys and values; NULL for the model's type.
+  int32_t format;      ///< MOA_KV_*.
+  int32_t reserved;
 } moa_key_block;
 
 /// One piece of attention work.
@@ -116,7 +132,25 @@ typedef struct moa_rope_item {
   int32_t reserved;
 } moa_rope_item;
 
-static_assert(sizeof(moa_key_block) == 32, "kernel ABI");
+/// Brings a complete block, 64 rows of keys and of values, to 8 bits in half of
+/// a page.
+typedef struct moa_quantise_item {
+  const void *k; ///< Source row 0; D dense.
+  const void *v;
+  int64_t k_stride; ///< Elements between source rows.
+  int64_t v_stride;
+  void *page;    ///< Row 0 of the page's first half.
+  float *scales; ///< The page's MOA_KV8_SCALES.
+  /// The page whose other half is copied to this one's, and its scales; or
+  /// NULL.
+  const void *kept;
+  const float *kept_scales;
+  int32_t half;   ///< 0 or 1.
+  int32_t format; ///< MOA_KV_E4M3 or MOA_KV_INT8.
+} moa_quantise_item;
+
+static_assert(offsetof(moa_key_block, scales) == 32, "kernel ABI");
+static_assert(sizeof(moa_key_block) == 48, "kernel ABI");
 static_assert(offsetof(moa_work_item, q_stride) == 40, "kernel ABI");
 static_assert(offsetof(moa_work_item, rows) == 56, "kernel ABI");
 static_assert(offsetof(moa_work_item, ranges) == 72, "kernel ABI");
@@ -125,11 +159,15 @@ static_assert(sizeof(moa_append_item) == 56, "kernel ABI");
 static_assert(offsetof(moa_rope_item, q) == 56, "kernel ABI");
 static_assert(offsetof(moa_rope_item, heads) == 88, "kernel ABI");
 static_assert(sizeof(moa_rope_item) == 104, "kernel ABI");
+static_assert(offsetof(moa_quantise_item, half) == 64, "kernel ABI");
+static_assert(sizeof(moa_quantise_item) == 72, "kernel ABI");
 
 /// Entry point types of CPU kernels.
 typedef void (*moa_attention_kernel)(const moa_work_item *item, void *scratch);
 typedef void (*moa_append_kernel)(const moa_append_item *item, void *scratch);
 typedef void (*moa_rope_kernel)(const moa_rope_item *item, void *scratch);
+typedef void (*moa_quantise_kernel)(const moa_quantise_item *item,
+                                    void *scratch);
 
 #ifdef __cplusplus
 }

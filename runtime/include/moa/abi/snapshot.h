@@ -14,7 +14,11 @@
 //  4. Zeros up to a multiple of 64 bytes.
 //  5. PAGES: for each head in the order of HEADS its sink pages, then those of
 //     its window, by block. A page is K [64][D] and V [64][D] in the model's
-//     dtype, on every device; rows behind the last token are zero.
+//     dtype, on every device; rows behind the last token are zero. Where a plan
+//     has KV heads that keep 8 bits, each page has its MOA_KV8_SCALES behind
+//     it, zero if they are not in use; blocks [window_begin, kv8_end) of such a
+//     head lie two to a page (see abi/kernel_args.h), a half without one is
+//     zero.
 //
 // A reader checks each field before it uses it, compares the model field by
 // field, and takes nothing if anything is wrong.
@@ -37,7 +41,7 @@ extern "C" {
 #define MOA_SNAPSHOT_MAGIC 0x1A534F4Du
 
 /// Raise it whenever a struct here changes layout or meaning.
-#define MOA_SNAPSHOT_VERSION 1
+#define MOA_SNAPSHOT_VERSION 2
 
 /// Alignment of PAGES.
 #define MOA_SNAPSHOT_ALIGN 64
@@ -56,7 +60,8 @@ typedef struct moa_snapshot_header {
   int32_t length_rule;  ///< MOA_LENGTH_*.
   uint32_t page_tokens; ///< MOA_BLOCK_KEYS.
   int64_t length;       ///< N of the sequence.
-  uint64_t rules_hash;  ///< moa_snapshot_hash of the model's span rules.
+  uint64_t rules_hash;  ///< moa_snapshot_hash of the model's span rules and,
+                       ///< as 64-bit words, of its KV formats if any is 8 bits.
   uint8_t plan_id[32];  ///< Of the artifact.
   uint64_t pages;       ///< In PAGES.
   uint64_t reserved[2]; ///< Zero.
@@ -73,7 +78,8 @@ typedef struct moa_snapshot_head {
   int32_t sink_pages, window_begin, window_end;
   int32_t floor;
   int64_t since;
-  uint64_t reserved;
+  int32_t kv8_end;
+  uint32_t reserved;
 } moa_snapshot_head;
 
 static_assert(offsetof(moa_snapshot_header, checksum) == 16, "format");

@@ -11,7 +11,7 @@
 //
 // Vocabulary. Positions count tokens from 0 and are absolute. `n` is the length
 // N that a rule is evaluated at. A block is MOA_BLOCK_KEYS keys at an aligned
-// position; a page holds one block of one KV head.
+// position; a page holds one block of one KV head, or two of them in 8 bits.
 //
 // Query row i of a head sees key j iff
 //     j <= i  and  (j < sink  or  j >= moa_window_start(rule, i, n)).
@@ -207,6 +207,8 @@ typedef struct moa_resident {
   int32_t sink_pages;   ///< Pages [0, sink_pages) stay for the sink.
   int32_t window_begin; ///< Pages [window_begin, window_end) stay for windows.
   int32_t window_end;
+  int32_t kv8_end; ///< Of those, [window_begin, kv8_end) are kept in 8 bits; 0
+                   ///< for a KV head that keeps none so.
 } moa_resident;
 
 static inline moa_resident moa_resident_pages(int64_t seen, int64_t next_start,
@@ -223,12 +225,33 @@ static inline moa_resident moa_resident_pages(int64_t seen, int64_t next_start,
   r.sink_pages = (int32_t)sinks;
   r.window_begin = (int32_t)begin;
   r.window_end = (int32_t)end;
+  r.kv8_end = 0;
   return r;
+}
+
+/// The same for a KV head that keeps 8 bits: all but the sink's pages and those
+/// from the one of row `deciding - 1` on, the newest that stays (see
+/// moa_deciding_row).
+static inline moa_resident moa_resident_kv8(moa_resident r, int64_t deciding) {
+  int64_t end = deciding > 0 ? (deciding - 1) / MOA_BLOCK_KEYS : 0;
+  r.kv8_end = end > r.window_begin ? (int32_t)end : r.window_begin;
+  return r;
+}
+
+/// First block of the window that is kept as it came.
+static inline int32_t moa_resident_full_begin(const moa_resident *r) {
+  return r->kv8_end > r->window_begin ? r->kv8_end : r->window_begin;
+}
+
+/// Pages for blocks [begin, end) in 8 bits: blocks 2 p and 2 p + 1 share one.
+static inline int64_t moa_kv8_pages(int64_t begin, int64_t end) {
+  return end > begin ? (end + 1) / 2 - begin / 2 : 0;
 }
 
 /// Number of pages in `r`.
 static inline int64_t moa_resident_count(const moa_resident *r) {
-  return (int64_t)r->sink_pages + (r->window_end - r->window_begin);
+  return (int64_t)r->sink_pages + moa_kv8_pages(r->window_begin, r->kv8_end) +
+         (r->window_end - moa_resident_full_begin(r));
 }
 
 /// Bytes of one page: K [64][D] and V [64][D].

@@ -21,8 +21,8 @@
 /// File format of `.moa` artifacts. Raise it whenever a struct of artifact.h
 /// changes layout or meaning. A runtime loads exactly the versions from
 /// MOA_ARTIFACT_VERSION_MIN to MOA_ARTIFACT_VERSION.
-#define MOA_ARTIFACT_VERSION 4
-#define MOA_ARTIFACT_VERSION_MIN 4
+#define MOA_ARTIFACT_VERSION 5
+#define MOA_ARTIFACT_VERSION_MIN 5
 
 /// Layout of the structs in kernel_args.h, gpu_args.h and gpu_step.h, recorded
 /// for every kernel image. Raise it whenever a field there moves: old images

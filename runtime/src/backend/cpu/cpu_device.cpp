@@ -74,7 +74,8 @@ public:
 private:
   const Module &module;
   PagePool &pool;
-  /// Runs an append or rope kernel, which needs no scratch, over its items.
+  /// Runs an append, rope or quantise kernel, which needs no scratch, over its
+  /// items.
   template <typename Item>
   void runRows(const Kernel &kernel, const std::vector<Item> &items,
                size_t heads);
@@ -104,6 +105,8 @@ Status CpuExecutor::run(const AttendCall &call, const Plan &plan) {
   const size_t heads = call.count * module.geometry.kvHeads;
   runRows(kernels.append, plan.appends, heads);
   runRows(kernels.rope, plan.ropes, heads);
+  // Of the rows that are in pages or rotated by now.
+  runRows(kernels.quantise, plan.quantises, 0);
   size_t scratchBytes =
       std::max(kernels.prefill.scratchBytes, kernels.decode.scratchBytes);
   threads.run(work.order.size(), scratchBytes, [&](size_t i, void *scratch) {
@@ -132,9 +135,9 @@ public:
                      LoadedKernels &out) override;
   Status makePool(const Geometry &geometry, uint64_t maxBytes,
                   std::unique_ptr<PagePool> &out) override {
-    const size_t bytes = geometry.pageBytes();
+    const size_t bytes = geometry.pageBytes(), scales = geometry.scaleBytes();
     out = std::make_unique<PagePool>(bytes, maxBytes / bytes,
-                                     memory.makePages(bytes));
+                                     memory.makePages(bytes + scales), scales);
     return ok();
   }
   Status makeExecutor(const Module &module, PagePool &pool,

@@ -22,7 +22,7 @@ names = "header_size kernel_abi layers q_heads kv_heads head_dim dtype length_ru
 print("header", *(f"{n} {v}" for n, v in zip(names, fields)), f"max_length {fields[8]}")
 print(f"plan_id {data[64:96].hex()}")
 sections = {}
-for index, name in enumerate("rules layers kernels images strings code".split()):
+for index, name in enumerate("rules layers kernels images strings code kv_formats".split()):
     sections[name] = struct.unpack_from("<QQ", data, 96 + 16 * index)
     offset, size = sections[name]
     print(f"section {name} aligned {offset % 64 == 0} inside {offset + size <= len(data)}")
@@ -43,12 +43,16 @@ for index, (alpha, beta, sink, least, block, length) in enumerate(records("rules
     layer, head = divmod(index, heads)
     rule = f"{alpha} + {beta} * N sink {sink} min {least} block {block} length {length}"
     print(f"rule {layer}.{head} {rule}")
-for index, layer in enumerate(records("layers", "5I")):
+formats = [value for (value,) in records("kv_formats", "B")]
+kv_heads = fields[4]
+for index, layer in enumerate(records("layers", "6I")):
     phases = f"prefill {layer[0]} decode {layer[1]} append {layer[2]:#x}"
-    print(f"layer {index} {phases} prepare {layer[3]:#x}")
-for index, (name, kind, dtype, dim, group, first, count, _) in enumerate(records("kernels", "8I")):
+    kv = formats[index * kv_heads : (index + 1) * kv_heads]
+    print(f"layer {index} {phases} prepare {layer[3]:#x} quantise {layer[5]:#x} kv {kv}")
+for index, record in enumerate(records("kernels", "9I")):
+    name, kind, dtype, dim, group, first, count, _, kv8 = record
     facts = f"kind {kind} dtype {dtype} head_dim {dim} group {group}"
-    print(f"kernel {index} {string(name)} {facts} images {first}+{count}")
+    print(f"kernel {index} {string(name)} {facts} images {first}+{count} kv8 {kv8}")
 for index, image in enumerate(records("images", "4I4Q4I")):
     target, features, chip, threads, offset, size, entry, scratch, rows, keys, registers, _ = image
     inside = offset % 64 == 0 and offset + size <= sections["code"][1]

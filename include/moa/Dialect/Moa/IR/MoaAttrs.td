@@ -49,25 +49,40 @@ def Moa_WindowAttr : Moa_Attr<"Window", "window"> {
 
     ```mlir
     #moa.window<[3 x (-512 + N), 6 x (-256 + 0.75 * N)],
-                sink = 64, block = 64, min = 128, length = request>
+                sink = 64, block = 64, min = 128, length = request,
+                kv = [e4m3, model, int8]>
     ```
+
+    `kv` has the format of each KV head: `model` is the cache's element type,
+    `e4m3` and `int8` keep pages in 8 bits, with a scale for the keys and one
+    for the values of 64 tokens, but for the pages of the sink and the newest.
+    Left out, all are `model`.
 
     - (C1) At least one span.
     - (C2) `sink` is not negative and below `min`, `min` at most 2^20.
     - (C3) `block` is between 1 and 2^20.
+    - (C4) `kv` is left out or has a number of KV heads that divides the spans,
+      not all of them `model`.
   }];
   let parameters = (ins ArrayRefParameter<"SpanAttr">:$spans,
                         "int64_t":$sink, "int64_t":$block, "int64_t":$min,
-                        EnumParameter<Moa_LengthRule>:$length);
+                        EnumParameter<Moa_LengthRule>:$length,
+                        OptionalArrayRefParameter<"KvFormat">:$kv);
   let assemblyFormat = [{
     `<` custom<SpanRuns>($spans) `,` struct($sink, $block, $min, $length)
-    `>`
+    (`,` `kv` `=` custom<KvRuns>($kv)^)? `>`
   }];
   let extraClassDeclaration = [{
     /// The rule of one query head, as span.h takes it.
     ::moa_span_rule rule(int64_t head) const;
     /// Whether every head sees everything at every length.
     bool isDense() const;
+    /// Whether some KV head keeps pages in 8 bits.
+    bool hasKv8() const { return !getKv().empty(); }
+    /// The format of one KV head.
+    KvFormat kvFormat(int64_t kvHead) const {
+      return hasKv8() ? getKv()[kvHead] : KvFormat::Model;
+    }
     /// The window in which rules that mean the same at every length are written
     /// alike: dense ones as `N`, constant ones as the span they give.
     WindowAttr getCanonical() const;
@@ -151,18 +166,22 @@ def Moa_KernelAttr : Moa_Attr<"Kernel", "kernel"> {
   let summary = "facts of one kernel, for the artifact";
   let description = [{
     Stands on a kernel's module as `moa.kernel`. `group` is the number of query
-    heads in one work item (decode), else 1; `layers` are those that share it.
+    heads in one work item (decode), else 1; `layers` are those that share it;
+    `kv8` says that attention takes pages of 8 bits beside others.
 
     - (C1) `head_dim` and `group` are positive, `group` at most 16.
     - (C2) `dtype` is f32, f16 or bf16.
     - (C3) `layers` is not empty and increases.
     - (C4) A rope kernel has a `rope` that fits `head_dim`, others have none.
+    - (C5) `kv8` stands on prefill and decode kernels alone. With it, and on a
+      quantise kernel, `dtype` is f16 or bf16.
   }];
   let parameters = (ins EnumParameter<Moa_KernelKind>:$kind,
                         "int64_t":$head_dim, "int64_t":$group,
                         "::mlir::Type":$dtype,
                         "::mlir::DenseI64ArrayAttr":$layers,
-                        OptionalParameter<"::moa::RopeAttr">:$rope);
+                        OptionalParameter<"::moa::RopeAttr">:$rope,
+                        DefaultValuedParameter<"bool", "false">:$kv8);
   let assemblyFormat = "`<` struct(params) `>`";
 }
 

@@ -28,7 +28,16 @@ def Moa_KernelKind : Moa_I32Enum<"KernelKind", "what a kernel does", [
   I32EnumAttrCase<"Prefill", 0, "prefill">,
   I32EnumAttrCase<"Decode", 1, "decode">,
   I32EnumAttrCase<"Append", 2, "append">,
-  I32EnumAttrCase<"Rope", 4, "rope">
+  I32EnumAttrCase<"Rope", 4, "rope">,
+  I32EnumAttrCase<"Quantise", 5, "quantise">
+]>;
+
+// Values are those of MOA_KV_* in moa/abi/kernel_args.h.
+def Moa_KvFormat : Moa_I32Enum<"KvFormat",
+    "what a KV head keeps of keys and values that are complete pages", [
+  I32EnumAttrCase<"Model", 0, "model">,
+  I32EnumAttrCase<"E4M3", 1, "e4m3">,
+  I32EnumAttrCase<"Int8", 2, "int8">
 ]>;
 
 // Values are those of MOA_ROPE_* in moa/abi/rope.h.

@@ -109,7 +109,8 @@ def Moa_AttentionOp : Moa_AttendOp<"attention"> {
 
     - (C1) Query heads are a multiple of the cache's heads, at most 16 times.
     - (C2) Head size and element type are the cache's.
-    - (C3) One span per query head.
+    - (C3) One span per query head and, where the window has formats, one per
+      KV head; pages of 8 bits stand beside f16 or bf16.
     - (C4) The layout has the page size of this cache and, for each KV head,
       deciding query heads of its own group in increasing order.
     - (C5) The scale is finite.

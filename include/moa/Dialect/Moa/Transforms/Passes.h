@@ -26,7 +26,7 @@ namespace moa {
 
 /// The window of one layer of a plan.
 WindowAttr planWindow(mlir::MLIRContext *context, const plan::Plan &plan,
-                      int64_t layer);
+                      int64_t layer, int64_t kvHeads);
 
 } // namespace moa
 

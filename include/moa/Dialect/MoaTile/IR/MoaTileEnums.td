@@ -23,7 +23,8 @@ def MoaTile_ItemKind : MoaTile_I32Enum<"ItemKind", "what an item asks for", [
   I32EnumAttrCase<"Prefill", 0, "prefill">,
   I32EnumAttrCase<"Decode", 1, "decode">,
   I32EnumAttrCase<"Append", 2, "append">,
-  I32EnumAttrCase<"Rope", 4, "rope">
+  I32EnumAttrCase<"Rope", 4, "rope">,
+  I32EnumAttrCase<"Quantise", 5, "quantise">
 ]>;
 
 def MoaTile_RopeLayout : MoaTile_I32Enum<"RopeLayout",

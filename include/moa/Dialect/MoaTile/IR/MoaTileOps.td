@@ -96,15 +96,21 @@ class MoaTile_LoadBlockOp<string mnemonic, string what>
     : MoaTile_Op<mnemonic, [Pure]> {
   let summary = "the " # what # " of one block";
   let description = [{
-    Rows beyond the sequence's end hold unspecified bits, NaN among them.
+    Rows beyond the sequence's end hold unspecified bits, NaN among them. With
+    `kv8` the item says of each block whether it lies there as the type says or
+    in 8 bits, and in which format; of the latter the values are those that
+    codes and scale stand for, not rounded to the type.
 
     - (C1) The item is prefill or decode.
     - (C2) The tile has 64 or 128 rows.
+    - (C3) With `kv8` the tile's elements are f16 or bf16.
   }];
-  let arguments = (ins MoaTile_ItemType:$item, Index:$block);
+  let arguments = (ins MoaTile_ItemType:$item, Index:$block, UnitAttr:$kv8);
   let results = (outs MoaTile_TileType:$tile);
-  let assemblyFormat =
-      "$item `[` $block `]` attr-dict `:` type($item) `->` type($tile)";
+  let assemblyFormat = [{
+    $item `[` $block `]` (`kv8` $kv8^)? attr-dict `:` type($item) `->`
+    type($tile)
+  }];
   let hasVerifier = 1;
 }
 def MoaTile_LoadKeysOp : MoaTile_LoadBlockOp<"load_keys", "keys">;
@@ -242,6 +248,26 @@ def MoaTile_CopyRowsOp : MoaTile_Op<"copy_rows"> {
 
     ```mlir
     moa_tile.copy_rows %item dims 128 of bf16 : !moa_tile.item<append>
+    ```
+  }];
+  let arguments = (ins MoaTile_ItemType:$item, I64Attr:$dims, TypeAttr:$type);
+  let assemblyFormat = "$item `dims` $dims `of` $type attr-dict `:` type($item)";
+  let hasVerifier = 1;
+}
+
+def MoaTile_QuantiseRowsOp : MoaTile_Op<"quantise_rows"> {
+  let summary = "bring a block of keys and values to 8 bits";
+  let description = [{
+    The item's 64 rows of `dims` elements of `type` become 8-bit codes in the
+    format that it names, keys and values each with the scale amax / 448 (e4m3)
+    or amax / 127 (int8), where amax is the largest magnitude. If amax is not
+    finite neither is what codes and scale stand for.
+
+    - (C1) The item is quantise.
+    - (C2) The type is f16 or bf16 and `dims` is positive.
+
+    ```mlir
+    moa_tile.quantise_rows %item dims 128 of bf16 : !moa_tile.item<quantise>
     ```
   }];
   let arguments = (ins MoaTile_ItemType:$item, I64Attr:$dims, TypeAttr:$type);

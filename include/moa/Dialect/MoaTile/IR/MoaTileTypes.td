@@ -19,8 +19,8 @@ class MoaTile_Type<string name, string typeMnemonic>
 def MoaTile_ItemType : MoaTile_Type<"Item", "item"> {
   let summary = "one piece of work, as the runtime hands it to a kernel";
   let description = [{
-    Opaque here; `moa_work_item`, `moa_append_item` or `moa_rope_item` of
-    `moa/abi/kernel_args.h` below. Example: `!moa_tile.item<prefill>`.
+    Opaque here; `moa_work_item`, `moa_append_item`, `moa_rope_item` or
+    `moa_quantise_item` of `moa/abi/kernel_args.h` below. Example: `!moa_tile.item<prefill>`.
   }];
   let parameters = (ins EnumParameter<MoaTile_ItemKind>:$kind);
   let assemblyFormat = "`<` $kind `>`";
