@@ -14,6 +14,7 @@
 #include "gtest/gtest.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -43,11 +44,13 @@ double dot(const float *a, const float *b) {
 
 /// Row `r` of an item at position `i`. Reads a key only where the mask lets it,
 /// and expects that full blocks need no mask.
-/// Row `t` of keys or values of a block, as it is or stands for.
-std::vector<float> rowAt(const moa_key_block &place, bool values, int64_t t) {
+/// Row `t` of keys or values of a block, as it is or stands for. Kernels
+/// allocate nothing.
+std::array<float, kDim> rowAt(const moa_key_block &place, bool values,
+                              int64_t t) {
   const void *base = values ? place.v : place.k;
   const int64_t at = t * (values ? place.v_stride : place.k_stride);
-  std::vector<float> row(kDim);
+  std::array<float, kDim> row;
   for (uint32_t d = 0; d < kDim; ++d)
     row[d] = place.format == MOA_KV_MODEL
                  ? static_cast<const float *>(base)[at + d]
