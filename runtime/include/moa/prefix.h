@@ -59,8 +59,9 @@ typedef struct moa_prefix_options {
 /// newest block is full, not row by row, so that it can be begun with there:
 /// after `seen` tokens it holds what moa_module_kv_bytes_rollback says for the
 /// larger of rollback_tokens and seen % 64. Fails with MOA_UNSUPPORTED under
-/// the length rule `request`, and with MOA_INVALID_ARGUMENT where it is off and
-/// the cache has a sequence or a batch. Rotations that are set later empty it.
+/// the length rule `request` and where a KV head keeps 8 bits, and with
+/// MOA_INVALID_ARGUMENT where it is off and the cache has a sequence or a batch.
+/// Rotations that are set later empty it.
 /// Since: 1.4
 MOA_API moa_status *
 moa_cache_set_prefix_reuse(moa_cache *cache, const moa_prefix_options *options);

@@ -30,7 +30,7 @@ Status Cache::setPrefixReuse(uint64_t maxBytes, PrefixHash hash) {
     return error(MOA_UNSUPPORTED, "prefixes cannot be reused beside KV heads "
                                   "that keep 8 bits: what they hold of a token "
                                   "depends on how calls are cut; compile a "
-                                  "plan without kv.formats");
+                                  "plan whose kv.format is 16");
   if (maxBytes ? maxBytes < page : !pool.limit())
     return error(MOA_INVALID_ARGUMENT, "max_bytes is ", maxBytes,
                  ", expected a page of ", page,

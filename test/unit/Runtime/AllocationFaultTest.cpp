@@ -81,8 +81,10 @@ struct World {
   moa_scheduler_step scheduled = {}; ///< Under way.
   void *memory = nullptr;
   const std::vector<int64_t> ids = std::vector<int64_t>(kMostTokens, 5);
-  bool row() const {
-    return model.module->geometry.lengthRule == MOA_LENGTH_ROW;
+  /// Whether its plan lets prefixes be reused.
+  bool reuses() const {
+    const Geometry &g = model.module->geometry;
+    return g.lengthRule == MOA_LENGTH_ROW && !g.kv8;
   }
 };
 
@@ -237,23 +239,24 @@ moa_status *attendStep(World &w, uint32_t layer, int64_t tokens) {
 }
 
 //===----------------------------------------------------------------------===//
-// Prefixes: calls of worlds whose length rule lets them be reused
+// Prefixes: calls of worlds whose plan lets them be reused
 //===----------------------------------------------------------------------===//
 
 moa_status *setPrefixReuse(World &w) {
   moa_prefix_options options = {sizeof(options), 1 << 24};
-  return w.row() ? moa_cache_set_prefix_reuse(w.cache, &options) : nullptr;
+  return w.reuses() ? moa_cache_set_prefix_reuse(w.cache, &options) : nullptr;
 }
 
 moa_status *reuse(World &w, size_t i, size_t count) {
-  return w.row() ? moa_sequence_reuse(w.sequences[i], 0, w.ids.data(), count,
-                                      nullptr, nullptr)
-                 : nullptr;
+  return w.reuses() ? moa_sequence_reuse(w.sequences[i], 0, w.ids.data(), count,
+                                         nullptr, nullptr)
+                    : nullptr;
 }
 
 moa_status *addTokens(World &w, size_t i, size_t count) {
-  return w.row() ? moa_sequence_add_tokens(w.sequences[i], w.ids.data(), count)
-                 : nullptr;
+  return w.reuses()
+             ? moa_sequence_add_tokens(w.sequences[i], w.ids.data(), count)
+             : nullptr;
 }
 
 //===----------------------------------------------------------------------===//
@@ -261,8 +264,12 @@ moa_status *addTokens(World &w, size_t i, size_t count) {
 //===----------------------------------------------------------------------===//
 
 moa_status *submit(World &w, uint64_t user) {
-  const moa_scheduler_request request = {
-      sizeof(request), kPrompt, 5, user, w.row() ? w.ids.data() : nullptr, 0};
+  const moa_scheduler_request request = {sizeof(request),
+                                         kPrompt,
+                                         5,
+                                         user,
+                                         w.reuses() ? w.ids.data() : nullptr,
+                                         0};
   uint64_t id = 0;
   return moa_scheduler_submit(w.scheduler, &request, &id);
 }
@@ -304,8 +311,8 @@ moa_status *close(World &w, bool commit) {
 }
 
 moa_status *addTokensOfRequest(World &w) {
-  return w.row() ? moa_scheduler_add_tokens(w.scheduler, 1, w.ids.data(), 1)
-                 : nullptr;
+  return w.reuses() ? moa_scheduler_add_tokens(w.scheduler, 1, w.ids.data(), 1)
+                    : nullptr;
 }
 
 struct Call {

@@ -101,6 +101,7 @@ void ListModel::reuse() {
     own.heads.resize(module.geometry.kvHeads);
     for (uint32_t h = 0; h < own.heads.size(); ++h) {
       extendBegins(sequence, layer, h, own.heads[h], found);
+      own.heads[h].kv8.resize(found / kBlock, false);
       for (int64_t block = 0; block < found / kBlock; ++block)
         own.heads[h].pages.push_back(
             keeps(sequence, layer, h, block, found)

@@ -325,6 +325,17 @@ TEST(Prefix, Refusals) {
   EXPECT_EQ(failed->code, MOA_UNSUPPORTED);
   EXPECT_NE(failed->message.find("length rule request"), std::string::npos);
 
+  Module codes;
+  Shape shape;
+  shape.lengthRule = MOA_LENGTH_ROW;
+  shape.kv8 = true;
+  fill(codes, shape, random);
+  CpuCache coded(codes, threads, 1 << 20);
+  failed = coded.setPrefixReuse(0);
+  ASSERT_TRUE(failed);
+  EXPECT_EQ(failed->code, MOA_UNSUPPORTED);
+  EXPECT_NE(failed->message.find("keep 8 bits"), std::string::npos);
+
   TwoHeads t;
   CpuCache cache(t.model.module, threads, 0);
   const Ids ids = randomIds(random, 100);
