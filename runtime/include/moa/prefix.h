@@ -61,8 +61,7 @@ typedef struct moa_prefix_options {
 /// larger of rollback_tokens and seen % 64. Fails with MOA_UNSUPPORTED under
 /// the length rule `request` and where a KV head keeps 8 bits, and with
 /// MOA_INVALID_ARGUMENT where it is off and the cache has a sequence or a batch.
-/// Rotations that are set later empty it.
-/// Since: 1.4
+/// Rotations that are set later empty it. Threads: the cache's. Since: 1.4
 MOA_API moa_status *
 moa_cache_set_prefix_reuse(moa_cache *cache, const moa_prefix_options *options);
 
@@ -79,7 +78,8 @@ moa_cache_set_prefix_reuse(moa_cache *cache, const moa_prefix_options *options);
 /// values depend on (weights, adapters) or that must not be shared (tenants):
 /// sequences of different salts share nothing. Refused for a sequence that has
 /// seen or knows tokens, in a cache without prefix reuse, and with
-/// MOA_OUT_OF_RANGE for more tokens than the artifact's max length. Since: 1.4
+/// MOA_OUT_OF_RANGE for more tokens than the artifact's max length. Threads:
+/// the cache's. Since: 1.4
 MOA_API moa_status *moa_sequence_reuse(moa_sequence *sequence, uint64_t salt,
                                        const int64_t *tokens, size_t count,
                                        int64_t *reused, int64_t *common);
@@ -89,8 +89,8 @@ MOA_API moa_status *moa_sequence_reuse(moa_sequence *sequence, uint64_t salt,
 /// (its salt is that of moa_sequence_reuse, 0 without). Forks know the same
 /// tokens; moa_sequence_truncate forgets those behind. Tokens that are not
 /// those of the rows make others compute nonsense. Refused as
-/// moa_sequence_reuse is, and while the sequence is part of a step.
-/// Since: 1.4
+/// moa_sequence_reuse is, and while the sequence is part of a step. Threads:
+/// the cache's. Since: 1.4
 MOA_API moa_status *moa_sequence_add_tokens(moa_sequence *sequence,
                                             const int64_t *tokens,
                                             size_t count);

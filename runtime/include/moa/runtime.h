@@ -224,7 +224,7 @@ MOA_API moa_status *moa_module_get_rule(const moa_module *module,
 /// complete before it, and their own tokens as they came: under such a plan
 /// results depend on how rows are cut into calls, within the error of 8 bits.
 /// A block with a key (value) that is not finite has none that is. On the CPU
-/// alone. Since: 1.4
+/// alone. Threads: any. Since: 1.4
 MOA_API moa_status *moa_module_get_kv_format(const moa_module *module,
                                              uint32_t layer, uint32_t kv_head,
                                              uint32_t *format);

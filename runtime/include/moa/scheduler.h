@@ -110,7 +110,7 @@ MOA_API moa_status *moa_scheduler_submit(moa_scheduler *scheduler,
 /// preempted. Fails with MOA_INVALID_ARGUMENT for a request that is not there,
 /// that was submitted without tokens, for more tokens than committed steps have
 /// sampled, and while the step of a moa_batch is under way that has its
-/// sequence. Since: 1.4
+/// sequence. Threads: the cache's. Since: 1.4
 MOA_API moa_status *moa_scheduler_add_tokens(moa_scheduler *scheduler,
                                              uint64_t id, const int64_t *tokens,
                                              size_t count);
