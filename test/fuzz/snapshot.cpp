@@ -52,6 +52,7 @@ std::vector<uint8_t> artifact() {
                 {20, 0, 1, 21, 1, MOA_LENGTH_REQUEST},
                 {0, 0.25, 1, 2, 1, MOA_LENGTH_REQUEST},
                 {64, 0, 1, 2, 64, MOA_LENGTH_REQUEST}};
+  made.kvFormats.assign(kLayers, MOA_KV_MODEL);
   for (moa_artifact_kernel &kernel : made.kernels) {
     kernel.dtype = MOA_DTYPE_F16;
     kernel.head_dim = kDim;
