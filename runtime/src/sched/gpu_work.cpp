@@ -148,14 +148,14 @@ void GpuWork::endLine(const Module &module, uint32_t layer) {
   launch.grid = static_cast<int32_t>(std::min<int64_t>(
       module.decodeFor(layer, launch.tokens).grid, linePages));
   launch.firstCut = cuts.size();
-  cuts.resize(launch.firstCut + static_cast<size_t>(launch.grid));
   const int32_t *first =
       lines.data() + launch.line + offsetof(moa_gpu_line, first) / 4;
-  for (int32_t block = 0; block < launch.grid; ++block)
+  for (int32_t block = 0; block < launch.grid; ++block) {
+    cuts.push_back(moa_gpu_cut_of(
+        first, count, decode.data() + launch.firstItem, block, launch.grid));
     for (int32_t lane = 0; lane < MOA_GPU_CUT_IDS; ++lane)
-      moa_gpu_make_cut(&cuts[launch.firstCut + static_cast<size_t>(block)],
-                       first, count, decode.data() + launch.firstItem,
-                       pages.data(), block, launch.grid, lane);
+      cuts.back().ids[lane] = moa_gpu_cut_id(&cuts.back(), pages.data(), lane);
+  }
 }
 
 void GpuWork::addDecode(const EntryView &view, const Plan &plan, size_t entry) {

@@ -131,57 +131,49 @@ moa_gpu_page_ids_of(const int32_t *first, const moa_gpu_decode_item *items,
   return ids;
 }
 
-/// Fills the cut of block `block` of a grid of `grid`: id `lane` of
-/// MOA_GPU_CUT_IDS and, for lane 0, all else. Item i of `count` has line
-/// pages [first[i], first[i + 1]), at least one. Blocks beyond the number of
-/// pages have none, so that all others have one at least: then the parts of an
-/// item are those of consecutive blocks.
-static inline void moa_gpu_make_cut(moa_gpu_cut *cut, const int32_t *first,
-                                    int32_t count,
-                                    const moa_gpu_decode_item *items,
-                                    const int32_t *tables, int32_t block,
-                                    int32_t grid, int32_t lane) {
+/// The cut of block `block` of a grid of `grid`, without its ids. Item i of
+/// `count` has line pages [first[i], first[i + 1]), at least one. Blocks beyond
+/// the number of pages have none, so that all others have one at least: then
+/// the parts of an item are those of consecutive blocks.
+static inline moa_gpu_cut moa_gpu_cut_of(const int32_t *first, int32_t count,
+                                         const moa_gpu_decode_item *items,
+                                         int32_t block, int32_t grid) {
   const int32_t pages = count ? first[count] : 0;
   const int32_t most = grid < pages ? grid : pages;
   const int32_t blocks = most < 1 ? 1 : most;
-  moa_gpu_cut made = {pages,        pages,  0,      count,
-                      pages,        blocks, {0, 0}, {0, 0, 0, 0},
-                      {0, 0, 0, 0}, {0}};
-  int32_t id = 0;
-  if (block < most) {
-    made.begin = (int32_t)moa_gpu_decode_cut(block, blocks, pages);
-    made.end = (int32_t)moa_gpu_decode_cut(block + 1, blocks, pages);
-    // The last item that begins at `begin` or before.
-    int32_t low = 0, high = count;
-    while (high - low > 1) {
-      const int32_t middle = low + (high - low) / 2;
-      if (first[middle] <= made.begin)
-        low = middle;
-      else
-        high = middle;
-    }
-    made.item = low;
-    made.own = moa_gpu_page_ids_of(first, items, low, made.end);
-    made.next = moa_gpu_page_ids_of(first, items,
-                                    low + 1 < count ? low + 1 : low, made.end);
-    int32_t page = made.begin + lane;
-    page = page < made.own.to ? page : made.own.to - 1;
-    id = tables[(page < made.own.sink_end ? made.own.sink_table
-                                          : made.own.window_table) +
+  moa_gpu_cut cut = {pages,        pages,  0,      count,
+                     pages,        blocks, {0, 0}, {0, 0, 0, 0},
+                     {0, 0, 0, 0}, {0}};
+  if (block >= most)
+    return cut;
+  cut.begin = (int32_t)moa_gpu_decode_cut(block, blocks, pages);
+  cut.end = (int32_t)moa_gpu_decode_cut(block + 1, blocks, pages);
+  // The last item that begins at `begin` or before.
+  int32_t low = 0, high = count;
+  while (high - low > 1) {
+    const int32_t middle = low + (high - low) / 2;
+    if (first[middle] <= cut.begin)
+      low = middle;
+    else
+      high = middle;
+  }
+  cut.item = low;
+  cut.own = moa_gpu_page_ids_of(first, items, low, cut.end);
+  cut.next = moa_gpu_page_ids_of(first, items, low + 1 < count ? low + 1 : low,
+                                 cut.end);
+  return cut;
+}
+
+/// Id `lane` of those of a cut; 0 if it has no pages.
+static inline int32_t moa_gpu_cut_id(const moa_gpu_cut *cut,
+                                     const int32_t *tables, int32_t lane) {
+  if (cut->begin >= cut->end)
+    return 0;
+  const moa_gpu_page_ids *own = &cut->own;
+  int32_t page = cut->begin + lane;
+  page = page < own->to ? page : own->to - 1;
+  return tables[(page < own->sink_end ? own->sink_table : own->window_table) +
                 page];
-  }
-  if (lane == 0) {
-    cut->begin = made.begin;
-    cut->end = made.end;
-    cut->item = made.item;
-    cut->items = made.items;
-    cut->pages = made.pages;
-    cut->blocks = made.blocks;
-    cut->reserved[0] = cut->reserved[1] = 0;
-    cut->own = made.own;
-    cut->next = made.next;
-  }
-  cut->ids[lane] = id;
 }
 
 /// Items of one KV head of a sequence, each of at most columns / group tokens.
@@ -280,17 +272,31 @@ static inline void moa_gpu_prepare_line(const moa_gpu_prepare_args *a,
   }
 }
 
-/// Makes this thread's parts of the layer's cuts.
+/// Makes this thread's parts of the layer's cuts: an id each, and the first of
+/// those of a cut all else of it.
 static inline void moa_gpu_prepare_cuts(const moa_gpu_prepare_args *a,
                                         int32_t layer, int32_t thread,
                                         int32_t threads) {
   const moa_gpu_line *line =
       (const moa_gpu_line *)(a->lines + layer * a->line_stride);
   for (int32_t i = thread; i < a->grid * MOA_GPU_CUT_IDS; i += threads) {
-    const int32_t block = i / MOA_GPU_CUT_IDS;
-    moa_gpu_make_cut(a->cuts + (int64_t)layer * a->grid + block, line->first,
-                     line->items, a->items + (int64_t)layer * a->item_stride,
-                     a->words, block, a->grid, i % MOA_GPU_CUT_IDS);
+    const int32_t block = i / MOA_GPU_CUT_IDS, lane = i % MOA_GPU_CUT_IDS;
+    const moa_gpu_cut made = moa_gpu_cut_of(
+        line->first, line->items, a->items + (int64_t)layer * a->item_stride,
+        block, a->grid);
+    moa_gpu_cut *cut = a->cuts + (int64_t)layer * a->grid + block;
+    if (lane == 0) {
+      cut->begin = made.begin;
+      cut->end = made.end;
+      cut->item = made.item;
+      cut->items = made.items;
+      cut->pages = made.pages;
+      cut->blocks = made.blocks;
+      cut->reserved[0] = cut->reserved[1] = 0;
+      cut->own = made.own;
+      cut->next = made.next;
+    }
+    cut->ids[lane] = moa_gpu_cut_id(&made, a->words, lane);
   }
 }
 
