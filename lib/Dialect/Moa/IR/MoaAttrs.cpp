@@ -72,9 +72,10 @@ static void printRule(AsmPrinter &printer, SpanAttr span) {
   printer << 'N';
 }
 
-/// Runs of equal rules: `[3 x (...), (...)]`.
-static ParseResult parseSpanRuns(AsmParser &parser,
-                                 SmallVector<SpanAttr> &spans) {
+/// Runs of equal elements, `[3 x A, B]`; `what` names what has one each.
+template <typename Element, typename ParseElement>
+static ParseResult parseRuns(AsmParser &parser, SmallVector<Element> &elements,
+                             StringRef what, ParseElement parseElement) {
   auto parseRun = [&]() -> ParseResult {
     int64_t count = 1;
     llvm::SMLoc loc = parser.getCurrentLocation();
@@ -83,75 +84,73 @@ static ParseResult parseSpanRuns(AsmParser &parser,
       return failure();
     if (count < 1 || count > 65536)
       return parser.emitError(loc)
-             << "expected a run of 1 to 65536 heads, got " << count;
-    if (parser.parseLParen())
+             << "expected a run of 1 to 65536 " << what << ", got " << count;
+    FailureOr<Element> element = parseElement();
+    if (failed(element))
       return failure();
-    FailureOr<SpanAttr> span = parseRule(parser);
-    if (failed(span) || parser.parseRParen())
-      return failure();
-    spans.append(count, *span);
+    elements.append(count, *element);
     return success();
   };
   return parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, parseRun);
 }
 
-static void printSpanRuns(AsmPrinter &printer, ArrayRef<SpanAttr> spans) {
+template <typename Element, typename PrintElement>
+static void printRuns(AsmPrinter &printer, ArrayRef<Element> elements,
+                      PrintElement printElement) {
   printer << '[';
-  for (size_t i = 0; i < spans.size();) {
+  for (size_t i = 0; i < elements.size();) {
     size_t run = 1;
-    while (i + run < spans.size() && spans[i + run] == spans[i])
+    while (i + run < elements.size() && elements[i + run] == elements[i])
       ++run;
     if (i)
       printer << ", ";
     if (run > 1)
       printer << run << " x ";
-    printer << '(';
-    printRule(printer, spans[i]);
-    printer << ')';
+    printElement(elements[i]);
     i += run;
   }
   printer << ']';
 }
 
+/// Runs of equal rules: `[3 x (...), (...)]`.
+static ParseResult parseSpanRuns(AsmParser &parser,
+                                 SmallVector<SpanAttr> &spans) {
+  return parseRuns(parser, spans, "heads", [&]() -> FailureOr<SpanAttr> {
+    if (parser.parseLParen())
+      return failure();
+    FailureOr<SpanAttr> span = parseRule(parser);
+    if (failed(span) || parser.parseRParen())
+      return failure();
+    return span;
+  });
+}
+
+static void printSpanRuns(AsmPrinter &printer, ArrayRef<SpanAttr> spans) {
+  printRuns(printer, spans, [&](SpanAttr span) {
+    printer << '(';
+    printRule(printer, span);
+    printer << ')';
+  });
+}
+
 /// Runs of equal formats: `[2 x e4m3, model]`.
 static ParseResult parseKvRuns(AsmParser &parser, SmallVector<KvFormat> &kv) {
-  auto parseRun = [&]() -> ParseResult {
-    int64_t count = 1;
-    llvm::SMLoc loc = parser.getCurrentLocation();
-    OptionalParseResult counted = parser.parseOptionalInteger(count);
-    if (counted.has_value() && (failed(*counted) || parser.parseKeyword("x")))
-      return failure();
-    if (count < 1 || count > 65536)
-      return parser.emitError(loc)
-             << "expected a run of 1 to 65536 KV heads, got " << count;
+  return parseRuns(parser, kv, "KV heads", [&]() -> FailureOr<KvFormat> {
     StringRef name;
-    loc = parser.getCurrentLocation();
+    llvm::SMLoc loc = parser.getCurrentLocation();
     if (parser.parseKeyword(&name))
       return failure();
     std::optional<KvFormat> format = symbolizeKvFormat(name);
     if (!format)
       return parser.emitError(loc)
              << "expected format model, e4m3 or int8, got " << name;
-    kv.append(count, *format);
-    return success();
-  };
-  return parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, parseRun);
+    return *format;
+  });
 }
 
 static void printKvRuns(AsmPrinter &printer, ArrayRef<KvFormat> kv) {
-  printer << '[';
-  for (size_t i = 0; i < kv.size();) {
-    size_t run = 1;
-    while (i + run < kv.size() && kv[i + run] == kv[i])
-      ++run;
-    if (i)
-      printer << ", ";
-    if (run > 1)
-      printer << run << " x ";
-    printer << stringifyKvFormat(kv[i]);
-    i += run;
-  }
-  printer << ']';
+  printRuns(printer, kv,
+            [&](KvFormat format) { printer << stringifyKvFormat(format); });
 }
 
 #include "moa/Dialect/Moa/IR/MoaEnums.cpp.inc"
