@@ -51,6 +51,8 @@ llvm::Expected<std::string> moa::emitPreparePTX(const GpuChip &chip,
   kernel->removeFnAttr("target-cpu");
   kernel->removeFnAttr("target-features");
   kernel->addFnAttr("nvvm.reqntid", std::to_string(facts.threads));
+  // Parameters are read where they are, not copied to each thread's memory.
+  kernel->addParamAttr(0, llvm::Attribute::get(context, "nvvm.grid_constant"));
   // Without it, ptxas spills to fit a third block on a processor.
   kernel->addFnAttr("nvvm.maxnreg", std::to_string(facts.registerBudget));
   return printPTX(**module, facts.function, chip, options);

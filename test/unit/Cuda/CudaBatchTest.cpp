@@ -287,11 +287,11 @@ void runSteps(Model model, std::mt19937 &random) {
   }
   ASSERT_TRUE(Status(moa_device_synchronize(session.context.get())));
   EXPECT_EQ(count["cuMemAlloc"] + count["cuMemHostAlloc"], 0);
-  EXPECT_EQ(count["cuMemcpyHtoDAsync"], 100);
+  EXPECT_EQ(count["cuMemcpyHtoDAsync"], 0);
   EXPECT_EQ(fakeCuda()->launches.back().kernel, "moa_decode");
 }
 
-TEST_F(CudaBatch, AStepCostsOneCopyAndALaunchMoreThanItsLayers) {
+TEST_F(CudaBatch, AStepCostsALaunchMoreThanItsLayers) {
   runSteps(Model(), random);
   // Prepare and the first layer, which must not overtake it, start in order.
   EXPECT_EQ(fakeCuda()->count["cuLaunchKernel"], 200);
@@ -309,13 +309,16 @@ TEST_F(CudaBatch, NothingStartsEarlyOfKernelsThatDoNotWait) {
   EXPECT_FALSE(fakeCuda()->launches.back().early);
 }
 
-/// Each counted call of the driver fails once in a step that begins.
+/// Each counted call of the driver fails once in a step that begins, one with
+/// more lists than the parameters of a launch hold.
 TEST_F(CudaBatch, EveryFailureOfAStepChangesNothing) {
   std::set<std::string> functions;
+  Model model;
+  model.kvHeads = 48;
   for (int64_t at = 1;; ++at) {
     fakeCuda()->reset();
     Session session;
-    ASSERT_TRUE(session.open(Model(), 8 << 20));
+    ASSERT_TRUE(session.open(model, 8 << 20));
     Rows rows(session, 2, 300, random);
     ASSERT_TRUE(rows.call(0, 64));
     ASSERT_TRUE(rows.call(1, 70));
@@ -356,7 +359,7 @@ TEST_F(CudaBatch, EveryFailureOfAStepChangesNothing) {
     rows.unload({0, 1}, 1);
     for (uint32_t s : {0, 1})
       ASSERT_LT(rows.of(s, 0).difference(0, rows.seen[s], rows.seen[s] + 1, 300,
-                                         {0, 0}),
+                                         std::vector<int64_t>(model.kvHeads)),
                 kTolerance);
     if (failed.empty())
       break;

@@ -333,18 +333,19 @@ struct Prepare {
   void operator()() const {
     const int32_t threads = MOA_GPU_PREPARE_THREADS;
     for (int32_t layer = 0; layer < int32_t(grid); ++layer) {
+      moa_gpu_prepare_shared shared;
       for (int32_t t = 0; t < threads; ++t)
-        moa_gpu_prepare_apply(&args, layer, t, threads);
+        moa_gpu_prepare_apply(&args, layer, t, threads, &shared);
       std::vector<int32_t> own;
       for (int32_t t = 0; t < threads; ++t)
-        own.push_back(moa_gpu_prepare_items(&args, layer, t, threads));
+        own.push_back(moa_gpu_prepare_items(&args, layer, t, threads, &shared));
       int32_t before = 0;
       for (int32_t t = 0; t < threads; ++t) {
-        moa_gpu_prepare_line(&args, layer, t, threads, before, own[t]);
+        moa_gpu_prepare_line(&args, layer, t, threads, before, own[t], &shared);
         before += own[t];
       }
       for (int32_t t = 0; t < threads; ++t)
-        moa_gpu_prepare_cuts(&args, layer, t, threads);
+        moa_gpu_prepare_cuts(&args, layer, t, threads, &shared);
     }
   }
 };

@@ -35,6 +35,12 @@ struct Step {
     a.layers = int32_t(random.between(1, 3));
     a.kv_heads = int32_t(random.between(1, 3));
     group = int32_t(random.between(1, 5));
+    // Now and then more heads and items than a block of threads has near.
+    const bool large = seed % 60 == 7;
+    if (large) {
+      a.kv_heads = 30;
+      group = 5;
+    }
     a.q_heads = a.kv_heads * group;
     a.columns = int32_t(random.of<int64_t>(
         {8, MOA_MAX_GROUP, random.between(group, MOA_MAX_GROUP)}));
@@ -46,16 +52,35 @@ struct Step {
           random.rule(seed % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST, a.sink));
     a.sequence_count = int32_t(
         random.of<int64_t>({1, 2, random.between(1, 12), seed % 16 ? 3 : 90}));
+    if (large)
+      a.sequence_count = 36;
     a.slots = a.sequence_count + int32_t(random.between(0, 3));
     a.grid = int32_t(random.of<int64_t>({1, 2, 132, random.between(1, 300)}));
     makeSequences();
     makeWords();
     makeRuns();
     a.rules = rules.data();
-    a.sequences = sequences.data();
-    a.runs = runs.data();
-    a.first_run = firstRun.data();
-    a.values = values.data();
+    makeLists();
+  }
+
+  /// All lists one behind the other, in the arguments if they have room.
+  void makeLists() {
+    auto add = [&](const auto &list) {
+      lists.resize((lists.size() + 15) / 16 * 16);
+      const size_t at = lists.size(), bytes = list.size() * sizeof(list[0]);
+      lists.resize(at + bytes);
+      if (bytes)
+        std::memcpy(lists.data() + at, list.data(), bytes);
+      return int32_t(at);
+    };
+    a.runs_at = add(runs);
+    a.sequences_at = add(sequences);
+    a.values_at = add(values);
+    a.first_run_at = add(firstRun);
+    if (lists.size() > sizeof(a.inlined))
+      a.lists = lists.data();
+    else
+      std::memcpy(a.inlined, lists.data(), lists.size());
   }
 
   void makeSequences() {
@@ -133,6 +158,7 @@ struct Step {
   std::vector<moa_gpu_step_sequence> sequences;
   std::vector<moa_gpu_run> runs;
   std::vector<int32_t> firstRun, values, before, after;
+  std::vector<char> lists;
 };
 
 /// The memory that a step writes to.
@@ -158,15 +184,19 @@ struct Prepared {
     args.lines = lines.data();
     std::vector<int32_t> own(threads);
     for (int32_t layer = 0; layer < args.layers; ++layer) {
+      moa_gpu_prepare_shared shared;
+      std::memset(static_cast<void *>(&shared), kUntouched, sizeof(shared));
       for (int32_t thread = 0; thread < threads; ++thread)
-        moa_gpu_prepare_apply(&args, layer, thread, threads);
+        moa_gpu_prepare_apply(&args, layer, thread, threads, &shared);
       for (int32_t thread = 0; thread < threads; ++thread)
-        own[thread] = moa_gpu_prepare_items(&args, layer, thread, threads);
+        own[thread] =
+            moa_gpu_prepare_items(&args, layer, thread, threads, &shared);
       int32_t sum = 0;
       for (int32_t thread = 0; thread < threads; sum += own[thread++])
-        moa_gpu_prepare_line(&args, layer, thread, threads, sum, own[thread]);
+        moa_gpu_prepare_line(&args, layer, thread, threads, sum, own[thread],
+                             &shared);
       for (int32_t thread = 0; thread < threads; ++thread)
-        moa_gpu_prepare_cuts(&args, layer, thread, threads);
+        moa_gpu_prepare_cuts(&args, layer, thread, threads, &shared);
     }
   }
 
@@ -392,7 +422,7 @@ private:
 };
 
 TEST(GpuStep, ThreadsInTurnMakeWhatTheDefinitionSays) {
-  int64_t parts = 0, split = 0;
+  int64_t parts = 0, split = 0, inlined = 0, far = 0;
   for (uint32_t seed = 0; seed < 240; ++seed) {
     SCOPED_TRACE(seed);
     const Step step(seed);
@@ -415,9 +445,16 @@ TEST(GpuStep, ThreadsInTurnMakeWhatTheDefinitionSays) {
       return;
     parts += step.a.tokens > step.a.columns / step.group;
     split += step.a.columns / step.group > 1;
+    inlined += !step.a.lists;
+    far += made.line(0, 0) > MOA_GPU_PREPARE_ITEMS &&
+           step.a.q_heads > MOA_GPU_PREPARE_RULES;
   }
   EXPECT_GT(parts, 20) << "rows of several items should be among the cases";
   EXPECT_GT(split, 20) << "items of several rows should be among the cases";
+  EXPECT_GT(inlined, 20) << "lists in the arguments should be among the cases";
+  EXPECT_LT(inlined, 236) << "lists of their own should be among the cases";
+  EXPECT_GT(far, 0)
+      << "more rules and items than are near should be among the cases";
 }
 
 } // namespace

@@ -13,7 +13,9 @@
 //   a sum over the threads before;  moa_gpu_prepare_line;  all threads meet;
 //   moa_gpu_prepare_cuts
 //
-// and a host that calls them for each thread in turn gets the same.
+// and a host that calls them for each thread in turn gets the same. What
+// threads of a block hand to each other is in a moa_gpu_prepare_shared, since a
+// kernel that reads one word after another from afar waits for each.
 //
 //===----------------------------------------------------------------------===//
 
@@ -45,13 +47,20 @@ typedef struct moa_gpu_run {
   int32_t from, count;
 } moa_gpu_run;
 
+/// Bytes of lists that a step can have in the kernel's parameters, which hold
+/// 4096: no copy is then on the way to the first layer.
+#define MOA_GPU_PREPARE_INLINE 3840
+
 /// All a prepare kernel gets, by value.
 typedef struct moa_gpu_prepare_args {
-  const moa_span_rule *rules;             ///< [layers][q_heads].
-  const moa_gpu_step_sequence *sequences; ///< [sequence_count].
-  const moa_gpu_run *runs;
-  const int32_t *first_run; ///< [layers + 1]: runs of each layer.
-  const int32_t *values;
+  const moa_span_rule *rules; ///< [layers][q_heads].
+  /// The step's lists, each so many bytes behind this; null where they are in
+  /// `inlined`.
+  const char *lists;
+  int32_t sequences_at; ///< moa_gpu_step_sequence [sequence_count].
+  int32_t runs_at;      ///< moa_gpu_run [first_run[layers]].
+  int32_t first_run_at; ///< int32_t [layers + 1]: runs of each layer.
+  int32_t values_at;    ///< int32_t: of the runs.
   /// Block tables [slots][layers][kv_heads][blocks], then floors
   /// [slots][layers][kv_heads]: no window starts before them.
   int32_t *words;
@@ -68,12 +77,29 @@ typedef struct moa_gpu_prepare_args {
   int32_t sink;    ///< Tokens.
   int32_t zero;    ///< 0 or 1, as in moa_gpu_decode_item.
   int32_t grid;    ///< Blocks of the decode kernel.
+  /// 8-byte aligned.
+  char inlined[MOA_GPU_PREPARE_INLINE];
 } moa_gpu_prepare_args;
+
+/// Rules and items of a layer that threads of a block have near.
+#define MOA_GPU_PREPARE_RULES 128
+#define MOA_GPU_PREPARE_ITEMS 1024
+
+typedef struct moa_gpu_prepare_shared {
+  moa_span_rule rules[MOA_GPU_PREPARE_RULES];
+  int32_t first[MOA_GPU_PREPARE_ITEMS + 1]; ///< As in the line.
+} moa_gpu_prepare_shared;
 
 static_assert(sizeof(moa_gpu_step_sequence) == 16, "kernel ABI");
 static_assert(sizeof(moa_gpu_run) == 16, "kernel ABI");
-static_assert(offsetof(moa_gpu_prepare_args, item_stride) == 80, "kernel ABI");
-static_assert(sizeof(moa_gpu_prepare_args) == 128, "kernel ABI");
+static_assert(offsetof(moa_gpu_prepare_args, item_stride) == 72, "kernel ABI");
+static_assert(offsetof(moa_gpu_prepare_args, inlined) % 8 == 0, "kernel ABI");
+static_assert(sizeof(moa_gpu_prepare_args) == 3960, "kernel ABI");
+
+/// Where the lists of the step start.
+static inline const char *moa_gpu_step_lists(const moa_gpu_prepare_args *a) {
+  return a->lists ? a->lists : a->inlined;
+}
 
 /// Words before the table of a KV head.
 static inline int64_t moa_gpu_step_table(const moa_gpu_prepare_args *a,
@@ -183,21 +209,55 @@ static inline int32_t moa_gpu_step_parts(int32_t tokens, int32_t columns,
   return (tokens + most - 1) / most;
 }
 
-/// Brings this thread's part of the changed words to their places.
+/// Rules of a layer: near if there is room.
+static inline const moa_span_rule *
+moa_gpu_prepare_rules(const moa_gpu_prepare_args *a, int32_t layer,
+                      const moa_gpu_prepare_shared *shared) {
+  return a->q_heads <= MOA_GPU_PREPARE_RULES
+             ? shared->rules
+             : a->rules + (int64_t)layer * a->q_heads;
+}
+
+static inline moa_gpu_line *
+moa_gpu_prepare_line_of(const moa_gpu_prepare_args *a, int32_t layer) {
+  return (moa_gpu_line *)(a->lines + layer * a->line_stride);
+}
+
+/// Pages before each of a layer's `items`: near if there is room, else in the
+/// line.
+static inline int32_t *moa_gpu_prepare_first(const moa_gpu_prepare_args *a,
+                                             int32_t layer, int32_t items,
+                                             moa_gpu_prepare_shared *shared) {
+  return items <= MOA_GPU_PREPARE_ITEMS
+             ? shared->first
+             : moa_gpu_prepare_line_of(a, layer)->first;
+}
+
+/// Brings this thread's part of the changed words to their places, and of the
+/// rules near.
 static inline void moa_gpu_prepare_apply(const moa_gpu_prepare_args *a,
                                          int32_t layer, int32_t thread,
-                                         int32_t threads) {
+                                         int32_t threads,
+                                         moa_gpu_prepare_shared *shared) {
+  if (a->q_heads <= MOA_GPU_PREPARE_RULES)
+    for (int32_t i = thread; i < a->q_heads; i += threads)
+      shared->rules[i] = a->rules[(int64_t)layer * a->q_heads + i];
+  const char *lists = moa_gpu_step_lists(a);
+  const int32_t *first_run = (const int32_t *)(lists + a->first_run_at) + layer;
+  const moa_gpu_run *runs = (const moa_gpu_run *)(lists + a->runs_at);
+  const int32_t *values = (const int32_t *)(lists + a->values_at);
   // A warp's width of threads a run: most have one word, a few a whole table.
   const int32_t width = threads < 32 ? threads : 32;
-  for (int32_t r = a->first_run[layer] + thread / width;
-       r < a->first_run[layer + 1]; r += threads / width) {
-    const moa_gpu_run run = a->runs[r];
+  for (int32_t r = first_run[0] + thread / width; r < first_run[1];
+       r += threads / width) {
+    const moa_gpu_run run = runs[r];
     for (int32_t i = thread % width; i < run.count; i += width)
-      a->words[run.to + i] = a->values[run.from + i];
+      a->words[run.to + i] = values[run.from + i];
   }
 }
 
-/// Items that one thread makes: [*begin, *end) of a layer's.
+/// Items that one thread makes: [*begin, *end) of a layer's. Returns how many
+/// the layer has.
 static inline int32_t moa_gpu_prepare_share(const moa_gpu_prepare_args *a,
                                             int32_t thread, int32_t threads,
                                             int32_t *begin, int32_t *end) {
@@ -212,12 +272,15 @@ static inline int32_t moa_gpu_prepare_share(const moa_gpu_prepare_args *a,
 
 /// Makes item `number` of a layer; returns its pages.
 static inline int32_t moa_gpu_prepare_item(const moa_gpu_prepare_args *a,
-                                           int32_t layer, int32_t number) {
+                                           int32_t layer, int32_t number,
+                                           const moa_span_rule *rules) {
   const int32_t group = a->q_heads / a->kv_heads, most = a->columns / group;
   const int32_t parts = moa_gpu_step_parts(a->tokens, a->columns, group);
   const int32_t part = number % parts, kv_head = number / parts % a->kv_heads;
   const int32_t row = number / parts / a->kv_heads;
-  const moa_gpu_step_sequence sequence = a->sequences[row];
+  const moa_gpu_step_sequence sequence =
+      ((const moa_gpu_step_sequence *)(moa_gpu_step_lists(a) +
+                                       a->sequences_at))[row];
   // The last part has fewer tokens where they do not come out even.
   const int32_t first = part * most;
   const int32_t tokens = a->tokens - first < most ? a->tokens - first : most;
@@ -225,8 +288,7 @@ static inline int32_t moa_gpu_prepare_item(const moa_gpu_prepare_args *a,
   moa_gpu_decode_item *item =
       a->items + (int64_t)layer * a->item_stride + number;
   const int32_t pages = moa_gpu_decode_window(
-      item, a->rules + (int64_t)layer * a->q_heads + kv_head * group, group,
-      sequence.n,
+      item, rules + kv_head * group, group, sequence.n,
       a->words[moa_gpu_step_floor(a, sequence.slot, layer, kv_head)],
       sequence.length - a->tokens + first + tokens, tokens, a->sink);
   item->q = item->out = item->k = item->v = row;
@@ -240,63 +302,59 @@ static inline int32_t moa_gpu_prepare_item(const moa_gpu_prepare_args *a,
   return pages;
 }
 
-/// Makes this thread's items and puts the pages before each, of the thread's
-/// own, into the line; returns the pages of all of them.
+/// Makes this thread's items and keeps the pages before each, of the thread's
+/// own; returns the pages of all of them.
 static inline int32_t moa_gpu_prepare_items(const moa_gpu_prepare_args *a,
                                             int32_t layer, int32_t thread,
-                                            int32_t threads) {
-  moa_gpu_line *line = (moa_gpu_line *)(a->lines + layer * a->line_stride);
+                                            int32_t threads,
+                                            moa_gpu_prepare_shared *shared) {
+  const moa_span_rule *rules = moa_gpu_prepare_rules(a, layer, shared);
   int32_t begin, end, pages = 0;
-  moa_gpu_prepare_share(a, thread, threads, &begin, &end);
+  const int32_t items = moa_gpu_prepare_share(a, thread, threads, &begin, &end);
+  int32_t *first = moa_gpu_prepare_first(a, layer, items, shared);
   for (int32_t i = begin; i < end; ++i) {
-    line->first[i] = pages;
-    pages += moa_gpu_prepare_item(a, layer, i);
+    first[i] = pages;
+    pages += moa_gpu_prepare_item(a, layer, i, rules);
   }
   return pages;
 }
 
-/// Adds the pages of the threads before this one; the last thread, for which
-/// `before + own` are all pages, ends the line.
+/// Adds the pages of the threads before this one and writes this thread's part
+/// of the line; that of the last item, for which `before + own` are all pages,
+/// ends it.
 static inline void moa_gpu_prepare_line(const moa_gpu_prepare_args *a,
                                         int32_t layer, int32_t thread,
                                         int32_t threads, int32_t before,
-                                        int32_t own) {
-  moa_gpu_line *line = (moa_gpu_line *)(a->lines + layer * a->line_stride);
+                                        int32_t own,
+                                        moa_gpu_prepare_shared *shared) {
+  moa_gpu_line *line = moa_gpu_prepare_line_of(a, layer);
   int32_t begin, end;
   const int32_t items = moa_gpu_prepare_share(a, thread, threads, &begin, &end);
+  int32_t *first = moa_gpu_prepare_first(a, layer, items, shared);
   for (int32_t i = begin; i < end; ++i)
-    line->first[i] += before;
-  if (thread == threads - 1) {
+    line->first[i] = first[i] = first[i] + before;
+  if (begin < end && end == items) {
     line->items = items;
-    line->pages = line->first[items] = before + own;
+    line->pages = line->first[items] = first[items] = before + own;
   }
 }
 
-/// Makes this thread's parts of the layer's cuts: an id each, and the first of
-/// those of a cut all else of it.
+/// Makes this thread's cuts of the layer.
 static inline void moa_gpu_prepare_cuts(const moa_gpu_prepare_args *a,
                                         int32_t layer, int32_t thread,
-                                        int32_t threads) {
-  const moa_gpu_line *line =
-      (const moa_gpu_line *)(a->lines + layer * a->line_stride);
-  for (int32_t i = thread; i < a->grid * MOA_GPU_CUT_IDS; i += threads) {
-    const int32_t block = i / MOA_GPU_CUT_IDS, lane = i % MOA_GPU_CUT_IDS;
-    const moa_gpu_cut made = moa_gpu_cut_of(
-        line->first, line->items, a->items + (int64_t)layer * a->item_stride,
-        block, a->grid);
-    moa_gpu_cut *cut = a->cuts + (int64_t)layer * a->grid + block;
-    if (lane == 0) {
-      cut->begin = made.begin;
-      cut->end = made.end;
-      cut->item = made.item;
-      cut->items = made.items;
-      cut->pages = made.pages;
-      cut->blocks = made.blocks;
-      cut->reserved[0] = cut->reserved[1] = 0;
-      cut->own = made.own;
-      cut->next = made.next;
-    }
-    cut->ids[lane] = moa_gpu_cut_id(&made, a->words, lane);
+                                        int32_t threads,
+                                        moa_gpu_prepare_shared *shared) {
+  int32_t begin, end;
+  const int32_t items = moa_gpu_prepare_share(a, thread, threads, &begin, &end);
+  const int32_t *first = moa_gpu_prepare_first(a, layer, items, shared);
+  for (int32_t block = thread; block < a->grid; block += threads) {
+    // All ids are asked for before any is kept: one wait, not eight.
+    moa_gpu_cut cut =
+        moa_gpu_cut_of(first, items, a->items + (int64_t)layer * a->item_stride,
+                       block, a->grid);
+    for (int32_t lane = 0; lane < MOA_GPU_CUT_IDS; ++lane)
+      cut.ids[lane] = moa_gpu_cut_id(&cut, a->words, lane);
+    a->cuts[(int64_t)layer * a->grid + block] = cut;
   }
 }
 

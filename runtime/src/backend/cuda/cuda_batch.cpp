@@ -6,9 +6,9 @@
 //===----------------------------------------------------------------------===//
 //
 // Steps on a CUDA device. Block tables of the batch's sequences stay there; a
-// step begins with one copy of what changed and one launch of the prepare
-// kernel, which makes the items of all layers where later launches, captured or
-// not, read them.
+// step begins with one launch of the prepare kernel, behind a copy of what
+// changed if that is much, which makes the items of all layers where later
+// launches, captured or not, read them.
 //
 //===----------------------------------------------------------------------===//
 
@@ -41,8 +41,10 @@ private:
   Status launchRope(const StepCall &call, const Rope &rope, CUdeviceptr items,
                     CUdeviceptr line);
   Status checkTensors(const StepCall &call, size_t sequences, int32_t tokens);
-  /// Lays the lists out for the device; writes them if the lease has room.
-  size_t fill(const StepLists &lists, const Staging::Lease &lease);
+  /// Lays the lists out behind `host`, or only measures them where it is null.
+  size_t fill(const StepLists &lists, char *host);
+  /// Brings the lists to where the prepare kernel finds them.
+  Status place(const StepLists &lists, CUstream stream);
 
   Gpu &gpu;
   const Driver &driver;
@@ -130,13 +132,30 @@ Status CudaBatch::open(const BatchShape &shape) {
   return ok();
 }
 
-size_t CudaBatch::fill(const StepLists &lists, const Staging::Lease &lease) {
-  Staging::Layout layout{lease};
-  args.sequences = at<const moa_gpu_step_sequence>(layout.add(lists.sequences));
-  args.runs = at<const moa_gpu_run>(layout.add(lists.runs));
-  args.first_run = at<const int32_t>(layout.add(lists.firstRun));
-  args.values = at<const int32_t>(layout.add(lists.values));
+size_t CudaBatch::fill(const StepLists &lists, char *host) {
+  Staging::Layout layout{{host}};
+  auto add = [&](const auto &list) {
+    return static_cast<int32_t>(layout.add(list));
+  };
+  args.sequences_at = add(lists.sequences);
+  args.runs_at = add(lists.runs);
+  args.first_run_at = add(lists.firstRun);
+  args.values_at = add(lists.values);
   return layout.bytes;
+}
+
+Status CudaBatch::place(const StepLists &lists, CUstream stream) {
+  const size_t bytes = fill(lists, nullptr);
+  if (bytes <= sizeof(args.inlined)) {
+    args.lists = nullptr;
+    fill(lists, args.inlined);
+    return ok();
+  }
+  Staging::Lease lease;
+  MOA_RT_TRY(staging.take(bytes, false, lease));
+  args.lists = at<const char>(lease.device);
+  fill(lists, lease.host);
+  return staging.send(lease, bytes, stream);
 }
 
 Status CudaBatch::begin(const StepLists &lists, void *stream) {
@@ -150,11 +169,7 @@ Status CudaBatch::begin(const StepLists &lists, void *stream) {
     return error(MOA_INVALID_ARGUMENT,
                  "a step begins on a stream that is being captured; call "
                  "moa_batch_begin before the capture and before each replay");
-  Staging::Lease lease;
-  const size_t bytes = fill(lists, lease);
-  MOA_RT_TRY(staging.take(bytes, false, lease));
-  fill(lists, lease);
-  MOA_RT_TRY(staging.send(lease, bytes, static_cast<CUstream>(stream)));
+  MOA_RT_TRY(place(lists, static_cast<CUstream>(stream)));
   args.sequence_count = static_cast<int32_t>(lists.sequences.size());
   args.tokens = lists.tokens;
   args.zero = lists.zeroTails;
