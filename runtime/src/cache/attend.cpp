@@ -183,6 +183,12 @@ moa_counters Cache::countersNow() const {
   return now;
 }
 
+/// Pages that are kept may hold rows of a call that failed behind their last.
+static void markDirtyTails(const AttendCall &call) noexcept {
+  for (size_t i = 0; i < call.count; ++i)
+    call.sequence(i).layers[call.layer].dirtyTail = true;
+}
+
 Status Cache::attendWith(const AttendCall &call,
                          const std::vector<PageId> &pages,
                          const HeadChange *const *decided) {
@@ -192,10 +198,10 @@ Status Cache::attendWith(const AttendCall &call,
   for (size_t i = 0; i < call.count; ++i)
     plan.addEntry(call, i, decided + i * module.geometry.kvHeads);
   plan.newPages = pages;
-  plan.place(module, pool, call, dirtyTails, executor->decodeAppends(),
-             ropeOf(call.layer));
+  plan.place(module, pool, call, executor->decodeAppends(), ropeOf(call.layer));
   Status failed = run(call);
-  dirtyTails |= failed != nullptr;
+  if (failed)
+    markDirtyTails(call);
   return failed;
 }
 
@@ -207,13 +213,12 @@ Status Cache::attend(const AttendCall &call) {
     plan.addEntry(call, i);
   MOA_RT_TRY(pool.allocate(plan.newPageCount, plan.newPages));
   auto undo = [&] {
-    // Pages that are kept may hold rows of this call behind their last one.
-    dirtyTails = true;
+    markDirtyTails(call);
     for (PageId page : plan.newPages)
       pool.release(page);
   };
   try {
-    plan.place(module, pool, call, dirtyTails, executor->decodeAppends(),
+    plan.place(module, pool, call, executor->decodeAppends(),
                ropeOf(call.layer));
     if (Status failed = run(call)) {
       undo();

@@ -228,7 +228,7 @@ void Batch::listChanges() {
   }
   lists.firstRun.push_back(static_cast<int32_t>(lists.runs.size()));
   lists.tokens = static_cast<int32_t>(tokens);
-  lists.zeroTails = cache.hasDirtyTails();
+  lists.zeroTails = false;
   for (size_t i = 0; i < members.size(); ++i)
     for (const LayerState &layer : members[i]->layers)
       lists.zeroTails |= !quiet[i] && layer.dirtyTail;
@@ -359,7 +359,9 @@ void Batch::cancel() noexcept {
   if (!isOpen())
     return;
   // Pages that are kept may have rows of the step behind their last one.
-  cache.markDirtyTails();
+  for (Sequence *member : members)
+    for (LayerState &layer : member->layers)
+      layer.dirtyTail = true;
   for (const Copy &copy : copies)
     placeOf(copy) = copy.old;
   for (PageId page : newPages)

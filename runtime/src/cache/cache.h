@@ -56,8 +56,6 @@ public:
   /// The rotation of a layer that the model has.
   const Rope &ropeOf(uint32_t layer) const { return ropes.of(layer); }
   /// Whether rows behind the last one of a page may not be zero.
-  bool hasDirtyTails() const { return dirtyTails; }
-  void markDirtyTails() noexcept { dirtyTails = true; }
   /// A number for a call or step, by which it knows the sequences it named.
   uint64_t newCall() noexcept { return ++lastCall; }
   /// What a KV head holds after `seen` tokens; `start`, if wanted, becomes the
@@ -115,7 +113,6 @@ private:
   RopeTable ropes;
   Plan plan; ///< Reused by every call.
   uint64_t lastCall = 0;
-  bool dirtyTails = false; ///< A call failed after it may have written.
 };
 
 } // namespace moa::rt

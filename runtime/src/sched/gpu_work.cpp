@@ -126,7 +126,7 @@ void GpuWork::addDecodeItem(const EntryView &view, const Plan &plan,
   item.out = placeIn(launch.out, view.entry.out, bytes);
   item.fresh = static_cast<int32_t>(view.entry.tokens);
   item.kv_head = static_cast<int32_t>(kvHead);
-  item.zero = plan.zeroTails || view.dirtyTail;
+  item.zero = view.dirtyTail;
   item.table = item.window_table = static_cast<int32_t>(pages.size());
   const int32_t *table = plan.places.data() + head.table;
   pages.insert(pages.end(), table, table + item.sink_pages);

@@ -166,7 +166,7 @@ void Plan::placeHead(const EntryView &view, const PagePool &pool,
     // where the caller has it; an older one was given up and no range has it.
     table[block] = static_cast<int32_t>(page);
     char *target = copies && page != kNoPage ? pool.data(page) : nullptr;
-    const bool zeros = isNew || zeroTails || view.dirtyTail;
+    const bool zeros = isNew || view.dirtyTail;
     if (rope)
       rotateBlock(view, kvHead, block, target, zeros);
     else if (target)
@@ -178,9 +178,7 @@ void Plan::placeHead(const EntryView &view, const PagePool &pool,
 }
 
 void Plan::place(const Module &module, const PagePool &pool,
-                 const AttendCall &call, bool zero, bool decodeAppends,
-                 Rope rotation) {
-  zeroTails = zero;
+                 const AttendCall &call, bool decodeAppends, Rope rotation) {
   rope = rotation;
   const uint32_t kvHeads = module.geometry.kvHeads;
   size_t length = 0;

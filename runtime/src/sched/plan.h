@@ -44,11 +44,10 @@ public:
   void addEntry(const AttendCall &call, size_t entry,
                 const HeadChange *const *decided = nullptr);
   /// Lays out block tables and copies of all entries; `newPages` is filled.
-  /// With `zero`, rows behind copied ones are zeroed in old pages too. With
-  /// `decodeAppends`, decode kernels copy their rows themselves. With `rope`,
-  /// copies become rotations, of all rows.
+  /// With `decodeAppends`, decode kernels copy their rows themselves. With
+  /// `rope`, copies become rotations, of all rows.
   void place(const Module &module, const PagePool &pool, const AttendCall &call,
-             bool zero = false, bool decodeAppends = false, Rope rope = {});
+             bool decodeAppends = false, Rope rope = {});
   /// Makes the new state the sequences' state and returns pages no later row
   /// can see. Cannot fail: place() made room.
   void commit(PagePool &pool, const AttendCall &call) noexcept;
@@ -67,7 +66,6 @@ public:
   std::vector<moa_append_item> appends;     ///< Without a rotation.
   std::vector<moa_rope_item> ropes;         ///< With one.
   std::vector<moa_quantise_item> quantises; ///< After those.
-  bool zeroTails = false;                   ///< As place() was told.
 
 private:
   void placeHead(const EntryView &view, const PagePool &pool,

@@ -369,6 +369,31 @@ TEST_F(CudaBatch, EveryFailureOfAStepChangesNothing) {
     EXPECT_TRUE(functions.count(name)) << name << " never failed";
 }
 
+/// What a step that was given up left behind is zeroed once.
+TEST_F(CudaBatch, OneStepBehindACancelledOneZeroesRows) {
+  Session session;
+  ASSERT_TRUE(session.open(Model(), 8 << 20));
+  Rows rows(session, 2, 300, random);
+  for (uint32_t s : {0, 1})
+    ASSERT_TRUE(rows.call(s, 70));
+  Batch batch;
+  moa_batch_options options = {};
+  options.max_sequences = 2;
+  ASSERT_TRUE(batch.create(session.cache, options));
+  auto zeroed = [&](bool end) {
+    const int64_t before = fakeCuda()->zeroedRows;
+    EXPECT_TRUE(batch.begin({rows.get(0), rows.get(1)}));
+    EXPECT_TRUE(batch.attend(rows.options(0)));
+    EXPECT_TRUE(Status(moa_device_synchronize(session.context.get())));
+    end ? batch.end() : batch.cancel();
+    return fakeCuda()->zeroedRows - before;
+  };
+  EXPECT_EQ(zeroed(true), 0);
+  EXPECT_EQ(zeroed(false), 0);
+  EXPECT_GT(zeroed(true), 0);
+  EXPECT_EQ(zeroed(true), 0);
+}
+
 TEST_F(CudaBatch, Refusals) {
   Session session;
   ASSERT_TRUE(session.open(Model(), 8 << 20));

@@ -233,7 +233,7 @@ struct Decode {
         bool freshPage = block * 64 >= item.length - item.fresh;
         if (item.zero >= 0 && (item.zero || freshPage) &&
             (j == item.length - 1 || j % 64 == 63))
-          for (int64_t r = j % 64 + 1; r < 64; ++r)
+          for (int64_t r = j % 64 + 1; r < 64; ++r, ++fakeCuda()->zeroedRows)
             std::memset(pool.at(r, 2 * id + half), 0, bytes);
       }
     }
