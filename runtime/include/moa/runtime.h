@@ -393,8 +393,9 @@ moa_sequence_get_first_resident(const moa_sequence *sequence, uint32_t layer,
                                 uint32_t kv_head, int64_t *position);
 /// Stores a sequence in a file (see abi/snapshot.h); `path` has its old bytes
 /// or the new ones, whatever happens meanwhile; a process that is killed may
-/// leave its unfinished file `path`.XXXXXX behind. Pages that it shares are
-/// stored in full. Waits for the device. Refused while the sequence is part of
+/// leave its unfinished file `path`.XXXXXX behind. A new file is for its owner
+/// alone, one that is replaced keeps its mode. Pages that it shares are stored
+/// in full. Waits for the device. Refused while the sequence is part of
 /// a step. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_snapshot_file(const moa_sequence *sequence,
                                                const char *path);

@@ -122,6 +122,10 @@ Status writeAndRename(const Sequence &sequence, File &file,
                       const std::string &temporary, const std::string &path) {
   FileSink sink(file, temporary);
   MOA_RT_TRY(writeSnapshot(sequence, sink));
+  // A new file is for its owner alone; one that is replaced keeps its mode.
+  struct stat old = {};
+  if (!stat(path.c_str(), &old))
+    fchmod(file.descriptor, old.st_mode & 0777);
   if (fsync(file.descriptor) || file.close())
     return failure(temporary, "written");
   if (std::rename(temporary.c_str(), path.c_str()))

@@ -31,7 +31,6 @@ public:
 
   /// Pages that a row which begins a block takes at most.
   uint64_t pagesOfBlock() const { return blockPages; }
-  uint64_t mostPages() const { return limit; }
   /// Whether `more` pages beside `used` ones keep the limit.
   bool fits(uint64_t used, uint64_t more) const {
     return !limit || used + more <= limit;

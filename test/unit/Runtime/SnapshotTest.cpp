@@ -20,6 +20,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <sys/stat.h>
 
 using namespace moa::rt;
 using namespace moa::rt::test;
@@ -189,6 +190,16 @@ TEST(Snapshot, FilesHaveTheOldBytesOrTheNew) {
   };
   Sequence &sequence = *stored.sequences[0].real;
   ASSERT_FALSE(writeSnapshotFile(sequence, path));
+  EXPECT_EQ(content(), stored.bytes);
+  auto mode = [&] {
+    struct stat facts = {};
+    EXPECT_EQ(stat(path.c_str(), &facts), 0);
+    return facts.st_mode & 0777;
+  };
+  EXPECT_EQ(mode(), 0600u);
+  ASSERT_EQ(chmod(path.c_str(), 0640), 0);
+  ASSERT_FALSE(writeSnapshotFile(sequence, path));
+  EXPECT_EQ(mode(), 0640u) << "a file that is replaced keeps its mode";
   EXPECT_EQ(content(), stored.bytes);
   Sequence *out = nullptr;
   Status failed = readSnapshotFile(*stored.cache, path, out);
