@@ -5,6 +5,7 @@ instead of captured.
 """
 
 import math
+import types
 
 import torch
 
@@ -76,6 +77,14 @@ class Model:
         with torch.cuda.graph(graph):
             run()
         return graph.replay
+
+    def call(self, run):
+        """`run` captured, as a `gpu_graph.Call`; on the CPU one that only replays."""
+        if self.device != "cuda":
+            return types.SimpleNamespace(replay=run)
+        from gpu_graph import Call
+
+        return Call(run)
 
     def case(self, **more):
         """Keys of a record that tell of the artifact."""

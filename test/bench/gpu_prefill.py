@@ -1,7 +1,8 @@
 """Prefill of one layer on a CUDA device, beside its peers on the same inputs.
 
 A call of `moa.runtime.attend` (tables to the device, append, attention) runs from
-a CUDA graph, so that no host time is in the figures. Rows are checked against
+a CUDA graph, so that no host time is in the figures; `ours_kernel` is the attention
+kernel of that graph alone. Rows are checked against
 float64 first. Useful FLOPs are 4 * D * pairs, where a peer that computes every
 causal pair is credited with all of them; a peer is timed by the same methods.
 """
@@ -34,9 +35,8 @@ class Prefill:
         del warm
         self.out.fill_(float("nan"))
         self.own = self.sequence()
-        self.replay = model.captured(
-            lambda: model.attend(self.cache, LAYER, self.entry(self.own))
-        )
+        self.call = model.call(lambda: model.attend(self.cache, LAYER, self.entry(self.own)))
+        self.replay = self.call.replay
         self.replay()
         model.synchronize()
 
@@ -86,7 +86,8 @@ def peer_records(name, prefill, timer, flops, case):
         error = (jax.rows().float() - want).norm() / want.norm()
         us = timer.queued(jax.run, jax.wait)
         rate = {"useful_tflop_per_s": flops["causal"] / us * 1e-6}
-        return [{**case, "method": "queued", "us": us, "max_rel_err": float(error), **rate}]
+        case = {**case, "dtype": "f16", "method": "queued"}
+        return [{**case, "us": us, "max_rel_err": float(error), **rate}]
     q, k, v = prefill.heads_first()
     if name == "flex":
         flex = peers.Flex(model, LAYER, prefill.length, prefill.length)
@@ -115,9 +116,10 @@ def bench(model, timer, plan, length, names):
     flops = prefill.flops()
     more = {"max_rel_err": prefill.error(prefill.out, heads=range(0, model.q_heads, 5)),
             "density": flops["plan"] / flops["causal"]}  # fmt: skip
-    yield from measured(
-        timer, prefill.replay, flops, {**case, "who": "ours", "mask": "plan"}, more
-    )
+    ours = {**case, "mask": "plan"}
+    yield from measured(timer, prefill.replay, flops, {**ours, "who": "ours"}, more)
+    kernel = prefill.call.alone("prefill")
+    yield from measured(timer, kernel, flops, {**ours, "who": "ours_kernel"})
     for name in names:
         try:
             with peers.reasons():
@@ -130,7 +132,7 @@ def bench(model, timer, plan, length, names):
 def describe(record):
     """A line for people."""
     head = (f"prefill {record['plan']:5} D={record['head_dim']:<3} N={record['length']:<6}"
-            f" {record['who']:10}")  # fmt: skip
+            f" {record['who']:11}")  # fmt: skip
     if "skipped" in record:
         return f"{head} skipped: {record['skipped']}"
     error = f" error {record['max_rel_err']:.1e}" if "max_rel_err" in record else ""
