@@ -1,4 +1,4 @@
-"""Counters of the prefill and decode kernels by Nsight Compute, as JSON.
+"""Counters of the prefill, decode and prepare kernels by Nsight Compute, as JSON.
 
     python test/bench/gpu_ncu.py --artifacts DIR --output FILE
 
@@ -38,7 +38,10 @@ STALL = re.compile(
     r"smsp__average_warps?_(?:issue_stalled|latency_issue_stalled)_(\w+?)"
     r"(?:_per_issue_active)?\.(?:ratio|pct)"
 )
-CASES = "prefill:8192,prefill:32768,decode:1x8192,decode:16x8192,decode:64x8192"
+CASES = (
+    "prefill:8192,prefill:32768,decode:1x8192,decode:16x8192,decode:64x8192,"
+    "prepare:1x8192,prepare:16x8192"
+)
 
 
 def number(text):
@@ -87,18 +90,28 @@ def launch(artifacts, cases):
 
     need_cuda()
     torch.manual_seed(0)
-    model = Model(need_artifact(artifacts, "one"))
+    models = {}
     for case in cases:
         kind, size = case.split(":")
+        # One launch prepares all layers.
+        name = "layers" if kind == "prepare" else "one"
+        if name not in models:
+            models[name] = Model(need_artifact(artifacts, name))
+        model = models[name]
         if kind == "prefill":
             prefill = Prefill(model, int(size))
             again = prefill.sequence()
             run = lambda: model.attend(prefill.cache, LAYER, prefill.entry(again))
         else:
             batch, length = map(int, size.split("x"))
-            decode = Decode(model, batch, length, steps=1)
+            decode = Decode(model, batch, length, steps=2)
+            # Steps with nothing new in them are what there is most of.
             decode.begin()
-            run = lambda: decode.attend(0)
+            decode.batch.end()
+            run = decode.begin
+            if kind == "decode":
+                decode.begin()
+                run = lambda: decode.attend(0)
         torch.cuda.synchronize()
         torch.cuda.profiler.start()
         run()
@@ -117,7 +130,7 @@ def profile(args):
     sections = [part for name in SECTIONS for part in ("--section", name)]
     command = [
         ncu, "--clock-control", "none", "--profile-from-start", "off", "--csv", "--page", "raw",
-        "--print-units", "base", "--kernel-name", "regex:prefill|decode", *sections,
+        "--print-units", "base", "--kernel-name", "regex:prefill|decode|prepare", *sections,
         "--metrics", "dram__bytes.sum.per_second",
         sys.executable, __file__, "--launch", "--artifacts", str(args.artifacts),
         "--cases", args.cases,
