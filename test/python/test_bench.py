@@ -15,6 +15,7 @@ sys.path.insert(0, str(BENCH))
 
 import gpu_artifacts
 import gpu_ncu
+import gpu_prefix
 import gpu_replay
 import plan_solver
 import record
@@ -165,6 +166,31 @@ def test_replay_equals_eager_calls(artifact, device, name, tokens):
     assert done.batches[0].replays == (device == "cuda")
     assert done.compared > 0.9 * steps
     assert done.checked > 0 and done.worst <= TOLERANCE
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
+def test_prefix_reuse_gives_the_rows_of_all_tokens(artifact, device, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_prefix, "TURNS", 2)
+    model = Model(artifact("replay_row", device), device)
+    with torch.no_grad():
+        assert gpu_prefix.check(model) == []
+        assert "run twice: equal bits" in capsys.readouterr().out
+        # Tokens that are not those of the rows.
+        reuse = moa.runtime.Sequence.reuse
+        monkeypatch.setattr(
+            moa.runtime.Sequence, "reuse", lambda self, ids: reuse(self, [7, *ids[1:]])
+        )
+        twin = gpu_prefix.Toy.__call__
+        monkeypatch.setattr(
+            gpu_prefix.Toy,
+            "__call__",
+            lambda self, cache, sequence, ids: (
+                twin(self, cache, sequence, [*ids[:3], 9, *ids[4:]])
+                if cache.counters["prefix_tokens_asked"]
+                else twin(self, cache, sequence, ids)
+            ),
+        )
+        assert any("differ from scratch" in fault for fault in gpu_prefix.check(model))
 
 
 def test_replay_sees_wrong_rows(artifact):
