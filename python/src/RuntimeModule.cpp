@@ -201,6 +201,41 @@ void attend(Cache &cache, uint32_t layer, std::vector<Entry> entries,
   });
 }
 
+void append(Cache &cache, uint32_t layer,
+            std::vector<std::tuple<Sequence *, Tensor, Tensor>> entries,
+            uintptr_t stream) {
+  const Module &module = *cache.module;
+  const moa_module_info &info = module.info;
+  std::vector<moa_attend_entry> raw(entries.size());
+  for (size_t i = 0; i < entries.size(); ++i) {
+    auto &[sequence, k, v] = entries[i];
+    if (!sequence)
+      throw nb::type_error("expected a Sequence in every entry");
+    const std::string where = "entry " + std::to_string(i);
+    const std::vector<size_t> shape = {k.shape(0), info.kv_heads,
+                                       info.head_dim};
+    checkTensor(k, where + ": k", shape, false, module);
+    checkTensor(v, where + ": v", shape, false, module);
+    moa_attend_entry &entry = raw[i];
+    entry.sequence = sequence->handle;
+    entry.tokens = int64_t(shape[0]);
+    entry.k = k.data();
+    entry.v = v.data();
+    entry.k_row_stride = k.stride(0);
+    entry.k_head_stride = k.stride(1);
+    entry.v_row_stride = v.stride(0);
+    entry.v_head_stride = v.stride(1);
+  }
+  moa_attend_options options = {};
+  options.struct_size = sizeof(options);
+  options.entry_size = sizeof(moa_attend_entry);
+  options.layer = layer;
+  options.stream = reinterpret_cast<void *>(stream);
+  checkReleased([&] {
+    return moa_attend(cache.handle, &options, raw.data(), raw.size());
+  });
+}
+
 void setRope(Cache &cache, const std::vector<double> &frequencies,
              const std::string &layout, float scale,
              std::optional<uint32_t> layer) {
@@ -238,10 +273,12 @@ void attendBatch(Batch &batch, uint32_t layer, RowTensor q, RowTensor k,
   const Module &module = *batch.cache->module;
   const moa_module_info &info = module.info;
   moa_batch_attend_options options = {};
+  // Without a step the runtime says that there is none.
+  const size_t count = batch.count ? batch.count : q.shape(0);
+  const size_t tokens = batch.count ? size_t(batch.tokens) : q.shape(1);
   auto take = [&](const RowTensor &tensor, const char *name,
                   size_t heads) -> moa_batch_tensor {
-    checkTensor(tensor, name,
-                {batch.count, size_t(batch.tokens), heads, info.head_dim}, true,
+    checkTensor(tensor, name, {count, tokens, heads, info.head_dim}, true,
                 module);
     return {tensor.data(), tensor.stride(0), tensor.stride(1),
             tensor.stride(2)};
@@ -431,6 +468,12 @@ NB_MODULE(_runtime, m) {
       .def(
           "cancel", [](Batch &batch) { moa_batch_cancel(batch.handle); },
           "Gives the step up: sequences are as before it.");
+  m.def("append", &append, nb::arg("cache"), nb::arg("layer"),
+        nb::arg("entries"), nb::arg("stream") = 0,
+        "Appends to one layer without attention: what `attend` would keep of "
+        "the same keys and values. Entries are tuples (sequence, k, v) of "
+        "tensors [tokens, kv_heads, head_dim]; k is overwritten where the "
+        "layer has a rotation.");
   m.def("attend", &attend, nb::arg("cache"), nb::arg("layer"),
         nb::arg("entries"), nb::arg("scale") = nb::none(),
         nb::arg("stream") = 0,

@@ -433,14 +433,16 @@ MOA_API moa_status *moa_sequence_get_bytes(const moa_sequence *sequence,
 /// library only reads q, k, v during the call and only writes `out`; but where
 /// the layer has a rotation (moa_cache_set_rope), it overwrites q and k with
 /// the rotated ones: they must be writable, and no row of theirs may be part of
-/// another entry.
+/// another entry. Where both q and out are NULL, the rows are appended and
+/// nothing attends: rows to come find them as if they had. Since: 1.5
 typedef struct moa_attend_entry {
   moa_sequence *sequence;
   int64_t tokens; ///< At least 1.
-  const void *q;  ///< [tokens][q_heads][D], rotated by caller or cache.
+  const void *q;  ///< [tokens][q_heads][D], rotated by caller or cache; or
+                  ///< NULL.
   const void *k;  ///< [tokens][kv_heads][D], rotated by caller or cache.
   const void *v;  ///< [tokens][kv_heads][D].
-  void *out;      ///< [tokens][q_heads][D].
+  void *out;      ///< [tokens][q_heads][D]; or NULL.
   int64_t q_row_stride, q_head_stride;
   int64_t k_row_stride, k_head_stride;
   int64_t v_row_stride, v_head_stride;

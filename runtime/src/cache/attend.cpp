@@ -79,18 +79,23 @@ Status Cache::check(const AttendCall &call, bool ofStep) {
                    " tokens seen and ", entry.tokens,
                    " new exceed the artifact's max length ", g.maxLength,
                    "; compile with a larger --max-length");
-    if (!module.decodes(layer, entry.tokens) && !kernels.prefill.entry)
+    // A step attends with every entry.
+    const bool attends = entry.q || entry.out || ofStep;
+    if (attends && !module.decodes(layer, entry.tokens) &&
+        !kernels.prefill.entry)
       return error(MOA_UNSUPPORTED, "layer ", layer, " has no ",
                    entry.tokens == 1 ? "decode or prefill" : "prefill",
                    " kernel; compile with --phase prefill,decode,append");
-    MOA_RT_TRY(checkTensor(i, "q", entry.q, entry.tokens, g.qHeads,
-                           entry.q_row_stride, entry.q_head_stride, g));
+    if (attends)
+      MOA_RT_TRY(checkTensor(i, "q", entry.q, entry.tokens, g.qHeads,
+                             entry.q_row_stride, entry.q_head_stride, g));
     MOA_RT_TRY(checkTensor(i, "k", entry.k, entry.tokens, g.kvHeads,
                            entry.k_row_stride, entry.k_head_stride, g));
     MOA_RT_TRY(checkTensor(i, "v", entry.v, entry.tokens, g.kvHeads,
                            entry.v_row_stride, entry.v_head_stride, g));
-    MOA_RT_TRY(checkTensor(i, "out", entry.out, entry.tokens, g.qHeads,
-                           entry.out_row_stride, entry.out_head_stride, g));
+    if (attends)
+      MOA_RT_TRY(checkTensor(i, "out", entry.out, entry.tokens, g.qHeads,
+                             entry.out_row_stride, entry.out_head_stride, g));
   }
   return ok();
 }
@@ -157,8 +162,9 @@ void Cache::count(const AttendCall &call) noexcept {
   counters.pages_copied += plan.copyCount;
   for (size_t i = 0; i < call.count; ++i) {
     const uint64_t rows = call.entries[i].tokens;
-    (EntryView(module, call, i).decodes() ? counters.decode_rows
-                                          : counters.prefill_rows) += rows;
+    const EntryView view(module, call, i);
+    if (view.attends())
+      (view.decodes() ? counters.decode_rows : counters.prefill_rows) += rows;
     if (call.layer == 0)
       counters.tokens += rows;
   }

@@ -47,8 +47,12 @@ struct EntryView {
   int64_t total;  ///< Tokens after it.
   bool dirtyTail; ///< As LayerState has it.
 
+  /// Whether there are queries; else the entry's rows are appended alone.
+  bool attends() const { return entry.q != nullptr; }
   /// Whether a decode kernel takes the entry.
-  bool decodes() const { return module.decodes(layer, entry.tokens); }
+  bool decodes() const {
+    return attends() && module.decodes(layer, entry.tokens);
+  }
   int64_t bytes(int64_t elements) const {
     return elements * static_cast<int64_t>(module.geometry.elementBytes());
   }

@@ -245,6 +245,8 @@ void GpuWork::build(const Module &module, const Plan &plan,
   starts.clear();
   for (size_t i = 0; i < call.count; ++i) {
     EntryView view(module, call, i);
+    if (!view.attends())
+      continue;
     if (view.decodes()) {
       addDecode(view, plan, i);
       continue;

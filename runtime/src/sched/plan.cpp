@@ -88,11 +88,13 @@ void Plan::rotateBlock(const EntryView &view, uint32_t kvHead, int64_t block,
   const int64_t begin = std::max(block * kBlock, view.past);
   moa_rope_item item = {};
   item.append = itemOf(view, kvHead, block, page, zero);
-  item.q = const_cast<char *>(view.query(begin - view.past, kvHead * group));
-  item.q_row_stride = view.entry.q_row_stride;
-  item.q_head_stride = view.entry.q_head_stride;
+  if (view.attends()) {
+    item.q = const_cast<char *>(view.query(begin - view.past, kvHead * group));
+    item.q_row_stride = view.entry.q_row_stride;
+    item.q_head_stride = view.entry.q_head_stride;
+    item.heads = static_cast<int32_t>(group);
+  }
   item.turns = rope.turns;
-  item.heads = static_cast<int32_t>(group);
   item.position = static_cast<int32_t>(begin);
   item.scale = rope.scale;
   ropes.push_back(item);

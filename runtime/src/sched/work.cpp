@@ -217,7 +217,7 @@ void Work::build(const Module &module, const PagePool &pool, const Plan &plan,
 
   for (size_t i = 0; i < call.count; ++i) {
     EntryView view(module, call, i);
-    for (uint32_t h = 0; h < g.kvHeads; ++h) {
+    for (uint32_t h = 0; view.attends() && h < g.kvHeads; ++h) {
       const HeadPlan &planned = plan.head(g, i, h);
       Head head{
           view, h,

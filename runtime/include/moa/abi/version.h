@@ -16,7 +16,7 @@
 /// C ABI of libmoa_rt. Raise MINOR when a symbol or a trailing struct field is
 /// added; raise MAJOR when anything existing changes its meaning or layout.
 #define MOA_ABI_VERSION_MAJOR 1
-#define MOA_ABI_VERSION_MINOR 4
+#define MOA_ABI_VERSION_MINOR 5
 
 /// File format of `.moa` artifacts. Raise it whenever a struct of artifact.h
 /// changes layout or meaning. A runtime loads exactly the versions from

@@ -131,15 +131,18 @@ Status CudaExecutor::check(const AttendCall &call) {
   size_t decodes = 0;
   for (size_t i = 0; i < call.count; ++i) {
     const moa_attend_entry &e = call.entries[i];
-    decodes += EntryView(module, call, i).decodes() ? g.kvHeads : 0;
-    MOA_RT_TRY(checks.check(i, "q", e.q, e.tokens, g.qHeads, e.q_row_stride,
-                            e.q_head_stride));
+    const EntryView view(module, call, i);
+    decodes += view.decodes() ? g.kvHeads : 0;
+    if (view.attends())
+      MOA_RT_TRY(checks.check(i, "q", e.q, e.tokens, g.qHeads, e.q_row_stride,
+                              e.q_head_stride));
     MOA_RT_TRY(checks.check(i, "k", e.k, e.tokens, g.kvHeads, e.k_row_stride,
                             e.k_head_stride));
     MOA_RT_TRY(checks.check(i, "v", e.v, e.tokens, g.kvHeads, e.v_row_stride,
                             e.v_head_stride));
-    MOA_RT_TRY(checks.check(i, "out", e.out, e.tokens, g.qHeads,
-                            e.out_row_stride, e.out_head_stride));
+    if (view.attends())
+      MOA_RT_TRY(checks.check(i, "out", e.out, e.tokens, g.qHeads,
+                              e.out_row_stride, e.out_head_stride));
   }
   if (decodes > kDecodeItems)
     return error(MOA_INVALID_ARGUMENT, "the call decodes ", decodes,
