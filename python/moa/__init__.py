@@ -1,7 +1,8 @@
 """Attention with per-head spans over an elastic KV cache, compiled.
 
 `moa.compile` makes an artifact from a plan, `moa.hf.load` runs a transformers
-model under one, `moa.runtime` is the runtime itself.
+model under one, `moa.runtime` is the runtime itself, `moa.ops` its attention as
+operators of torch.
 """
 
 from . import errors, runtime
@@ -9,13 +10,13 @@ from ._runtime import __version__
 from .compiler import Artifact, compile
 from .errors import Error
 
-__all__ = ["Artifact", "Error", "__version__", "compile", "errors", "hf", "runtime"]
+__all__ = ["Artifact", "Error", "__version__", "compile", "errors", "hf", "ops", "runtime"]
 
 
 def __getattr__(name):
-    # transformers takes seconds to import: only when it is asked for.
-    if name == "hf":
+    # torch and transformers take seconds to import: only when they are asked for.
+    if name in ("hf", "ops"):
         import importlib
 
-        return importlib.import_module(".hf", __name__)
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'moa' has no attribute '{name}'")
