@@ -6,6 +6,7 @@ import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function
 
+from .. import ops
 from .cache import Cache
 
 NAME = "moa"
@@ -59,6 +60,8 @@ def mask_function(
             "one for each token, those in the cache included"
         )
     mask = attention_mask[:, :columns]
+    if torch.compiler.is_compiling():
+        return mask  # The operator looks at its values.
     mask.moa_padding = left_padding(mask)
     return mask
 
@@ -100,6 +103,9 @@ def attention_function(
         raise NotImplementedError(
             "compiled attention has no backward: run under torch.no_grad()"
         )
+    layer = getattr(key, "moa_layer", None)
+    if torch.compiler.is_compiling():
+        return _traced(module, layer, query, key, value, attention_mask, scaling), None
     padding = None
     if attention_mask is not None:
         padding = (
@@ -107,15 +113,30 @@ def attention_function(
             if hasattr(attention_mask, "moa_padding")
             else left_padding(attention_mask)
         )
-    layer = getattr(key, "moa_layer", None)
     if layer is None:
         layer = _without_cache(module, query, key)
-    elif layer.owner.engine is not getattr(module, "moa", None):
+    else:
+        _check_owner(module, layer)
+    return layer.attend(query, key, value, padding, scaling), None
+
+
+def _check_owner(module, layer):
+    if layer.owner.engine is not getattr(module, "moa", None):
         raise ValueError(
             "past_key_values belongs to another model or plan; make one for this model "
             "with moa.hf.Cache(model)"
         )
-    return layer.attend(query, key, value, padding, scaling), None
+
+
+def _traced(module, layer, query, key, value, mask, scaling):
+    """What torch.compile sees of a layer: one operator, which finds the cache."""
+    if layer is None:
+        raise NotImplementedError(
+            "a compiled model needs a cache: pass past_key_values=moa.hf.Cache(model)"
+        )
+    _check_owner(module, layer)
+    q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    return ops.prefill(layer.owner.handle, q, k, v, layer.index, scaling, mask)
 
 
 def _without_cache(module, query, key):

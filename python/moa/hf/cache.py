@@ -10,7 +10,7 @@ from __future__ import annotations
 from transformers.cache_utils import Cache as HFCache
 from transformers.cache_utils import CacheLayerMixin
 
-from .. import runtime
+from .. import ops, runtime
 from .engine import DEFAULT_BUDGET, Engine
 
 _NO_BEAMS = (
@@ -128,10 +128,13 @@ class Cache(HFCache):
         self.lengths: list[int] | None = None
         self.broken: str | None = None
         self._pads: list[int] = []
+        self._traced_padding: list[int] | None = None
         #: The layer that a forward pass meets first; it makes sequences.
         self.leader = 0
         self._pages = runtime.Cache(engine.module, max_bytes) if pages is None else pages
         super().__init__(layers=[Layer(self, i) for i in range(engine.layers)])
+        #: Names this cache to the operators of `moa.ops`.
+        self.handle = ops.handle_of(self)
 
     def expect(self, lengths: list[int]) -> None:
         """Sets N of each row: its tokens, prompt and budget, padding not counted."""
@@ -192,6 +195,15 @@ class Cache(HFCache):
         except Exception as error:
             self.broken = str(error)
             raise
+
+    def prefill(self, layer, q, k, v, scale, mask):
+        """The operator `moa::prefill`: what a traced model calls; see `moa.ops`."""
+        from .attention import left_padding
+
+        if layer == self.leader:
+            self._traced_padding = left_padding(mask)
+        q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+        return self.layers[layer].attend(q, k, v, self._traced_padding, scale)
 
     def fork(self) -> Cache:
         """A cache that has seen the same and shares its pages; each goes on by itself.
