@@ -6,7 +6,6 @@ import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function
 
-from .. import ops
 from .cache import Cache
 
 NAME = "moa"
@@ -129,14 +128,13 @@ def _check_owner(module, layer):
 
 
 def _traced(module, layer, query, key, value, mask, scaling):
-    """What torch.compile sees of a layer: one operator, which finds the cache."""
+    """What torch.compile sees of a layer."""
     if layer is None:
         raise NotImplementedError(
             "a compiled model needs a cache: pass past_key_values=moa.hf.Cache(model)"
         )
     _check_owner(module, layer)
-    q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
-    return ops.prefill(layer.owner.handle, q, k, v, layer.index, scaling, mask)
+    return layer.traced(query, key, value, mask, scaling)
 
 
 def _without_cache(module, query, key):

@@ -70,6 +70,11 @@ class Layer(CacheLayerMixin):
         self.columns += tokens
         return out
 
+    def traced(self, query, key, value, mask, scaling):
+        """`attend` for torch.compile: one operator, which finds the cache again."""
+        q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        return ops.prefill(self.owner.handle, q, k, v, self.index, scaling, mask)
+
     def get_seq_length(self) -> int:
         return self.columns
 
@@ -205,6 +210,11 @@ class Cache(HFCache):
         q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
         return self.layers[layer].attend(q, k, v, self._traced_padding, scale)
 
+    def advance(self) -> None:
+        """Counts a step that a graph ran: a token in every row."""
+        for layer in self.layers:
+            layer.columns += 1
+
     def fork(self) -> Cache:
         """A cache that has seen the same and shares its pages; each goes on by itself.
 
@@ -223,6 +233,11 @@ class Cache(HFCache):
         """Gives every page back."""
         self.sequences, self._pads = [], []
         self.lengths = self.broken = None
+
+    @property
+    def pages(self) -> runtime.Cache:
+        """Where the sequences' pages lie."""
+        return self._pages
 
     @property
     def kv_bytes(self) -> int:

@@ -10,7 +10,7 @@ import transformers
 
 from ..compiler import Artifact, compile
 from ..errors import CompileError
-from . import attention
+from . import attention, graph
 from .cache import Cache
 from .engine import DEFAULT_BUDGET, Engine
 
@@ -71,6 +71,7 @@ def load(
             module.moa = engine
     model.moa = engine
     model._prepare_cache_for_generation = types.MethodType(_prepare_cache, model)
+    graph.install(model)
     return model.eval()
 
 
