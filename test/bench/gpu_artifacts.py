@@ -9,6 +9,8 @@
     dense.moa     one layer whose heads see everything (alpha = 0, beta = 1)
     replay.moa    3 small layers of short spans, length rule `request`
     replay_row.moa    the same by the rule `row`, heads of 64 in groups of 3
+    ops.moa       2 such layers of a small model
+    vicuna.moa, llama3.moa    the published plans of Vicuna-7B and Llama-3-8B
 
 `--target cpu` compiles the same for the CPU, where the checks run as well.
 """
@@ -21,7 +23,7 @@ from pathlib import Path
 
 import moa
 
-PLAN = Path(__file__).resolve().parents[1] / "Inputs/plans/llama-3-8b-moa.json"
+PLANS = Path(__file__).resolve().parents[1] / "Inputs/plans"
 LAYER, LAYERS = 16, 32
 Q_HEADS, KV_HEADS = 32, 8
 
@@ -52,9 +54,13 @@ def short_spans(layers, heads, length_rule):
     }  # fmt: skip
 
 
+def published_plan(model):
+    return json.loads((PLANS / f"{model}-moa.json").read_text())
+
+
 def sources():
     """Of each artifact: plan, layers, query heads, KV heads, head size, most tokens."""
-    published = json.loads(PLAN.read_text())
+    published = published_plan("llama-3-8b")
     one = equal_layers(published, LAYER, 1)
     all_layers = equal_layers(published, LAYER, LAYERS)
     return {
@@ -64,6 +70,9 @@ def sources():
         "dense": (dense(Q_HEADS), 1, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "replay": (short_spans(3, 8, "request"), 3, 8, 2, 128, 4096),
         "replay_row": (short_spans(3, 6, "row"), 3, 6, 2, 64, 4096),
+        "ops": (short_spans(2, 4, "request"), 2, 4, 2, 64, 2048),
+        "vicuna": (published_plan("vicuna-7b"), 32, 32, 32, 128, 1 << 15),
+        "llama3": (published, 32, Q_HEADS, KV_HEADS, 128, 1 << 15),
     }
 
 
