@@ -34,13 +34,13 @@ CASE = {
     "prompt": int, "tokens": int, "max_tokens": int, "new": int,
     "case": str, "layers": int, "rules": int, "rules_per_layer": int, "objectives": int,
 }  # fmt: skip
-KINDS = {"prefill", "decode", "prepare", "generate", "optimize"}
+KINDS = {"prefill", "decode", "prepare", "generate", "model", "optimize"}
 METHODS = {"clean", "do_bench", "graph", "steps", "queued", "fastest", "median", "wall"}
 MASKS = {"plan", "causal"}
 #: Results end in a unit, or are one of these.
 UNITS = ("_us", "_ms", "_s", "_per_s", "_mb", "_bytes", "_layers", "_tokens")
 PLAIN = {"us", "max_rel_err", "density", "fraction_of_matmul", "fraction_of_read",
-         "captured", "gap_at_difference", "gap", "median_gap", "objective",
+         "fraction_of_floor", "captured", "gap_at_difference", "gap", "median_gap", "objective",
          "plans"}  # fmt: skip
 
 
