@@ -224,7 +224,7 @@ def _fake_append(handle, k, v, layer):  # type: ignore[no-untyped-def]
     _check("append", handle, k, v)
 
 
-_library = torch.library.Library("moa", "DEF")
+_library: Any = torch.library.Library("moa", "DEF")  # type: ignore[no-untyped-call]
 
 
 def _define(name: str, run: Any, fake: Any, tags: tuple[torch.Tag, ...]) -> Any:

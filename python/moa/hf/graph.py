@@ -7,6 +7,7 @@ later step: other lengths, other sequences, fewer of them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import types
@@ -34,14 +35,14 @@ def bucket_of(sequences: int) -> int:
     return 4 if sequences <= 4 else -(-sequences // 8) * 8
 
 
-class _StepLayer(CacheLayerMixin):
+class _StepLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer during a step: attention goes to the step's batch."""
 
     is_sliding = False
     is_compileable = False
 
     def __init__(self, owner: _StepCache, index: int):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.owner, self.index = owner, index
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -56,7 +57,8 @@ class _StepLayer(CacheLayerMixin):
     def attend(self, query: Tensor, key: Tensor, value: Tensor, _: Any, scaling: Any) -> Tensor:
         """[B, 1, Hq, D] of query [B, Hq, 1, D], key and value [B, Hkv, 1, D]."""
         q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
-        return ops.decode(self.owner.batch.handle, q, k, v, self.index, scaling)
+        out: Tensor = ops.decode(self.owner.batch.handle, q, k, v, self.index, scaling)
+        return out
 
     traced = attend
 
@@ -86,7 +88,6 @@ class _Bucket:
     cache: _StepCache
     tokens: Tensor  # [rows, 1], as the graph reads them.
     positions: Tensor
-    capture: bool  # Whether there is to be a graph.
     steps: int = 0
     graph: torch.cuda.CUDAGraph | None = None
     logits: Tensor | None = None  # [rows, 1, vocabulary], as the graph writes them.
@@ -118,10 +119,8 @@ class Decoder:
         if rows not in self._buckets:
             batch = ops.Batch(self._pages, rows)
             tokens, positions = torch.zeros(2, rows, 1, dtype=torch.long, device=self._device)
-            capture = self._capturable and batch.replays
-            self._buckets[rows] = _Bucket(
-                batch, _StepCache(self.engine, batch), tokens, positions, capture
-            )
+            cache = _StepCache(self.engine, batch)
+            self._buckets[rows] = _Bucket(batch, cache, tokens, positions)
         return self._buckets[rows]
 
     @torch.no_grad()
@@ -155,7 +154,8 @@ class Decoder:
         return logits[:count]
 
     def _logits(self, bucket: _Bucket) -> Tensor:
-        if bucket.capture and bucket.steps > 0 and bucket.graph is None:
+        wanted = self._capturable and bucket.batch.replays and bucket.steps > 0
+        if bucket.graph is None and wanted:
             self._capture(bucket)
         if bucket.graph is None:
             return self._run(bucket)
@@ -171,14 +171,22 @@ class Decoder:
         return logits
 
     def _capture(self, bucket: _Bucket) -> None:
-        """Captures the step; where the model cannot be, its steps stay eager."""
+        """Captures the step; where the model cannot be captured, steps stay eager."""
         graph = torch.cuda.CUDAGraph()
         self._memory = self._memory or torch.cuda.graph_pool_handle()
+        device = bucket.tokens.device.index
+        generator = torch.cuda.default_generators[device]
+        state = generator.clone_state()
         try:
             with torch.cuda.graph(graph, self._memory, capture_error_mode="thread_local"):
                 logits = self._run(bucket)
         except Exception as error:
-            bucket.capture = False
+            # torch takes random numbers and memory to be captured until an end that a
+            # capture with an error has not.
+            generator.graphsafe_set_state(state)
+            with contextlib.suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(device, self._memory)
+            self._capturable = False
             _log.debug("the forward pass cannot be captured in a CUDA graph: %s", error)
         else:
             bucket.graph, bucket.logits = graph, logits
