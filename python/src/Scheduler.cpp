@@ -59,15 +59,27 @@ public:
     moa_scheduler_destroy(handle);
   }
 
-  uint64_t submit(int64_t promptTokens, int64_t maxNewTokens, uint64_t user) {
+  uint64_t submit(int64_t promptTokens, int64_t maxNewTokens, uint64_t user,
+                  const std::optional<std::vector<int64_t>> &tokens,
+                  uint64_t salt) {
+    if (tokens && int64_t(tokens->size()) != promptTokens)
+      throw nb::value_error(("tokens has " + std::to_string(tokens->size()) +
+                             " values, expected prompt_tokens, " +
+                             std::to_string(promptTokens))
+                                .c_str());
     moa_scheduler_request request = {};
     request.struct_size = sizeof(request);
     request.prompt_tokens = promptTokens;
     request.max_new_tokens = maxNewTokens;
     request.user = user;
+    request.tokens = tokens ? tokens->data() : nullptr;
+    request.salt = salt;
     uint64_t id = 0;
     check(moa_scheduler_submit(handle, &request, &id));
     return id;
+  }
+  void addTokens(uint64_t id, const std::vector<int64_t> &tokens) {
+    check(moa_scheduler_add_tokens(handle, id, tokens.data(), tokens.size()));
   }
   void cancel(uint64_t id) { check(moa_scheduler_cancel(handle, id)); }
 
@@ -164,8 +176,17 @@ void bindScheduler(nb::module_ &m) {
            "for the defaults of moa_scheduler_options.")
       .def("submit", &Scheduler::submit, nb::arg("prompt_tokens"),
            nb::arg("max_new_tokens"), nb::arg("user") = 0,
-           "Adds a request behind those that wait; its number. Raises "
-           "OutOfRangeError or OutOfPagesError if it could never run.")
+           nb::arg("tokens") = nb::none(), nb::arg("salt") = 0,
+           "Adds a request behind those that wait; its number. tokens: of the "
+           "prompt, to begin with a prefix that the cache has "
+           "(Cache.set_prefix_reuse); requests of different salts share "
+           "nothing. Raises OutOfRangeError or OutOfPagesError if it could "
+           "never run.")
+      .def("add_tokens", &Scheduler::addTokens, nb::arg("request"),
+           nb::arg("tokens"),
+           "Says which tokens follow those of a request that are known: "
+           "sampled ones, for others to begin with. See "
+           "moa_scheduler_add_tokens.")
       .def("cancel", &Scheduler::cancel, nb::arg("request"),
            "Takes a request away; with the step under way, if it is part.")
       .def("next", &Scheduler::next,

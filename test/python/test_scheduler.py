@@ -217,6 +217,31 @@ def test_refusals(module):
     scheduler.commit([True])
 
 
+def test_prompts_that_begin_alike():
+    """Tokens given with a request are found by the next; other salts share nothing."""
+    plan = make_plan([[0.0] * HQ] * LAYERS, [[1.0] * HQ] * LAYERS, length="row")
+    artifact = moa.compile(plan, SHAPE, dtype="f32", max_length=1024)
+    cache = Cache(Module(Context(1), str(artifact.path)), max_bytes=200 * PAGE)
+    cache.set_prefix_reuse()
+    scheduler = Scheduler(cache, max_sequences=8, max_step_tokens=512, chunk_tokens=512)
+    tokens = list(range(200))
+    firsts = []
+    for salt in (0, 0, 1):
+        number = scheduler.submit(200, 2, tokens=tokens, salt=salt)
+        entries = scheduler.next()
+        firsts.append(entries[0].first_row)
+        served = conversations([(200, 2)])
+        feed(cache, served, entries)
+        scheduler.commit()
+        scheduler.add_tokens(number, [7])
+        with pytest.raises(InvalidArgumentError):
+            scheduler.add_tokens(number, [7, 8])
+        scheduler.cancel(number)
+    assert firsts == [0, 192, 0]
+    with pytest.raises(ValueError, match="tokens has 200 values, expected prompt_tokens, 3"):
+        scheduler.submit(3, 1, tokens=tokens)
+
+
 def test_threads_with_a_cache_each(module):
     served = [conversations() for _ in range(3)]
 
