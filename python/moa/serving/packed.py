@@ -1,0 +1,154 @@
+"""A transformers model run on packed steps: one row of the tokens of all requests.
+
+The dense layers see [1, tokens], so that each is one product; attention goes to the
+runtime, which knows which tokens are whose. Nothing is padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers.cache_utils import Cache as HFCache
+from transformers.cache_utils import CacheLayerMixin
+
+from .. import runtime
+from ..errors import UnsupportedError
+
+#: Rotations whose frequencies depend on the longest sequence of a batch.
+_SHARED_ROPE = {"dynamic", "longrope"}
+
+
+class PackedLayer(CacheLayerMixin):
+    """One layer of a step: tags keys for `moa.hf`'s attention function, which calls
+    `attend`.
+    """
+
+    is_sliding = False
+    is_compileable = False
+
+    def __init__(self, owner: PackedCache, index: int):
+        super().__init__()
+        self.owner, self.index = owner, index
+
+    def lazy_initialization(self, key_states, value_states):
+        self.is_initialized = True
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        key_states.moa_layer = self
+        return key_states, value_states
+
+    def attend(self, query, key, value, padding, scaling):
+        """query [1, Hq, T, D], key and value [1, Hkv, T, D] -> [1, T, Hq, D]."""
+        out = query.new_empty(1, query.shape[2], query.shape[1], query.shape[3])
+        rows = (query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1))
+        self.owner.attend(self.index, *rows, out[0], scaling)
+        return out
+
+    def get_seq_length(self) -> int:
+        return 0
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class PackedCache(HFCache):
+    """Hands a step's rows to the runtime, layer by layer."""
+
+    def __init__(self, engine, pages: runtime.Cache, max_sequences: int):
+        self.engine, self.pages = engine, pages
+        self._batch = runtime.Batch(pages, max_sequences)
+        self._decodes = False
+        self._sequences: list = []
+        self._sizes: list[int] = []
+        super().__init__(layers=[PackedLayer(self, i) for i in range(engine.layers)])
+
+    def begin(self, entries) -> None:
+        """Begins a step of runtime.StepEntry; OutOfPagesError changes nothing."""
+        self._sequences = [entry.sequence for entry in entries]
+        self._sizes = [entry.tokens for entry in entries]
+        self._decodes = max(self._sizes) == 1
+        if self._decodes:
+            self._batch.begin(self._sequences, stream=self.engine.stream())
+
+    def end(self, done: bool) -> None:
+        """Every step that began ends here, whether it went through or not."""
+        if self._decodes:
+            if done:
+                self._batch.end()
+            else:
+                self._batch.cancel()
+        self._sequences, self._sizes, self._decodes = [], [], False
+
+    def attend(self, layer: int, query, key, value, out, scaling) -> None:
+        """Tensors [T, heads, D]; writes out."""
+        stream = self.engine.stream()
+        if self._decodes:
+            rows = (tensor.unsqueeze(1) for tensor in (query, key, value, out))
+            self._batch.attend(layer, *rows, scale=scaling, stream=stream)
+            return
+        parts = (tensor.split(self._sizes) for tensor in (query, key, value, out))
+        entries = list(zip(self._sequences, *parts, strict=True))
+        runtime.attend(self.pages, layer, entries, scaling, stream)
+
+
+class PackedModel:
+    """model: from moa.hf.load; pages: a runtime.Cache of its module.
+
+    UnsupportedError where a row's rotation would depend on its neighbours.
+    """
+
+    def __init__(self, model, pages: runtime.Cache, max_sequences: int):
+        _refuse_shared_rope(model.config.get_text_config(decoder=True))
+        self.model = model
+        self.cache = PackedCache(model.moa, pages, max_sequences)
+
+    def step(self, entries, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Logits [entries that sample, vocabulary] of a scheduler's step.
+
+        entries: of runtime.StepEntry; tokens: for each its prompt and what was
+        generated. After an error no row of the step counts, and the scheduler's
+        abort_step is to follow.
+        """
+        ids: list[int] = []
+        positions: list[int] = []
+        sampled: list[int] = []
+        for entry, own in zip(entries, tokens, strict=True):
+            end = entry.first_row + entry.tokens
+            ids += own[entry.first_row : end]
+            positions += range(entry.first_row, end)
+            if entry.samples:
+                sampled.append(len(ids) - 1)
+        device = self.model.device
+        self.cache.begin(entries)
+        done = False
+        try:
+            with torch.inference_mode():
+                out = self.model(
+                    input_ids=torch.tensor([ids], device=device),
+                    position_ids=torch.tensor([positions], device=device),
+                    past_key_values=self.cache,
+                    use_cache=True,
+                    logits_to_keep=torch.tensor(sampled, dtype=torch.long, device=device),
+                )
+            done = True
+        finally:
+            self.cache.end(done)
+        return out.logits[0]
+
+
+def _refuse_shared_rope(config) -> None:
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    rope = rope or {}
+    kinds = [part for part in (rope, *rope.values()) if isinstance(part, dict)]
+    for kind in kinds:
+        name = kind.get("rope_type")
+        if name in _SHARED_ROPE:
+            raise UnsupportedError(
+                f"the model's rotary embedding is '{name}', whose frequencies depend on the "
+                "longest sequence of a batch, so requests would change each other: "
+                "generate one by one with moa.hf.load and model.generate"
+            )
