@@ -1,0 +1,7 @@
+"""`python -m moa.cli` is the command `moa`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

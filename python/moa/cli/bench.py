@@ -1,0 +1,150 @@
+"""Measure a model under a plan beside transformers' dense SDPA, in one process.
+
+For each prompt length: prefill and decode tokens/s (medians of runs that take turns)
+and bytes of the KV cache. --json prints one object, units in the names of its keys.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+
+from ..plan.arguments import count, lengths
+from . import models
+from .progress import Progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    models.add_arguments(parser)
+    parser.add_argument("--lengths", type=lengths, default=[512, 2048], metavar="N[,N..]",
+                        help="prompt tokens; default 512,2k")  # fmt: skip
+    parser.add_argument("--new", type=count, default=32, metavar="M",
+                        help="tokens decoded behind the prompt; default 32")  # fmt: skip
+    parser.add_argument("--repeat", type=count, default=3, metavar="R", help="default 3")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    loaded = models.load(args)
+
+    import torch
+
+    most = loaded.model.moa.info["max_length"]
+    if max(args.lengths) + args.new > most:
+        raise ValueError(
+            f"{max(args.lengths)} prompt tokens and {args.new} new ones exceed the model's "
+            f"{most}: ask for less by --lengths or --new"
+        )
+    model = loaded.model
+    record = {
+        "model": loaded.name,
+        "plan": loaded.choice.line,
+        "plan_id": loaded.plan_id,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "torch_threads": torch.get_num_threads(),
+        "new_tokens": args.new,
+        "repeats": args.repeat,
+        "results": [],
+    }
+    with Progress("measuring") as progress:
+        for at, prompt in enumerate(args.lengths):
+            record["results"].append(measure(model, prompt, args.new, args.repeat))
+            progress.share = (at + 1) / len(args.lengths)
+    if args.json:
+        print(json.dumps(record))
+    else:
+        print_table(record)
+    return 0
+
+
+def measure(model, prompt: int, new: int, repeat: int) -> dict:
+    """One length; the methods take turns, so that both meet the same machine."""
+    import torch
+
+    generator = torch.Generator().manual_seed(prompt)
+    ids = torch.randint(
+        0, model.config.get_text_config().vocab_size, (1, prompt), generator=generator
+    )
+    ids = ids.to(model.device)
+    runs: dict[str, list] = {"moa": [], "sdpa": []}
+    for name in runs:
+        one_run(model, name, ids[:, :64], 1)
+    for _ in range(repeat):
+        for name, times in runs.items():
+            times.append(one_run(model, name, ids, new))
+    result: dict = {"prompt_tokens": prompt}
+    for name, times in runs.items():
+        prefill, decode, kv_bytes = zip(*times, strict=True)
+        result[name] = {
+            "prefill_tokens_per_s": prompt / statistics.median(prefill),
+            "decode_tokens_per_s": new / statistics.median(decode),
+            "kv_bytes": kv_bytes[0],
+        }
+    return result
+
+
+def one_run(model, name: str, ids, new: int) -> tuple[float, float, int]:
+    """Seconds of the prompt, seconds of `new` tokens behind it, bytes at the end."""
+    import torch
+    import transformers
+
+    import moa.hf
+
+    before = model.config._attn_implementation
+    model.set_attn_implementation(name)
+    try:
+        if name == "moa":
+            cache = moa.hf.Cache(model)
+            cache.expect([ids.shape[1] + new])
+        else:
+            cache = transformers.DynamicCache(config=model.config)
+        with torch.inference_mode():
+            began = _now(model)
+            _feed(model, ids, cache)
+            middle = _now(model)
+            for _ in range(new):
+                _feed(model, ids[:, :1], cache)
+            ended = _now(model)
+    finally:
+        model.set_attn_implementation(before)
+    return middle - began, ended - middle, _bytes(cache)
+
+
+def _feed(model, ids, cache) -> None:
+    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+
+def _now(model) -> float:
+    """Seconds, when all work until now is done."""
+    if model.device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(model.device)
+    return time.perf_counter()
+
+
+def _bytes(cache) -> int:
+    """Of the keys and values that a cache holds."""
+    held = getattr(cache, "kv_bytes", None)
+    if held is not None:
+        return int(held)
+    return sum(part.nbytes for layer in cache.layers for part in (layer.keys, layer.values))
+
+
+def print_table(record: dict) -> None:
+    print(f"{record['model']} on {record['device']}, {record['dtype']}, {record['plan']}")
+    print(f"{'':>8}  {'prefill tokens/s':^23}  {'decode tokens/s':^23}  {'KV MiB':^21}")
+    print(f"{'prompt':>8}" + 3 * f"  {'moa':>7} {'sdpa':>7} {'ratio':>7}")
+    for line in record["results"]:
+        text = f"{line['prompt_tokens']:8}"
+        for key, unit in (
+            ("prefill_tokens_per_s", 1), ("decode_tokens_per_s", 1), ("kv_bytes", 2**20)
+        ):  # fmt: skip
+            ours, dense = line["moa"][key] / unit, line["sdpa"][key] / unit
+            text += f"  {ours:7.1f} {dense:7.1f} {ours / dense:7.2f}"
+        print(text)
+    sys.stdout.flush()

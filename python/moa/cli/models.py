@@ -1,0 +1,91 @@
+"""A model under a plan, as the options of the command line ask for it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..plan.arguments import length, whole
+from . import plans
+from .progress import Progress
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """model: of transformers, under the plan; choice: which, and why."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    choice: plans.Choice
+
+    @property
+    def plan_id(self) -> str:
+        return str(self.model.moa.info["plan_id"])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a hub id, a folder, or a .gguf file")
+    parser.add_argument(
+        "--plan", default="auto", metavar="PLAN",
+        help="a plan file; dense: none; auto (default): plan.json or moa-plan.json beside the "
+        "model, or one that is shipped for it, or none, and says which",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="of weights and cache; default the checkpoint's"
+    )
+    parser.add_argument(
+        "--device", help="cpu, cuda or cuda:NUMBER; default cuda where there is one"
+    )
+    parser.add_argument(
+        "--threads", type=whole, default=0, help="of attention; default one a core"
+    )
+    parser.add_argument(
+        "--max-length", type=length, metavar="N",
+        help="longest sequence in tokens; default the model's",
+    )  # fmt: skip
+
+
+def load(args: argparse.Namespace) -> Loaded:
+    """Loads config, tokenizer and weights, and says which plan is used."""
+    import torch
+    import transformers
+
+    import moa.hf
+
+    from .. import runtime
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    runtime.Context(1, device=device)  # A wrong one is found before minutes of loading.
+    name, options = _source(args.model)
+    config = transformers.AutoConfig.from_pretrained(name, **options)
+    choice = plans.choose(args.plan, args.model, config.get_text_config(decoder=True))
+    print(f"moa: {choice.line}", file=sys.stderr, flush=True)
+    with Progress(f"loading {args.model}"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
+        model = moa.hf.load(
+            args.model,
+            plan=choice.plan,
+            dtype=getattr(torch, args.dtype) if args.dtype else None,
+            threads=args.threads,
+            max_length=args.max_length,
+            **({} if device == "cpu" else {"device_map": device}),
+        )
+    return Loaded(model, tokenizer, plans.model_name(args.model), choice)
+
+
+def _source(model: str) -> tuple[str, dict[str, str]]:
+    """What from_pretrained takes for a folder, a hub id or a .gguf file."""
+    path = Path(model)
+    if path.suffix != ".gguf":
+        return model, {}
+    if not path.is_file():
+        raise FileNotFoundError(f"{model} is not a file; expected a .gguf file")
+    return str(path.parent), {"gguf_file": path.name}
