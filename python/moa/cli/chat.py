@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
             for piece in session.stream(request):
                 answer += piece
                 print(piece, end="", flush=True)
-            print(f"\n  [{session.numbers}]", file=sys.stderr)
+            print(flush=True)
+            print(f"  [{session.numbers}]", file=sys.stderr)
         except OutOfRangeError as error:
             messages.pop()
             print(f"moa: {error}; /reset begins anew", file=sys.stderr)
