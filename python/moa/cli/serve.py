@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
             where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             pages = engine.stats()["pages"]
             limit = pages["pages_limit"] * pages["page_bytes"]
+            bound.listen()  # From here on clients wait instead of being refused.
             print(
                 f"moa: {settings.name} at http://{where}/v1, a page at http://{where}/; KV "
                 f"cache at most {limit / 2**30:.2f} GiB",

@@ -9,6 +9,7 @@ _RUNNING = (
     ("requests_running", "gauge", "Requests whose sequence has pages.", "running"),
     ("requests_waiting", "gauge", "Requests that wait.", "waiting"),
     ("preemptions_total", "counter", "Requests that gave their pages up.", "preemptions"),
+    ("kv_limit_bytes", "gauge", "Most of the KV cache, 0 for no limit.", "limit_bytes"),
     ("rows_again_total", "counter", "Rows fed again after that.", "rows_again"),
 )
 
