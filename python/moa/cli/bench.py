@@ -1,7 +1,9 @@
 """Measure a model under a plan beside transformers' dense SDPA, in one process.
 
 For each prompt length: prefill and decode tokens/s (medians of runs that take turns)
-and bytes of the KV cache. --json prints one object, units in the names of its keys.
+and bytes of the KV cache. --json prints one object, units in the names of its keys; it
+also has the processor time of the process (all its threads), which tells more than the
+clock where other work runs beside.
 """
 
 from __future__ import annotations
@@ -78,17 +80,19 @@ def measure(model, prompt: int, new: int, repeat: int) -> dict:
             times.append(one_run(model, name, ids, new))
     result: dict = {"prompt_tokens": prompt}
     for name, times in runs.items():
-        prefill, decode, kv_bytes = zip(*times, strict=True)
+        middle = {key: statistics.median(run[key] for run in times) for key in times[0]}
         result[name] = {
-            "prefill_tokens_per_s": prompt / statistics.median(prefill),
-            "decode_tokens_per_s": new / statistics.median(decode),
-            "kv_bytes": kv_bytes[0],
+            "prefill_tokens_per_s": prompt / middle["prefill_s"],
+            "decode_tokens_per_s": new / middle["decode_s"],
+            "prefill_cpu_s": middle["prefill_cpu_s"],
+            "decode_cpu_ms_per_token": 1e3 * middle["decode_cpu_s"] / new,
+            "kv_bytes": times[0]["kv_bytes"],
         }
     return result
 
 
-def one_run(model, name: str, ids, new: int) -> tuple[float, float, int]:
-    """Seconds of the prompt, seconds of `new` tokens behind it, bytes at the end."""
+def one_run(model, name: str, ids, new: int) -> dict:
+    """Seconds of the prompt and of `new` tokens behind it, bytes at the end."""
     import torch
     import transformers
 
@@ -111,20 +115,26 @@ def one_run(model, name: str, ids, new: int) -> tuple[float, float, int]:
             ended = _now(model)
     finally:
         model.set_attn_implementation(before)
-    return middle - began, ended - middle, _bytes(cache)
+    return {
+        "prefill_s": middle[0] - began[0],
+        "decode_s": ended[0] - middle[0],
+        "prefill_cpu_s": middle[1] - began[1],
+        "decode_cpu_s": ended[1] - middle[1],
+        "kv_bytes": _bytes(cache),
+    }
 
 
 def _feed(model, ids, cache) -> None:
     model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
 
-def _now(model) -> float:
-    """Seconds, when all work until now is done."""
+def _now(model) -> tuple[float, float]:
+    """Seconds of the clock and of the processor, when all work until now is done."""
     if model.device.type == "cuda":
         import torch
 
         torch.cuda.synchronize(model.device)
-    return time.perf_counter()
+    return time.perf_counter(), time.process_time()
 
 
 def _bytes(cache) -> int:
