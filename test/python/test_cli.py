@@ -127,6 +127,29 @@ def test_bench(folder, plan, capsys):
     assert "ask for less by --lengths" in capsys.readouterr().err
 
 
+def test_report(folder, plan, tmp_path, capsys):
+    out, record = tmp_path / "out.html", tmp_path / "bench.json"
+    measured = ["--lengths", "100,300", "--new", 2, "--repeat", 1]
+    assert moa("report", folder, "--plan", plan, *measured, "--at", "512,1k", "-o", out) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    page = out.read_text()
+    assert page.count("<svg") == page.count("</svg>") == 4
+    assert "N = 512" in page and "N = 1024" in page and "decode" in page
+    # Bytes are those of the runtime.
+    ours, dense = planned().moa.module.kv_bytes(1024, 1024)
+    assert f"At 1024 tokens {ours / 2**20:.1f} MiB, dense {dense / 2**20:.1f} MiB." in page
+    assert not re.search(r"(src|href)=|@import|url\(", page)
+    assert moa("bench", folder, "--plan", plan, *measured, "--json") == 0
+    record.write_text(capsys.readouterr().out)
+    assert moa("report", folder, "--plan", "dense", "--bench", record, "-o", out) == 0
+    assert "no plan" in out.read_text()
+    out.write_text("old")
+    record.write_text('{"results": []}')
+    assert moa("report", folder, "--bench", record, "-o", out) == 1
+    assert "is not a record of moa bench" in capsys.readouterr().err
+    assert out.read_text() == "old"
+
+
 def test_auto_finds_a_plan_beside_the_model(folder, plan, tmp_path, capsys):
     own = tmp_path / "own"
     shutil.copytree(folder, own)

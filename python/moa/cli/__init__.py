@@ -22,6 +22,7 @@ COMMANDS = {
     "chat": "moa.cli.chat",
     "serve": "moa.cli.serve",
     "bench": "moa.cli.bench",
+    "report": "moa.cli.report",
     "doctor": "moa.doctor",
 }
 #: What the environment has a cure for, by the name of the missing package.

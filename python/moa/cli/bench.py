@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -21,18 +22,32 @@ from .progress import Progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_arguments(parser)
+    add_measuring(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def add_measuring(parser: argparse.ArgumentParser) -> None:
+    """What is measured; `moa report` has it too."""
     parser.add_argument("--lengths", type=lengths, default=[512, 2048], metavar="N[,N..]",
                         help="prompt tokens; default 512,2k")  # fmt: skip
     parser.add_argument("--new", type=count, default=32, metavar="M",
                         help="tokens decoded behind the prompt; default 32")  # fmt: skip
     parser.add_argument("--repeat", type=count, default=3, metavar="R", help="default 3")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    loaded = models.load(args)
+    record = measure_model(args, models.load(args))
+    if args.json:
+        print(json.dumps(record))
+    else:
+        print_table(record)
+    return 0
 
+
+def measure_model(args: argparse.Namespace, loaded: models.Loaded) -> dict:
+    """The record of all lengths asked for."""
     import torch
+    import transformers
 
     most = loaded.model.moa.info["max_length"]
     if max(args.lengths) + args.new > most:
@@ -47,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
         "plan_id": loaded.plan_id,
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
+        "attention_threads": args.threads or os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "new_tokens": args.new,
         "repeats": args.repeat,
         "results": [],
@@ -56,11 +73,7 @@ def run(args: argparse.Namespace) -> int:
         for at, prompt in enumerate(args.lengths):
             record["results"].append(measure(model, prompt, args.new, args.repeat))
             progress.share = (at + 1) / len(args.lengths)
-    if args.json:
-        print(json.dumps(record))
-    else:
-        print_table(record)
-    return 0
+    return record
 
 
 def measure(model, prompt: int, new: int, repeat: int) -> dict:

@@ -51,6 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def choose(args: argparse.Namespace) -> tuple[Any, plans.Choice]:
+    """The model's text config and its plan; says which plan is used."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    name, options = _source(args.model)
+    config = transformers.AutoConfig.from_pretrained(name, **options)
+    config = config.get_text_config(decoder=True)
+    choice = plans.choose(args.plan, args.model, config)
+    print(f"moa: {choice.line}", file=sys.stderr, flush=True)
+    return config, choice
+
+
 def load(args: argparse.Namespace) -> Loaded:
     """Loads config, tokenizer and weights, and says which plan is used."""
     import torch
@@ -60,14 +74,10 @@ def load(args: argparse.Namespace) -> Loaded:
 
     from .. import runtime
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     runtime.Context(1, device=device)  # A wrong one is found before minutes of loading.
+    _, choice = choose(args)
     name, options = _source(args.model)
-    config = transformers.AutoConfig.from_pretrained(name, **options)
-    choice = plans.choose(args.plan, args.model, config.get_text_config(decoder=True))
-    print(f"moa: {choice.line}", file=sys.stderr, flush=True)
     with Progress(f"loading {args.model}"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
         model = moa.hf.load(
