@@ -241,6 +241,20 @@ def test_a_failed_step_ends_its_requests_alone(loaded):
         assert idle(engine)["pages"]["pages_used"] == 0
 
 
+def test_a_tokenizer_that_fails_ends_one_request(loaded):
+    def fail(token):
+        raise ValueError("made up")
+
+    with Engine(loaded, tokenizer()) as engine:
+        client = Client(engine)
+        first, second = (client.send(Request(prompt(n), 9, GREEDY)) for n in (20, 30))
+        engine.call(lambda: setattr(engine._tickets[first].text, "push", fail))
+        client.wait(2)
+        assert str(client.events[first][-1].error) == "made up"
+        assert client.events[second][-1].reason in ("stop", "length")
+        assert idle(engine)["pages"]["pages_used"] == 0
+
+
 def test_a_failure_inside_a_forward_pass(loaded):
     """Layers are out of step then; the runtime takes the rows back."""
     with Engine(loaded, tokenizer()) as engine:

@@ -69,6 +69,11 @@ def as_api_error(error: Exception) -> ApiError:
     return ApiError(500, f"the engine failed: {error}", "engine_failed")
 
 
+def _why(end: End) -> ApiError:
+    """Why a request has no answer."""
+    return as_api_error(end.error or StoppedError("cancelled, as the engine is stopping"))
+
+
 class Answer:
     """A request under way: its events, in the server's event loop."""
 
@@ -89,7 +94,7 @@ class Answer:
         event = await self._events.get()
         if isinstance(event, End):
             self.close()
-            raise event.error or StoppedError("the engine is stopping")
+            raise _why(event)
 
     async def __aiter__(self) -> AsyncIterator[Piece | End]:
         try:
@@ -211,17 +216,16 @@ class Api:
                 media_type="text/event-stream",
                 headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
             )
-        text = ""
+        text, end = "", None
         async for event in answer:
             if isinstance(event, Piece):
                 text += event.text
-            elif event.error is not None:
-                raise as_api_error(event.error)
-            elif event.reason == "cancelled":
-                raise StoppedError("the request was cancelled: the engine is stopping")
             else:
-                return JSONResponse(form.whole(text, event))
-        raise AssertionError("an answer has an end")
+                end = event
+        assert end is not None
+        if end.reason not in ("stop", "length"):
+            raise _why(end)
+        return JSONResponse(form.whole(text, end))
 
 
 async def _chunks(answer: Answer, form: Form) -> AsyncIterator[bytes]:
@@ -236,6 +240,6 @@ async def _chunks(answer: Answer, form: Form) -> AsyncIterator[bytes]:
             for chunk in form.last(event):
                 yield sse(chunk)
         else:
-            error = as_api_error(event.error or StoppedError("the engine is stopping"))
+            error = _why(event)
             yield sse(error_object(str(error), "server_error", None, error.code))
     yield sse("[DONE]")

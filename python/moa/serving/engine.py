@@ -245,14 +245,17 @@ class Engine:
             stops.append(False)
             if not entry.samples:
                 continue
-            piece, reason = ticket.take(next(picks), self._ends, entry.last)
-            end = None
+            end, error = None, None
+            try:
+                piece, reason = ticket.take(next(picks), self._ends, entry.last)
+            except Exception as raised:  # The tokenizer's.
+                piece, reason, error = "", "failed", raised
             if reason is not None:
                 stops[-1] = True
                 sequence = entry.sequence
                 held = sequence.bytes
                 dense = self._module.kv_bytes(sequence.length, sequence.seen())[1]
-                end = End(reason, None, ticket.generated, held, dense)
+                end = End(reason, error, ticket.generated, held, dense)
             events.append((ticket, piece, end))
         self._scheduler.commit(stops)
         for ticket, piece, end in events:
