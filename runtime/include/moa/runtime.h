@@ -393,10 +393,9 @@ moa_sequence_get_first_resident(const moa_sequence *sequence, uint32_t layer,
                                 uint32_t kv_head, int64_t *position);
 /// Stores a sequence in a file (see abi/snapshot.h); `path` has its old bytes
 /// or the new ones, whatever happens meanwhile; a process that is killed may
-/// leave its unfinished file `path`.XXXXXX behind. A new file is for its owner
-/// alone, one that is replaced keeps its mode. Pages that it shares are stored
-/// in full. Waits for the device. Refused while the sequence is part of
-/// a step. Threads: the cache's. Since: 1.3
+/// leave `path`.XXXXXX behind. A new file is for its owner alone, one that is
+/// replaced keeps its mode. Pages that it shares are stored in full. Waits for
+/// the device. Refused during a step. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_snapshot_file(const moa_sequence *sequence,
                                                const char *path);
 /// The same to memory of the caller: `*size` becomes the snapshot's bytes.
@@ -438,8 +437,7 @@ MOA_API moa_status *moa_sequence_get_bytes(const moa_sequence *sequence,
 typedef struct moa_attend_entry {
   moa_sequence *sequence;
   int64_t tokens; ///< At least 1.
-  const void *q;  ///< [tokens][q_heads][D], rotated by caller or cache; or
-                  ///< NULL.
+  const void *q;  ///< [tokens][q_heads][D], rotated likewise; or NULL.
   const void *k;  ///< [tokens][kv_heads][D], rotated by caller or cache.
   const void *v;  ///< [tokens][kv_heads][D].
   void *out;      ///< [tokens][q_heads][D]; or NULL.
