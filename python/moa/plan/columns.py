@@ -30,37 +30,53 @@ class Goal:
         count = problem.objectives
         return Goal(np.full(count, 1 / count), np.full(count, np.inf))
 
+    def weigh(self, prices: Floats) -> tuple[Floats, Floats]:
+        """Prices of coupling rows as pricing takes them: weights of losses (the goal's
+        and the prices of ceilings), and prices of costs."""
+        limited = np.isfinite(self.ceilings)
+        costs = len(prices) - int(limited.sum())
+        weights = self.weights.copy()
+        weights[limited] += prices[costs:]
+        return weights, prices[:costs]
+
 
 class Pool:
     """Columns of all layers, each once."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self._seen: set[tuple[int, bytes]] = set()
+        self._seen: dict[tuple[int, bytes], int] = {}
         self._layers: list[int] = []
         self._chosen: list[Ints] = []
         self._losses: list[Floats] = []
         self._costs: list[Floats] = []
-        for rule in range(problem.rules):
-            uniform = np.full((1, problem.units), rule)
-            for layer in range(problem.layers):
-                self.add(layer, uniform)
+
+    @staticmethod
+    def of_rules(problem: Problem) -> Pool:
+        """Of each rule the columns that have it everywhere."""
+        pool = Pool(problem)
+        uniform = np.repeat(np.arange(problem.rules)[:, None], problem.units, axis=1)
+        pool.add_all([uniform] * problem.layers)
+        return pool
 
     def __len__(self) -> int:
         return len(self._layers)
 
     def add(self, layer: int, assignments: Ints) -> int:
         """Adds assignments [.., units] of a layer; how many of them are new."""
-        before = len(self)
+        new = []
         for chosen in assignments:
-            key = (layer, chosen.astype(np.int16).tobytes())
+            key = _key(layer, chosen)
             if key not in self._seen:
-                self._seen.add(key)
-                self._layers.append(layer)
-                self._chosen.append(chosen)
-                self._losses.append(self.problem.losses_of(layer, chosen))
-                self._costs.append(self.problem.costs_of(chosen))
-        return len(self) - before
+                self._seen[key] = len(self._seen)
+                new.append(chosen)
+        if new:
+            added = np.stack(new)
+            self._layers += [layer] * len(new)
+            self._chosen += new
+            self._losses += list(self.problem.losses_of(layer, added).T)
+            self._costs += list(self.problem.costs_of(added).T)
+        return len(new)
 
     def add_all(self, proposals: Iterable[Ints]) -> int:
         """Adds the assignments of every layer; how many of them are new."""
@@ -88,9 +104,17 @@ class Pool:
         rows = np.concatenate([self.costs, self.losses[:, limited]], axis=1)
         return rows, np.concatenate([self.problem.bounds, goal.ceilings[limited]])
 
+    def indices(self, assignment: Ints) -> Ints:
+        """One column index a layer of an assignment [layers, units] that is here."""
+        return np.array([self._seen[_key(k, chosen)] for k, chosen in enumerate(assignment)])
+
     def assignment(self, picked: Ints) -> Ints:
         """[layers, units] of one column index a layer."""
         return np.stack([self._chosen[column] for column in picked])
+
+
+def _key(layer: int, chosen: Ints) -> tuple[int, bytes]:
+    return layer, chosen.astype(np.int16).tobytes()
 
 
 def meets(used: Floats, limits: Floats) -> bool:

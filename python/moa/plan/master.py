@@ -102,12 +102,20 @@ class Master:
         self._columns += count
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Integers over the columns there are."""
+
+    picked: Ints | None  #: A column of each layer; None where none was found.
+    bound: float  #: No choice of these columns has a smaller objective.
+
+
 def choose(
     pool: Pool, goal: Goal, start: Ints | None, relative_gap: float, deadline: float
-) -> Ints | None:
-    """One column for each layer, within all limits, of the least objective: integers
-    over the columns there are. `start`: a choice to begin with, and the answer where
-    the time is out before a better one is found."""
+) -> Chosen:
+    """One column for each layer, within all limits, of the least objective. `start`: a
+    choice to begin with, and the answer where the time is out before a better one is
+    found."""
     rows, limits = pool.uses(goal)
     objective = pool.losses @ goal.weights
     count, owned, scale = len(pool), pool.problem.layers, np.maximum(limits, 1e-12)
@@ -130,14 +138,19 @@ def choose(
     if start is not None:
         model.setSolution(owned, np.sort(start).astype(np.int32), np.ones(owned))
     model.run()
+    info = model.getInfo()
+    bound = info.mip_dual_bound * unit
+    if model.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
+        bound = np.inf
     found = np.array(model.getSolution().col_value)
-    if len(found) != count or model.getInfo().primal_solution_status != _FEASIBLE:
-        return start
+    if len(found) != count or info.primal_solution_status != _FEASIBLE:
+        return Chosen(start, bound)
     picked = np.flatnonzero(found > 0.5)
     picked = picked[np.argsort(pool.layers[picked])]
-    if not np.array_equal(pool.layers[picked], np.arange(owned)):
-        return start
-    return picked if meets(rows[picked].sum(axis=0), limits) else start
+    whole = np.array_equal(pool.layers[picked], np.arange(owned))
+    if not whole or not meets(rows[picked].sum(axis=0), limits):
+        return Chosen(start, bound)
+    return Chosen(picked, bound)
 
 
 _FEASIBLE = 2  # Of HiGHS: the solution keeps all rows.

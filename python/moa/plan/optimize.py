@@ -2,8 +2,8 @@
 
 A column is one layer's whole assignment; only the bounds couple layers. The master
 prices the bounds, pricing finds each layer's best assignments at those prices and,
-with them, a lower bound that holds for every assignment; at the end integers are
-chosen among the columns found.
+with them, a lower bound that holds for every assignment; `integers.py` makes a plan of
+that, and raises the bound.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .columns import Goal, Pool, meets, pick_greedily
+from .columns import Goal, Pool, meets
 from .errors import PlannerError
+from .integers import greedily, settle
 from .pricing import Pricer
 from .problem import Problem
 from .span import Floats, Ints
@@ -22,10 +23,6 @@ from .subgradient import ascend
 
 #: The relaxation is solved to this share of its value.
 RELAXED_GAP = 1e-6
-#: Integers are chosen to this share.
-INTEGER_GAP = 1e-4
-#: Prices near the optimal ones that are tried for further columns.
-NEARBY = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +83,7 @@ def solve(
     """
     begin = time.monotonic()
     goal = goal or Goal.mean(problem)
-    pool = pool or Pool(problem)
+    pool = Pool.of_rules(problem) if pool is None else pool
     names = names or [f"constraint {k}" for k in range(len(problem.bounds))]
     _check_each_bound(problem, names)
     if solver == "auto":
@@ -94,25 +91,22 @@ def solve(
     deadline = begin + time_limit
     if solver == "subgradient":
         prices, bound, timed_out = ascend(pool, goal, deadline)
+        found = greedily(pool, goal, prices, deadline)
     else:
         prices, bound, timed_out = _decompose(pool, goal, begin, deadline, names)
-    picked = _integers(pool, goal, prices, solver, deadline)
-    if picked is None and not timed_out:
-        # The columns that are nearly best do not fit together: more of them.
-        _enrich(pool, goal, prices, np.geomspace(3, 0.3, 4 * NEARBY), deadline)
-        picked = _integers(pool, goal, prices, solver, deadline)
-    if picked is None and timed_out:
+        found, proven = settle(pool, goal, prices, deadline)
+        bound = max(bound, proven)
+    timed_out = timed_out or time.monotonic() > deadline
+    if found is None and timed_out:
         raise PlannerError(
             f"expected a plan within {time_limit:g} s, found none; allow more time"
         )
-    if picked is None:
+    if found is None:
         raise _cannot(problem, names, problem.bounds)
-    timed_out = timed_out or time.monotonic() > deadline
-    assignment = pool.assignment(picked)
-    losses = problem.total_losses(assignment)
+    losses = problem.total_losses(found)
     objective = float(goal.weights @ losses)
     return Solution(
-        assignment, losses, problem.total_costs(assignment), objective,
+        found, losses, problem.total_costs(found), objective,
         min(max(bound, 0.0), objective), solver, time.monotonic() - begin, timed_out,
     )  # fmt: skip
 
@@ -133,7 +127,7 @@ def _decompose(
         if relaxed is None:
             return prices, bound, True
         prices = relaxed.prices
-        priced = pricer.price(*split(problem, goal, prices))
+        priced = pricer.price(*goal.weigh(prices))
         bound = max(bound, float(priced.values.sum() - prices @ master.limits))
         done = relaxed.objective - bound <= RELAXED_GAP * abs(relaxed.objective)
         if pool.add_all(priced.proposals) and not done:
@@ -142,40 +136,7 @@ def _decompose(
             break
         if not master.raise_price():
             raise _cannot(problem, names, master.limits + relaxed.missed)
-    _enrich(pool, goal, prices, np.geomspace(0.3, 0.01, NEARBY), relaxing)
     return prices, bound, False
-
-
-def _integers(
-    pool: Pool, goal: Goal, prices: Floats, solver: str, deadline: float
-) -> Ints | None:
-    """A column for each layer; None where no choice that keeps the limits was found."""
-    start = pick_greedily(pool, goal, prices)
-    if solver == "subgradient":
-        return start
-    from .master import choose
-
-    return choose(pool, goal, start, INTEGER_GAP, deadline)
-
-
-def _enrich(pool: Pool, goal: Goal, prices: Floats, spreads: Floats, deadline: float) -> None:
-    """Adds columns that are nearly best: those of prices near the given ones, as far
-    as each of the spreads."""
-    random, pricer = np.random.default_rng(0), Pricer(pool.problem)
-    for spread in spreads:
-        if time.monotonic() > deadline:
-            return
-        near = prices * np.exp(random.normal(0, spread, len(prices)))
-        pool.add_all(pricer.price(*split(pool.problem, goal, near)).proposals)
-
-
-def split(problem: Problem, goal: Goal, prices: Floats) -> tuple[Floats, Floats]:
-    """Prices of coupling rows as pricing takes them: weights of losses (those of the
-    goal and the prices of ceilings), and prices of costs."""
-    count = len(problem.bounds)
-    weights = goal.weights.copy()
-    weights[np.isfinite(goal.ceilings)] += prices[count:]
-    return weights, prices[:count]
 
 
 def _check_each_bound(problem: Problem, names: list[str]) -> None:

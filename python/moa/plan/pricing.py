@@ -40,6 +40,11 @@ class Pricer:
         first, second = np.triu_indices(problem.rules)
         self._first, self._second = first.astype(np.int64), second.astype(np.int64)
 
+    @property
+    def pairs(self) -> tuple[Ints, Ints]:
+        """First and second rule of all pairs, a rule with itself among them."""
+        return self._first, self._second
+
     def price(self, weights: Floats, prices: Floats) -> Priced:
         """`weights` [objectives] of the losses, `prices` [constraints] of the costs,
         none below 0."""

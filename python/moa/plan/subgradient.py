@@ -24,8 +24,6 @@ ENOUGH = 5e-4
 def ascend(pool: Pool, goal: Goal, deadline: float) -> tuple[Floats, float, bool]:
     """Prices of the coupling rows, the lower bound they prove, and whether the time
     was out before the steps were."""
-    from .optimize import split
-
     problem, pricer = pool.problem, Pricer(pool.problem)
     rows, limits = pool.uses(goal)
     scale = np.maximum(limits, 1e-12)
@@ -35,7 +33,7 @@ def ascend(pool: Pool, goal: Goal, deadline: float) -> tuple[Floats, float, bool
     for step in range(STEPS):
         if time.monotonic() > deadline:
             return best_prices, bound, True
-        priced = pricer.price(*split(problem, goal, prices))
+        priced = pricer.price(*goal.weigh(prices))
         value = float(priced.values.sum() - prices @ limits)
         if value > bound:
             best_prices, waited = prices, 0
