@@ -19,6 +19,7 @@ from ._runtime import (
     StepEntry,
     append,
     attend,
+    resident_count,
     resident_pages,
     visible,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "StepEntry",
     "append",
     "attend",
+    "resident_count",
     "resident_pages",
     "visible",
 ]

@@ -104,4 +104,16 @@ void bindSpan(nb::module_ &m) {
       },
       nb::arg("seen"), nb::arg("next_start"), nb::arg("sink"),
       "Pages (sink_pages, window_begin, window_end) kept after seen tokens.");
+  m.def(
+      "resident_count",
+      [](int64_t seen, int64_t nextStart, int64_t sink, bool kv8) {
+        moa_resident r = moa_resident_pages(seen, nextStart, sink);
+        if (kv8)
+          r = moa_resident_kv8(r, seen);
+        return moa_resident_count(&r);
+      },
+      nb::arg("seen"), nb::arg("next_start"), nb::arg("sink"),
+      nb::arg("kv8") = false,
+      "Number of pages kept after seen tokens; kv8: by a KV head that keeps "
+      "complete blocks in 8 bits.");
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
+from .formats import FORMATS
 from .span import MAX_LENGTH
 
 
@@ -38,6 +39,16 @@ def density(text: str) -> float:
     return value
 
 
+def kv_formats(text: str) -> tuple[str, ...]:
+    """Formats of KV heads with commas between them, each once."""
+    found = tuple(part.strip() for part in text.split(","))
+    if not set(found) <= set(FORMATS) or len(set(found)) != len(found):
+        raise argparse.ArgumentTypeError(
+            f"expected some of {', '.join(FORMATS)} with commas, found '{text}'"
+        )
+    return tuple(form for form in FORMATS if form in found)
+
+
 def count(text: str) -> int:
     """A whole number from 1 on."""
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
@@ -57,6 +68,13 @@ def seconds(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", text):
         raise argparse.ArgumentTypeError(f"expected seconds, such as 60, found '{text}'")
     return float(text)
+
+
+def add_kv_formats(parser: argparse.ArgumentParser, purpose: str) -> None:
+    parser.add_argument(
+        "--kv-formats", type=kv_formats, default=FORMATS[:1], metavar="16,e4m3,int8",
+        help=purpose,
+    )  # fmt: skip
 
 
 def add_plan(parser: argparse.ArgumentParser, name: str = "plan") -> None:

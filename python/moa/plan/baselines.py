@@ -14,8 +14,9 @@ import numpy as np
 
 from .columns import Goal
 from .curves import Profile
-from .density import kv_density
+from .density import byte_density
 from .errors import PlannerError
+from .formats import written
 from .model import ModelShape
 from .optimize import solve
 from .rules import FULL, Rule
@@ -60,7 +61,7 @@ def uniform_like(plan: Plan, model: ModelShape, n: int) -> Plan:
     """One share of the length for all heads, of whole blocks, the largest whose cache
     at length `n` is not above that of `plan`."""
     block = plan.span.block
-    tokens = int(kv_density(plan, model.kv_heads, n) * n + 1e-6) // block * block
+    tokens = int(byte_density(plan, model.kv_heads, n) * n + 1e-6) // block * block
     tokens = max(tokens, plan.span.min)
     return _uniform(
         "uniform", model, Rule(0, min(tokens / n, 1.0)), plan.span.sink, like=plan.id, at=n
@@ -68,7 +69,8 @@ def uniform_like(plan: Plan, model: ModelShape, n: int) -> Plan:
 
 
 def random_like(plan: Plan, model: ModelShape, seed: int) -> Plan:
-    """The plan's own rules on other KV heads: what remains without the profile."""
+    """The plan's own rules, with their formats, on other KV heads: what remains without
+    the profile."""
     order = np.random.default_rng(seed).permutation(model.layers * model.kv_heads)
 
     def shuffle(rules: Any) -> Any:
@@ -78,6 +80,10 @@ def random_like(plan: Plan, model: ModelShape, seed: int) -> Plan:
     kept = {
         key: plan.document[key] for key in ("span", "mask", "model") if key in plan.document
     }
+    if plan.has_8_bits:
+        formats = np.array(plan.formats(model.kv_heads)).ravel()[order]
+        rows = formats.reshape(model.layers, model.kv_heads).tolist()
+        kept["kv"] = {"format": [[written(form) for form in row] for row in rows]}
     more = provenance() | {"baseline": "random", "like": plan.id, "seed": seed}
     return make_plan(shuffle(plan.alphas), shuffle(plan.betas), kept | {"provenance": more})
 

@@ -52,10 +52,10 @@ class Pool:
         self._costs: list[Floats] = []
 
     @staticmethod
-    def of_rules(problem: Problem) -> Pool:
-        """Of each rule the columns that have it everywhere."""
+    def uniform(problem: Problem) -> Pool:
+        """Of each option the columns that have it everywhere."""
         pool = Pool(problem)
-        uniform = np.repeat(np.arange(problem.rules)[:, None], problem.units, axis=1)
+        uniform = np.repeat(np.arange(problem.options)[:, None], problem.units, axis=1)
         pool.add_all([uniform] * problem.layers)
         return pool
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import PlanError, PlannerError
+from .formats import MOST
 from .jsontext import write_atomically
 from .model import ModelShape
 from .span import MAX_LENGTH, Floats
@@ -42,6 +45,11 @@ class Curves:
     #: [layers, q_heads, row_blocks, blocks + 1]: the part of `curve` of each block of
     #: query rows, oldest first. For the length rule `row`; None where it was not kept.
     rows: Floats | None = None
+    #: [layers, q_heads, blocks + 1] for each format of 8 bits that was measured: what a
+    #: head loses by rounded keys and values that a window of n blocks sees.
+    formats: Mapping[str, Floats] = field(default_factory=dict)
+    #: The part of each block of rows, as `rows`; where those were kept.
+    format_rows: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def layers(self) -> int:
@@ -87,7 +95,18 @@ class Curves:
             if self.rows.shape != wanted:
                 raise refuse("rows", str(list(wanted)), list(self.rows.shape))
             _check_losses("rows", self.rows, refuse)
+        for name, losses in self._parts().items():
+            like = self.curve if name.startswith("format_") else self.rows
+            if like is None or losses.shape != like.shape:
+                shape = "none" if like is None else str(list(like.shape))
+                raise refuse(name, shape, list(losses.shape))
+            _check_losses(name, losses, refuse, rising=True)
         return self
+
+    def _parts(self) -> dict[str, Floats]:
+        """Losses of formats by their names in the file."""
+        whole = {f"format_{form}": losses for form, losses in self.formats.items()}
+        return whole | {f"rows_{form}": losses for form, losses in self.format_rows.items()}
 
     def write(self, path: str | Path) -> None:
         """Writes the file, whole or not at all; equal curves make equal files."""
@@ -97,23 +116,24 @@ class Curves:
             **{key: np.int64(getattr(self, key)) for key in _NUMBERS},
             **{key: np.str_(getattr(self, key)) for key in _TEXTS},
         }
-        if self.rows is not None:
-            arrays["rows"] = np.asarray(self.rows, dtype=np.float64)
+        parts = self._parts() if self.rows is None else self._parts() | {"rows": self.rows}
+        arrays |= {key: np.asarray(part, dtype=np.float64) for key, part in parts.items()}
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         write_atomically(path, buffer.getvalue())
 
 
 def _check_losses(
-    key: str, losses: Floats, refuse: Callable[[str, str, object], PlanError]
-) -> None:
+    key: str, losses: Floats, refuse: Callable[[str, str, object], PlanError],
+    rising: bool = False,
+) -> None:  # fmt: skip
     if not np.isfinite(losses).all():
         at = [int(i) for i in np.argwhere(~np.isfinite(losses))[0]]
         raise refuse(f"{key}/{'/'.join(map(str, at))}", "a finite loss", losses[tuple(at)])
     if losses.min() < 0:
         raise refuse(key, "losses of 0 or more", float(losses.min()))
     rises = np.diff(losses, axis=-1).max(initial=0)
-    if rises > 1e-9 * max(1.0, float(losses.max())):
+    if not rising and rises > 1e-9 * max(1.0, float(losses.max())):
         raise refuse(key, "losses that never rise with the window", f"a rise of {rises:.3g}")
 
 
@@ -133,15 +153,25 @@ def load_curves(path: str | Path) -> Curves:
         if key not in found or found[key].dtype.kind not in kind:
             here = f"{found[key].dtype}" if key in found else "none"
             raise PlanError(str(path), f"expected {what}, found {here}", key=key, cure=_AGAIN)
-    rows = found.get("rows")
     numbers = {key: int(found[key]) for key in _NUMBERS}
+    parts = {
+        key: part.astype(np.float64)
+        for key, part in found.items() if part.ndim > 2 and part.dtype.kind in "iuf"
+    }  # fmt: skip
     return Curves(
         curve=found["curve"].astype(np.float64),
-        rows=None if rows is None else rows.astype(np.float64),
+        rows=parts.get("rows"),
+        formats=of_formats(parts, "format_"),
+        format_rows=of_formats(parts, "rows_"),
         model_config_sha256=str(found["model_config_sha256"]),
         estimator=str(found["estimator"]),
         **numbers,
     ).check(str(path))
+
+
+def of_formats(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Of arrays by name those of the formats of 8 bits, by format."""
+    return {form: arrays[prefix + form] for form in MOST if prefix + form in arrays}
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +185,11 @@ class Profile:
     def any(self) -> Curves:
         """What all have in common: geometry, sink, block."""
         return next(iter(self.curves.values()))
+
+    @property
+    def formats(self) -> set[str]:
+        """Formats of 8 bits whose losses were measured at every length."""
+        return set.intersection(*(set(curves.formats) for curves in self.curves.values()))
 
     def check_model(self, model: ModelShape) -> None:
         """PlannerError where the profile is of a model of another shape."""

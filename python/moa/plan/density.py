@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .formats import FORMATS, kept_bytes
 from .model import ModelShape
 from .span import PAGE_TOKENS, Floats, Ints, SpanParams, pages, raw_span, spans, window_start
 
@@ -18,10 +20,11 @@ DTYPES = {"bf16": 2, "f16": 2, "f32": 4}
 
 def kept_tokens(plan: Plan, kv_heads: int, n: int) -> Ints:
     """Longest span of each KV head, at most `n`: [layers, kv_heads] in tokens."""
-    return _longest(plan.alphas, plan.betas, plan.span, kv_heads, n)
+    return longest(plan.alphas, plan.betas, plan.span, kv_heads, n)
 
 
-def _longest(alphas: Ints, betas: Floats, params: SpanParams, kv_heads: int, n: int) -> Ints:
+def longest(alphas: Ints, betas: Floats, params: SpanParams, kv_heads: int, n: int) -> Ints:
+    """[layers, kv_heads]: tokens kept, of rules [layers, q_heads]."""
     each = spans(alphas, betas, n, params)
     kept: Ints = each.reshape(len(alphas), kv_heads, -1).max(axis=2)
     return kept
@@ -30,7 +33,7 @@ def _longest(alphas: Ints, betas: Floats, params: SpanParams, kv_heads: int, n: 
 def density_of(alphas: Ints, betas: Floats, params: SpanParams, kv_heads: int, n: int) -> float:
     """Mean over KV heads of the largest span / n of the group, each at most 1, of
     rules [layers, q_heads]."""
-    kept = _longest(alphas, betas, params, kv_heads, n)
+    kept = longest(alphas, betas, params, kv_heads, n)
     # Whole tokens are summed, so that the order of heads does not matter.
     return int(kept.sum()) / (float(n) * float(kept.size))
 
@@ -43,6 +46,25 @@ def kv_density(plan: Plan, kv_heads: int, n: int) -> float:
 def query_density(plan: Plan, n: int) -> float:
     """Mean over query heads of span / n, each at most 1."""
     return kv_density(plan, plan.q_heads, n)
+
+
+def byte_density(plan: Plan, kv_heads: int, n: int) -> float:
+    """Bytes of the tokens kept, each KV head in its format, over those of the dense
+    cache of 16 bits; the KV density where all keep 16 bits."""
+    kept = kept_tokens(plan, kv_heads, n)
+    return byte_density_of(kept, plan.formats(kv_heads), plan.span.sink, n)
+
+
+def byte_density_of(
+    kept: Ints, formats: Sequence[Sequence[str]], sink: int, n: int
+) -> float:  # fmt: skip
+    """Of tokens [layers, kv_heads] kept in formats [layers][kv_heads]."""
+    each = [
+        kept_bytes(int(tokens), sink, form)
+        for row, forms in zip(kept, formats, strict=True)
+        for tokens, form in zip(row, forms, strict=True)
+    ]
+    return sum(each) / (float(n) * float(kept.size))
 
 
 def layer_densities(plan: Plan, kv_heads: int, n: int) -> Floats:
@@ -59,7 +81,11 @@ def kv_bytes(plan: Plan, model: ModelShape, element_bytes: int, n: int, seen: in
         for alpha, beta in zip(plan.alphas.ravel(), plan.betas.ravel(), strict=True)
     ]
     least = np.array(starts).reshape(-1, model.group).min(axis=1)
-    held = sum(pages(seen, min(int(start), seen), plan.span.sink) for start in least)
+    formats = [form for row in plan.formats(model.kv_heads) for form in row]
+    held = sum(
+        pages(seen, min(int(start), seen), plan.span.sink, form != FORMATS[0])
+        for start, form in zip(least, formats, strict=True)
+    )
     return held * _page_bytes(model, element_bytes)
 
 

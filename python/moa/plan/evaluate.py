@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -20,8 +21,10 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from .calibration import RETRIEVAL, Item
 from .errors import PlannerError
+from .formats import FORMATS, sink_end
+from .quantise import kept
 from .schema import Plan
-from .span import Ints, window_start
+from .span import PAGE_TOKENS, Ints, window_start
 
 NAME = "moa-masked"
 #: Rows that are masked at a time.
@@ -83,16 +86,22 @@ class Sight(Protocol):
     def saw(self, layer: int, query: Tensor, key: Tensor, scale: float, layout: Layout) -> None:
         """Called once a layer, before its rows are masked."""
 
+    def held(
+        self, layer: int, key: Tensor, value: Tensor, prompt: int
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values [kv_heads, tokens, dim] as the cache gives them to the rows
+        behind a prompt of so many tokens, which went into it as one call."""
+
 
 class Windows:
     """A sink and a window for each head.
 
     starts: int64 [kinds, positions], first key of the window of the query at a
-    position; kind: int64 [layers, q_heads].
+    position; kind: int64 [layers, q_heads]; plan: whose formats KV heads have.
     """
 
-    def __init__(self, starts: Tensor, kind: Tensor, sink: int):
-        self.starts, self.kind, self.sink = starts, kind, sink
+    def __init__(self, starts: Tensor, kind: Tensor, sink: int, plan: Plan | None = None):
+        self.starts, self.kind, self.sink, self.plan = starts, kind, sink, plan
 
     @staticmethod
     def of_plan(plan: Plan, length: int, device: torch.device) -> Windows:
@@ -105,7 +114,7 @@ class Windows:
             ]
         )
         kind = torch.tensor([[rules.index(rule) for rule in layer] for layer in plan.rules()])
-        return Windows(starts.to(device), kind.to(device), plan.span.sink)
+        return Windows(starts.to(device), kind.to(device), plan.span.sink, plan)
 
     @staticmethod
     def of_blocks(
@@ -128,6 +137,20 @@ class Windows:
 
     def saw(self, layer: int, query: Tensor, key: Tensor, scale: float, layout: Layout) -> None:
         """Windows do not depend on what is attended to."""
+
+    def held(
+        self, layer: int, key: Tensor, value: Tensor, prompt: int
+    ) -> tuple[Tensor, Tensor]:
+        """Complete blocks behind the sink's as the KV head's format has them."""
+        if self.plan is None or not self.plan.has_8_bits:
+            return key, value
+        first, end = sink_end(self.sink), prompt // PAGE_TOKENS * PAGE_TOKENS
+        key, value = key.clone(), value.clone()
+        for head, form in enumerate(self.plan.formats(len(key))[layer]):
+            if form != FORMATS[0] and first < end:
+                for x in (key, value):
+                    x[head, first:end] = kept(x[head, first:end][None], form)[0]
+        return key, value
 
 
 class HeavyHitters:
@@ -175,6 +198,12 @@ class HeavyHitters:
         in_prompt = (layout.branch[rows] == 0)[:, None]
         return seen | in_prompt, kinds
 
+    def held(
+        self, layer: int, key: Tensor, value: Tensor, prompt: int
+    ) -> tuple[Tensor, Tensor]:
+        """As they came."""
+        return key, value
+
 
 @contextlib.contextmanager
 def masked(model: Any, sight: Sight, layout: Layout) -> Iterator[None]:
@@ -193,10 +222,15 @@ def masked(model: Any, sight: Sight, layout: Layout) -> Iterator[None]:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         sight.saw(layer, query[0], key[0], scale, layout)
         group = query.shape[1] // key.shape[1]
-        key, value = (x.repeat_interleave(group, 1) for x in (key, value))
         out = torch.empty_like(query)
-        for begin in range(0, query.shape[2], ROWS):
-            end = min(query.shape[2], begin + ROWS)
+        prompt, tokens = layout.prompt, query.shape[2]
+        starts = [*range(0, prompt, ROWS), *range(prompt, tokens, ROWS), tokens]
+        for begin, end in itertools.pairwise(starts):
+            if begin in (0, prompt):
+                held = (key[0], value[0])
+                if begin == prompt:
+                    held = sight.held(layer, *held, prompt)
+                keys, values = (x.repeat_interleave(group, 0)[None] for x in held)
             rows = slice(begin, end)
             seen, kind = sight.visible(layer, rows, layout, end)
             seen = seen & _causal(layout, rows, end)
@@ -204,8 +238,8 @@ def masked(model: Any, sight: Sight, layout: Layout) -> Iterator[None]:
                 kind = kind.repeat_interleave(query.shape[1] // kind.shape[0])
             out[:, :, rows] = F.scaled_dot_product_attention(
                 query[:, :, rows],
-                key[:, :, :end],
-                value[:, :, :end],
+                keys[:, :, :end],
+                values[:, :, :end],
                 attn_mask=seen[kind][None],
                 scale=scale,
             )

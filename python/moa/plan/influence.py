@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ from transformers.masking_utils import AttentionMaskInterface
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .errors import PlannerError
+from .formats import sink_end
+from .quantise import kept
+from .span import PAGE_TOKENS
 
 NAME = "moa-influence"
 #: Least probability that may remain in a row; only rows whose weight lies
@@ -52,6 +55,12 @@ class Recorder:
     that window are masked: its size, itself, its square.
     entries: sums of the paper's |E| over block x block squares, [layers,
     q_heads, row blocks, key blocks], or None.
+    by_row: float32 [layers, q_heads, row blocks, blocks + 1], `absolute` of each
+    block of rows, or None.
+    formats: for each format of 8 bits the same as `absolute`, of keys and values
+    that are rounded to 8 bits where a window of n blocks sees them: those of
+    complete blocks behind the sink's, for the rows behind them. Filled alike:
+    format_rows, as by_row.
     rows: of a chunk; a chunk holds q_heads * rows * tokens numbers.
     """
 
@@ -66,16 +75,18 @@ class Recorder:
         rows: int = 256,
         point: Point | None = None,
         entries: bool = False,
+        by_row: bool = False,
+        formats: Sequence[str] = (),
     ):
         if sink < 1 or block < 1 or rows < 1 or tokens < 1:
             raise InfluenceError(
                 f"expected sink, block, rows and tokens of at least 1, found {sink}, "
                 f"{block}, {rows}, {tokens}"
             )
-        if entries and rows % block:
+        if (entries or by_row) and rows % block:
             raise InfluenceError(
-                f"sums of entries need whole blocks in a chunk: {rows} rows are no "
-                f"multiple of {block}"
+                f"sums of {'entries' if entries else 'row blocks'} need whole blocks in a "
+                f"chunk: {rows} rows are no multiple of {block}"
             )
         self.tokens, self.sink, self.block, self.rows = tokens, sink, block, rows
         self.point = point or Point()
@@ -90,6 +101,10 @@ class Recorder:
             if entries
             else None
         )
+        rows_shape = (layers, q_heads, squares, self.blocks + 1)
+        self.by_row = torch.zeros(rows_shape) if by_row else None
+        self.formats = {form: torch.zeros(shape, dtype=torch.float64) for form in formats}
+        self.format_rows = {form: torch.zeros(rows_shape) for form in formats if by_row}
         self.seen: set[int] = set()
 
     def chunks(self) -> Iterator[tuple[int, int]]:
@@ -116,6 +131,36 @@ class Recorder:
             (self.squared, change.square()),
         ):
             total[layer, :, :blocks] += terms.sum(1).to("cpu", torch.float64)
+        if self.by_row is not None:
+            self._add_rows(self.by_row[layer, ..., :blocks], begin, change.abs())
+
+    def add_format(self, layer: int, begin: int, form: str, change: Tensor) -> None:
+        """Adds the rows from `begin`; change [q_heads, rows, keys]: first-order change
+        of the loss when a row sees a key and its value rounded."""
+        heads, rows, keys = change.shape
+        if begin + rows <= self.sink:
+            return
+        row = torch.arange(begin, begin + rows, device=change.device)[:, None]
+        key = torch.arange(keys, device=change.device)
+        before = row // PAGE_TOKENS * PAGE_TOKENS
+        change = change.masked_fill((key < sink_end(self.sink)) | (key >= before), 0)
+        blocks = window_blocks(keys, self.sink, self.block)
+        everything = change.sum(-1, keepdim=True)
+        inside = everything - self._outside(change, begin, blocks)
+        # Longer windows see no more.
+        more = everything.expand(-1, -1, self.blocks + 1 - blocks)
+        sizes = torch.cat([inside, more], -1).abs_()
+        self.formats[form][layer] += sizes.sum(1).to("cpu", torch.float64)
+        if self.by_row is not None:
+            self._add_rows(self.format_rows[form][layer], begin, sizes)
+
+    def _add_rows(self, total: Tensor, begin: int, sizes: Tensor) -> None:
+        """sizes [q_heads, rows, windows] to the blocks of rows they belong to."""
+        heads, rows, windows = sizes.shape
+        whole = torch.nn.functional.pad(sizes, (0, 0, 0, -rows % self.block))
+        sums = whole.view(heads, -1, self.block, windows).sum(2).cpu()
+        first = begin // self.block
+        total[:, first : first + sums.shape[1]] += sums
 
     def _outside(self, values: Tensor, begin: int, blocks: int) -> Tensor:
         """Sums over the keys outside each window: [q_heads, rows, windows].
@@ -149,6 +194,8 @@ class Recorder:
     def check(self, layer: int) -> None:
         """InfluenceError where a sum of the layer is not finite."""
         finite = self.absolute[layer].isfinite() & self.squared[layer].isfinite()
+        for sums in self.formats.values():
+            finite = finite & sums[layer].isfinite()
         if not finite.all():
             head = int((~finite).any(-1).nonzero()[0, 0])
             raise InfluenceError(
@@ -225,6 +272,7 @@ class _Attention(torch.autograd.Function):
         work = torch.promote_types(q.dtype, torch.float32)
         dq = torch.empty_like(q, memory_format=torch.contiguous_format)
         dk, dv = torch.zeros_like(k, dtype=work), torch.zeros_like(v, dtype=work)
+        rounded = {form: (kept(k, form) - k, kept(v, form) - v) for form in recorder.formats}
         for begin, end in recorder.chunks():
             rows = slice(begin, end)
             p = _probabilities(q, k, ctx.scale, begin, end)
@@ -232,6 +280,10 @@ class _Attention(torch.autograd.Function):
             dp = _scores(upstream, v, end)
             ds = p * (dp - _delta(upstream, full[:, rows], work))
             recorder.add(ctx.layer, begin, p, ds)
+            for form, (of_k, of_v) in rounded.items():
+                change = _scores(q[:, rows], of_k, end).mul_(ctx.scale).mul_(ds)
+                change.addcmul_(_scores(upstream, of_v, end), p)
+                recorder.add_format(ctx.layer, begin, form, change)
             if windowed is not None:
                 within = _within(p, begin, recorder)
                 dwithin = dp.sub_(_delta(upstream, windowed[:, rows], work)).mul_(within)

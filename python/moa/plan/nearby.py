@@ -56,15 +56,29 @@ def nearly_best(
 def _of_pairs(
     pricer: Pricer, losses: Floats, prices: Floats, ceiling: float, most: int
 ) -> Ints | None:
-    """Of one layer with at most two rules: `losses` [units, rules]."""
-    problem = pricer.problem
-    takes, first, second, values = _pair_values(pricer, losses, prices)
+    """Of one layer with at most two rules: `losses` [units, options]."""
+    problem, formats = pricer.problem, pricer.problem.formats
+    first, second = pricer.pairs
+    if problem.rules_per_layer == 1:
+        first = second = first[first == second]
+    takes = np.arange(1 << problem.group)[:, None] >> np.arange(problem.group) & 1
+    values = np.concatenate(
+        [
+            _pair_values(
+                problem, losses, prices, takes, first * formats + f, second * formats + f
+            )
+            for f in range(formats)
+        ],
+        axis=1,
+    )
     found, count = [], 0
     for pair in np.flatnonzero(values.min(axis=1).sum(axis=0) <= ceiling):
         heads = _combinations(values[:, :, pair], ceiling, most)
         if heads is None:
             return None
-        chosen = np.where(takes[heads], second[pair], first[pair])
+        form, subset = np.divmod(heads, len(takes))
+        rules = np.where(takes[subset], second[pair], first[pair])
+        chosen = rules * formats + form[..., None]
         chosen = chosen.reshape(len(heads), problem.units)
         chosen = chosen[_even(chosen, problem.ranks)]
         count += len(chosen)
@@ -75,19 +89,14 @@ def _of_pairs(
 
 
 def _pair_values(
-    pricer: Pricer, losses: Floats, prices: Floats
-) -> tuple[Ints, Ints, Ints, Floats]:
-    """Which units of a KV head take the second rule, [subsets, group]; the pairs of
-    rules; and the value of each subset, [KV heads, subsets, pairs]."""
-    problem, costs = pricer.problem, pricer.problem.costs
-    group, heads = problem.group, problem.kv_heads
-    takes = np.arange(1 << group)[:, None] >> np.arange(group) & 1
-    first, second = pricer.pairs
-    if problem.rules_per_layer == 1:
-        first = second = first[first == second]
+    problem: Problem, losses: Floats, prices: Floats, takes: Ints, first: Ints, second: Ints
+) -> Floats:
+    """[KV heads, subsets, pairs]: value of KV heads of which the units of `takes`
+    [subsets, group] have the second option of a pair, the others the first."""
+    costs, group, heads = problem.costs, problem.group, problem.kv_heads
     one = losses[:, first].reshape(heads, group, -1)
     change = losses[:, second].reshape(heads, group, -1) - one
-    values = one.sum(axis=1)[:, None] + np.einsum("sg,hgp->hsp", takes, change)
+    values: Floats = one.sum(axis=1)[:, None] + np.einsum("sg,hgp->hsp", takes, change)
     priced = prices / (problem.layers * heads)
     mixed = priced @ np.maximum(costs[:, first], costs[:, second])
     some = takes.any(axis=1, keepdims=True)
@@ -95,7 +104,7 @@ def _pair_values(
     values += np.where(some, mixed, priced @ costs[:, first])
     values += np.where(every, priced @ costs[:, second] - mixed, 0)
     values[:, 1:, first == second] = np.inf  # The same again.
-    return takes, first, second, values
+    return values
 
 
 def _combinations(values: Floats, ceiling: float, most: int) -> Ints | None:

@@ -83,7 +83,7 @@ def solve(
     """
     begin = time.monotonic()
     goal = goal or Goal.mean(problem)
-    pool = Pool.of_rules(problem) if pool is None else pool
+    pool = Pool.uniform(problem) if pool is None else pool
     names = names or [f"constraint {k}" for k in range(len(problem.bounds))]
     _check_each_bound(problem, names)
     if solver == "auto":

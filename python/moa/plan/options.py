@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .arguments import count, lengths
 from .errors import PlannerError
+from .formats import FORMATS
 
 if TYPE_CHECKING:
     from .collect import Wish
@@ -77,6 +78,12 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
         "--entries", action="store_true", help="keep scores of single entries, for heat maps"
     )
     parser.add_argument(
+        "--by-row",
+        action="store_true",
+        help="keep curves of each block of rows, for plans of the length rule row; "
+        "heads x (N / block)^2 numbers an item",
+    )
+    parser.add_argument(
         "--keep-activations",
         action="store_true",
         help="of all layers: a third faster, more memory",
@@ -98,12 +105,20 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
 def settings_of(args: argparse.Namespace) -> Settings:
     from .profile import Settings
 
-    if args.entries and args.rows % args.block:
+    if (args.entries or args.by_row) and args.rows % args.block:
         raise PlannerError(
-            f"--entries needs chunks of whole blocks: --rows {args.rows} is no multiple of "
-            f"--block {args.block}"
+            f"{'--entries' if args.entries else '--by-row'} needs chunks of whole blocks: "
+            f"--rows {args.rows} is no multiple of --block {args.block}"
         )
-    return Settings(args.sink, args.block, args.rows, args.entries, not args.keep_activations)
+    return Settings(
+        args.sink,
+        args.block,
+        args.rows,
+        args.entries,
+        not args.keep_activations,
+        args.by_row,
+        tuple(form for form in args.kv_formats if form != FORMATS[0]),
+    )
 
 
 def default_lengths(max_position: int) -> list[int]:

@@ -49,7 +49,7 @@ def pareto(
     the last, which is the one minimised. `steps`: ceilings tried for each other
     objective. time_limit: seconds for each solve. progress: called with solves done
     and the most there will be."""
-    count, pool = problem.objectives, Pool.of_rules(problem)
+    count, pool = problem.objectives, Pool.uniform(problem)
     most = count + steps ** (count - 1)
     done = 0
 

@@ -2,7 +2,8 @@
 
 With at most two rules in a layer all pairs are tried: each unit takes the cheaper of
 the two, and a KV head with several units has three states (all the one, all the
-other, mixed at the cost of the dearer). Without a limit each KV head decides alone.
+other, mixed at the cost of the dearer). Without a limit each KV head decides alone. A
+KV head has its rules in the format that is cheapest for it.
 """
 
 from __future__ import annotations
@@ -60,16 +61,39 @@ class Pricer:
     def _layer(self, losses: Floats, prices: Floats) -> tuple[float, Ints]:
         problem = self.problem
         if problem.rules_per_layer == 1:
-            # One rule costs a KV head the same however many units it has.
-            total = losses.sum(axis=0) + problem.kv_heads * (prices @ problem.costs)
-            best = _least(total)
-            return float(total[best[0]]), np.repeat(best[:, None], problem.units, axis=1)
+            return self._one_rule(losses, prices)
         if problem.rules_per_layer is None and problem.group == 1:
             value = losses + prices @ problem.costs
             return float(value.min(axis=1).sum()), _nearly_least(value)
         if problem.group > 1:
             return self._groups(losses, prices)
-        return self._pairs(losses + prices @ problem.costs)
+        value, form = self._best_formats(losses + prices @ problem.costs)
+        least, chosen = self._pairs(value)
+        return least, self._options(chosen, form)
+
+    def _best_formats(self, value: Floats) -> tuple[Floats, Ints]:
+        """[owners, rules] of `value` [owners, options]: each rule in its least format,
+        and which that is."""
+        each = value.reshape(len(value), self.problem.rules, self.problem.formats)
+        return each.min(axis=2), each.argmin(axis=2)
+
+    def _options(self, chosen: Ints, form: Ints) -> Ints:
+        """Options of rules [.., owners] whose formats are [owners, rules]."""
+        owner = np.arange(chosen.shape[1])
+        result: Ints = chosen * self.problem.formats + form[owner, chosen]
+        return result
+
+    def _one_rule(self, losses: Floats, prices: Floats) -> tuple[float, Ints]:
+        """One rule for all; `losses` [units, options]."""
+        problem = self.problem
+        # A rule costs a KV head the same however many units it has.
+        heads = losses.reshape(problem.kv_heads, problem.group, -1).sum(axis=1)
+        value, form = self._best_formats(heads + prices @ problem.costs)
+        total = value.sum(axis=0)
+        best = _least(total)
+        chosen = np.repeat(best[:, None], problem.kv_heads, axis=1)
+        options = np.repeat(self._options(chosen, form), problem.group, axis=1)
+        return float(total[best[0]]), options
 
     def _pairs(self, value: Floats) -> tuple[float, Ints]:
         """Units one by one, at most two rules; `value` [units, rules]."""
@@ -97,22 +121,25 @@ class Pricer:
         return float(total[best[0]]), chosen.reshape(-1, len(best)).T.astype(np.int64)
 
     def _groups(self, losses: Floats, prices: Floats) -> tuple[float, Ints]:
-        """KV heads of several units: `losses` [units, rules]."""
-        problem, costs = self.problem, self.problem.costs
+        """KV heads of several units: `losses` [units, options]."""
+        problem, formats = self.problem, self.problem.formats
         first, second = self._first, self._second
-        one, other = losses[:, first], losses[:, second]
+        priced = prices @ problem.costs
         shape = (problem.kv_heads, problem.group, len(first))
-        priced = prices @ costs
-        states = np.stack(
-            [
-                one.reshape(shape).sum(axis=1) + priced[first],
-                other.reshape(shape).sum(axis=1) + priced[second],
-                np.minimum(one, other).reshape(shape).sum(axis=1)
-                + prices @ np.maximum(costs[:, first], costs[:, second]),
+        states, cheaper = [], []
+        for form in range(formats):
+            a, b = first * formats + form, second * formats + form
+            one, other = losses[:, a], losses[:, b]
+            mixed = prices @ np.maximum(problem.costs[:, a], problem.costs[:, b])
+            cheaper.append(other < one)
+            states += [
+                one.reshape(shape).sum(axis=1) + priced[a],
+                other.reshape(shape).sum(axis=1) + priced[b],
+                np.minimum(one, other).reshape(shape).sum(axis=1) + mixed,
             ]
-        )  # [state, KV heads, pairs]
-        state = states.argmin(axis=0)
-        least = np.take_along_axis(states, state[None], axis=0)[0]
+        every = np.stack(states)  # [formats x state, KV heads, pairs]
+        state = every.argmin(axis=0)
+        least = np.take_along_axis(every, state[None], axis=0)[0]
         if problem.rules_per_layer is None:
             best = _nearly_least(least).T  # A pair for each KV head.
             value = float(least.min(axis=1).sum())
@@ -125,9 +152,11 @@ class Pricer:
         state = np.repeat(np.take_along_axis(state, best, axis=1), problem.group, axis=0)
         best = np.repeat(best, problem.group, axis=0)
         unit = np.arange(problem.units)[:, None]
-        cheaper = other[unit, best] < one[unit, best]
-        takes_second = np.where(state == 2, cheaper, state == 1)
-        chosen = np.where(takes_second, second[best], first[best])
+        forms, kind = np.divmod(state, 3)
+        takes_second = np.where(
+            kind == 2, np.stack(cheaper)[forms, unit, best], kind == 1
+        )  # fmt: skip
+        chosen = np.where(takes_second, second[best], first[best]) * formats + forms
         return value, chosen.T.astype(np.int64)
 
 

@@ -1,7 +1,8 @@
-"""The optimisation problem of a plan: what each rule loses and costs in each head.
+"""The optimisation problem of a plan: what each option loses and costs in each head.
 
-A unit takes one rule: a KV head (all its query heads alike), or a query head. The
-problem knows nothing of profiles and files; `losses.py` makes it from them.
+A unit takes one option, a rule and a format: a KV head (all its query heads alike), or a
+query head. The problem knows nothing of profiles and files; `losses.py` makes it from
+them.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from .span import Floats, Ints
 class Problem:
     """Minimise weighted losses under bounds on the mean cost of a KV head."""
 
-    #: [objectives, layers, units, rules]; of 0 or more.
+    #: [objectives, layers, units, options]; of 0 or more. Option `rule * formats +
+    #: format` is a rule in a format.
     losses: Floats
-    #: [constraints, rules]: of one KV head.
+    #: [constraints, options]: of one KV head.
     costs: Floats
     #: [constraints]: on the mean of costs over layers and KV heads.
     bounds: Floats
@@ -33,9 +35,14 @@ class Problem:
     #: rank has as many heads of each rule as every other, so bytes are even at any
     #: length. 1: no such constraint.
     ranks: int = 1
+    #: Formats of each rule. The units of a KV head share one, and the limit on rules of
+    #: a layer does not count them.
+    formats: int = 1
 
     def __post_init__(self) -> None:
-        assert self.losses.ndim == 4 and self.costs.shape[1] == self.rules
+        assert self.losses.ndim == 4 and self.costs.shape[1] == self.options
+        assert self.options % self.formats == 0
+        assert self.formats == 1 or self.ranks == 1
         assert self.units % (self.group * self.ranks) == 0
         assert self.rules_per_layer in (1, 2, None)
         assert self.ranks == 1 or (self.group == 1 and self.rules_per_layer is not None)
@@ -53,8 +60,12 @@ class Problem:
         return int(self.losses.shape[2])
 
     @property
-    def rules(self) -> int:
+    def options(self) -> int:
         return int(self.losses.shape[3])
+
+    @property
+    def rules(self) -> int:
+        return self.options // self.formats
 
     @property
     def kv_heads(self) -> int:

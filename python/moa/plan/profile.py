@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import moa
 
 from .calibration import Item
 from .collect import Collector, Wish, items_of
-from .curves import Curves
+from .curves import Curves, of_formats
 from .errors import PlannerError
 from .evaluate import loss_of
 from .influence import Point, Recorder, run, window_blocks
@@ -44,17 +44,27 @@ class Settings:
     rows: int = 256  #: Of a chunk of attention.
     entries: bool = False  #: Keep the paper's scores of single entries, for heat maps.
     checkpoint: bool = True  #: Keep one layer's activations at a time.
+    by_row: bool = False  #: Keep the curves of each block of rows, for the rule `row`.
+    formats: tuple[str, ...] = ()  #: Of 8 bits, whose losses are measured too.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measured:
-    """An item's influence at the points of the path: [points, layers, q_heads, blocks + 1]."""
+    """An item's influence at the points of the path: [points, layers, q_heads, blocks + 1].
+
+    Beside it what was asked for, all float32: the paper's scores, and means of both
+    points: `rows` [layers, q_heads, row blocks, blocks + 1], `formats` [layers, q_heads,
+    blocks + 1] of each format, and `format_rows`.
+    """
 
     absolute: NDArray[np.float32]
     signed: NDArray[np.float32]
     squared: NDArray[np.float32]
     loss: float  #: Of the dense model.
     entries: NDArray[np.float32] | None = None
+    rows: NDArray[np.float32] | None = None
+    formats: Mapping[str, NDArray[np.float32]] = dataclasses.field(default_factory=dict)
+    format_rows: Mapping[str, NDArray[np.float32]] = dataclasses.field(default_factory=dict)
 
     def write(self, path: Path, key: str) -> None:
         arrays: dict[str, Any] = {
@@ -63,9 +73,12 @@ class Measured:
             "squared": self.squared,
             "loss": np.float64(self.loss),
             "key": np.str_(key),
+            **{f"format_{form}": sums for form, sums in self.formats.items()},
+            **{f"rows_{form}": sums for form, sums in self.format_rows.items()},
         }
-        if self.entries is not None:
-            arrays["entries"] = self.entries
+        for name in ("entries", "rows"):
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         write_atomically(path, buffer.getvalue())
@@ -84,6 +97,9 @@ class Measured:
                 found["squared"],
                 float(found["loss"]),
                 found.get("entries"),
+                found.get("rows"),
+                of_formats(found, "format_"),
+                of_formats(found, "rows_"),
             )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
@@ -110,6 +126,8 @@ def measure(network: Network, item: Item, settings: Settings) -> Measured:
             rows=settings.rows,
             point=point,
             entries=settings.entries and point.mix == 0,
+            by_row=settings.by_row,
+            formats=settings.formats,
         )
         try:
             losses.append(
@@ -131,20 +149,40 @@ def measure(network: Network, item: Item, settings: Settings) -> Measured:
         recorders.append(recorder)
     blocks = window_blocks(item.bucket, settings.sink, settings.block)
     entries = recorders[0].entries
+    rows = [r.by_row for r in recorders if r.by_row is not None]
+    longest = -(-item.bucket // settings.block)
     return Measured(
         _stacked([r.absolute for r in recorders], blocks),
         _stacked([r.signed for r in recorders], blocks),
         _stacked([r.squared for r in recorders], blocks),
         losses[0],
         None if entries is None else entries.to(torch.float32).numpy(),
+        _mean_of_rows(rows, blocks, longest) if rows else None,
+        {
+            form: _stacked([r.formats[form] for r in recorders], blocks).mean(0)
+            for form in settings.formats
+        },
+        {
+            form: _mean_of_rows([r.format_rows[form] for r in recorders], blocks, longest)
+            for form in recorders[0].format_rows
+        },
     )
 
 
 def _stacked(sums: Sequence[torch.Tensor], blocks: int) -> NDArray[np.float32]:
-    """A shorter item has nothing beyond its own blocks."""
-    stacked = torch.stack(list(sums)).to(torch.float32)
+    """[points, .., blocks + 1]: windows longer than those of a shorter item are alike."""
+    stacked: NDArray[np.float32] = torch.stack(list(sums)).to(torch.float32).numpy()
     missing = blocks + 1 - stacked.shape[-1]
-    padded: NDArray[np.float32] = torch.nn.functional.pad(stacked, (0, missing)).numpy()
+    return np.concatenate([stacked, np.repeat(stacked[..., -1:], missing, -1)], -1)
+
+
+def _mean_of_rows(
+    sums: Sequence[torch.Tensor], blocks: int, row_blocks: int
+) -> NDArray[np.float32]:
+    """[layers, q_heads, row_blocks, blocks + 1]: a shorter item has no further rows."""
+    mean = _stacked(sums, blocks).mean(0)
+    missing = row_blocks - mean.shape[2]
+    padded: NDArray[np.float32] = np.pad(mean, ((0, 0), (0, 0), (0, missing), (0, 0)))
     return padded
 
 
@@ -162,18 +200,40 @@ def combine(items: Iterable[Measured], length: int) -> Floats:
     Means over both points and over items, each item scaled by its own total, so
     that no item decides alone.
     """
-    curves = []
+    mean: Floats = np.mean([curve / total for curve, total in _curves(items, length)], axis=0)
+    return mean
+
+
+def _curves(items: Iterable[Measured], length: int) -> Iterator[tuple[Floats, float]]:
+    """Each item's curve and its total."""
     for item in items:
         curve = _falling(item.absolute.astype(np.float64).mean(0))
-        total = curve[..., 1:].sum((0, 1)).mean()
+        total = float(curve[..., 1:].sum((0, 1)).mean())
         if not np.isfinite(total) or total <= 0:
             raise PlannerError(
                 f"length {length}: an item's influence adds up to {total}; take other data, "
                 "or profile in float32"
             )
-        curves.append(curve / total)
-    mean: Floats = np.mean(curves, axis=0)
-    return mean
+        yield curve, total
+
+
+def combine_parts(items: Sequence[Measured], length: int) -> dict[str, Any]:
+    """What `Curves` has beside the curve, scaled as it: `rows`, `formats`, `format_rows`."""
+    totals = [total for _, total in _curves(items, length)]
+
+    def mean(parts: Sequence[NDArray[np.float32]]) -> Floats:
+        scaled = [part / total for part, total in zip(parts, totals, strict=True)]
+        result: Floats = np.mean(scaled, axis=0, dtype=np.float64)
+        return result
+
+    first, rows = items[0], [item.rows for item in items if item.rows is not None]
+    return {
+        "rows": _falling(mean(rows)) if rows else None,
+        "formats": {f: mean([item.formats[f] for item in items]) for f in first.formats},
+        "format_rows": {
+            f: mean([item.format_rows[f] for item in items]) for f in first.format_rows
+        },
+    }
 
 
 def _falling(curve: Floats) -> Floats:
@@ -199,6 +259,8 @@ def profile_length(
         "sink": settings.sink,
         "block": settings.block,
         "entries": settings.entries,
+        "by_row": settings.by_row,
+        "formats": list(settings.formats),
         "estimator": ESTIMATOR,
         "version": moa.__version__,
     }
@@ -226,6 +288,7 @@ def profile_length(
         kv_heads=shape["kv_heads"],
         model_config_sha256=network.identity["model_config_sha256"],
         estimator=ESTIMATOR,
+        **combine_parts(measured, length),
     ).write(folder / f"{step}/summary.npz")
     folder.log(f"{step}: {len(items)} items")
     return items, measured

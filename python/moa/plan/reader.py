@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from .density import density_of
+from .density import byte_density_of, density_of, longest
 from .errors import PlanError
+from .formats import FORMATS, written
 from .jsontext import canonical, line_of, parse
 from .span import MAX_LENGTH, SpanParams
 
@@ -68,6 +69,8 @@ class Reader:
         self.model: dict[str, Any] = {}
         self.valid: tuple[int, int] | None = None
         self.legacy = False
+        self.kv_formats: list[list[str]] = []  #: See `Plan.kv_formats`.
+        self.format_columns: int | None = None
         self.document: dict[str, Any] = {}
         document = parse(text, file)
         if not isinstance(document, dict):
@@ -321,6 +324,8 @@ class Reader:
 
     def _kv(self) -> None:
         within = self._section("kv")
+        if "format" in within:
+            self._kv_formats(within["format"])
         self._choice(
             "kv/policy", within.get("policy", _ABSENT), ["group-max", "per-query-head"],
             "a KV head keeps the longest span of its group",
@@ -341,6 +346,49 @@ class Reader:
                     str(distinct), "raise kv/rules_per_layer or plan again",
                 )  # fmt: skip
 
+    def _kv_format(self, path: str, value: object) -> str:
+        names = {written(form): form for form in FORMATS}
+        if isinstance(value, (int, str)) and not isinstance(value, bool) and value in names:
+            return names[value]
+        self._fault(
+            path, '16, "e4m3" or "int8"', _describe(value),
+            "a KV head keeps complete pages in the model's 16 bits or in 8",
+        )  # fmt: skip
+        return FORMATS[0]
+
+    def _kv_formats(self, value: object) -> None:
+        """kv/format: one format for all, or a row per layer with one per KV head."""
+        cure = "give one format for all, or one row per layer with one format per KV head"
+        if not isinstance(value, list):
+            self.kv_formats = [[self._kv_format("kv/format", value)]] * self.layers
+            return
+        if len(value) != self.layers:
+            self._fault(
+                "kv/format", f"{self.layers} layers, as alphas has", str(len(value)), cure
+            )
+            return
+        for layer, row in enumerate(value):
+            path = f"kv/format/{layer}"
+            heads = len(row) if isinstance(row, list) else 0
+            if not heads or self.q_heads % heads:
+                self._fault(
+                    path,
+                    f"an array of KV heads, a divisor of the {self.q_heads} query heads",
+                    _describe(row), cure,
+                )  # fmt: skip
+                continue
+            if self.format_columns is None:
+                self.format_columns = self.model.get("kv_heads") or heads
+            if heads != self.format_columns:
+                like = "model/kv_heads" if self.model.get("kv_heads") else "kv/format/0"
+                self._fault(
+                    path, f"{self.format_columns} KV heads, as {like} has", str(heads), cure
+                )
+                continue
+            self.kv_formats.append(
+                [self._kv_format(f"{path}/{head}", each) for head, each in enumerate(row)]
+            )
+
     def _lengths(self, path: str, within: dict[str, Any]) -> Iterator[tuple[str, int, Any]]:
         """Yields (path, length, value) of an object whose keys are lengths."""
         for key in sorted(within):
@@ -355,12 +403,16 @@ class Reader:
 
     def _real_density(self, on: str, n: int) -> float | None:
         """Density that the rules give; None where it cannot be known."""
-        kv_heads = self.model.get("kv_heads") if on == "kv" else self.q_heads
+        kv_heads = self.q_heads if on == "query" else self.model.get("kv_heads")
         if self.faults or not kv_heads:
             return None
         shape = (self.layers, self.q_heads)
         alphas = np.array(self.alphas).reshape(shape)
         betas = np.array(self.betas).reshape(shape)
+        if on == "byte" and self.kv_formats:
+            kept = longest(alphas, betas, self.span, kv_heads, n)
+            rows = [row * (kv_heads // len(row)) for row in self.kv_formats]
+            return byte_density_of(kept, rows, self.span.sink, n)
         return density_of(alphas, betas, self.span, kv_heads, n)
 
     def _budget(self) -> None:
@@ -370,26 +422,27 @@ class Reader:
             "a budget bounds one of the two densities",
         )  # fmt: skip
         on = on or "query"
-        bounds = within.get("bounds", {})
-        if not isinstance(bounds, dict):
-            self._fault(
-                "budget/bounds", "an object of length: density", _describe(bounds),
-                "leave the key out for no budget",
-            )  # fmt: skip
-            return
-        for path, n, bound in self._lengths("budget/bounds", bounds):
-            if not _is_number(bound) or not 0 < bound <= 1:
+        for key, of in (("bounds", on), ("bytes", "byte")):
+            bounds = within.get(key, {})
+            if not isinstance(bounds, dict):
                 self._fault(
-                    path, "a density above 0, at most 1", _describe(bound),
-                    "1 is the dense cache",
+                    f"budget/{key}", "an object of length: density", _describe(bounds),
+                    "leave the key out for no budget",
                 )  # fmt: skip
                 continue
-            real = self._real_density(on, n)
-            if real is not None and real > bound + DENSITY_TOLERANCE:
-                self.warnings.append(
-                    f"{self.file}: {path}: the plan's {on} density is {real:.3f}, above "
-                    f"its budget {bound:.3f}"
-                )
+            for path, n, bound in self._lengths(f"budget/{key}", bounds):
+                if not _is_number(bound) or not 0 < bound <= 1:
+                    self._fault(
+                        path, "a density above 0, at most 1", _describe(bound),
+                        "1 is the dense cache",
+                    )  # fmt: skip
+                    continue
+                real = self._real_density(of, n)
+                if real is not None and real > bound + DENSITY_TOLERANCE:
+                    self.warnings.append(
+                        f"{self.file}: {path}: the plan's {of} density is {real:.3f}, above "
+                        f"its budget {bound:.3f}"
+                    )
 
     def _density(self) -> None:
         for path, n, at in self._lengths("density", self._section("density")):

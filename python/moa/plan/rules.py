@@ -1,7 +1,6 @@
 """Candidate rules: grids of (alpha, beta), and what a rule costs.
 
-A rule's cost is bytes of keys and values over those of the dense cache, so that a
-rule with other bits per element would differ in `token_bytes` alone.
+A rule's cost is bytes of keys and values over those of the dense cache of 16 bits.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import PlanError
+from .formats import FORMATS, kept_bytes
 from .jsontext import line_of, parse, read
 from .span import Floats, SpanParams, span
 
@@ -31,13 +31,10 @@ class Rule(NamedTuple):
         """Tokens kept at length `n`, at most `n`."""
         return min(span(self.alpha, self.beta, n, params), n)
 
-    def token_bytes(self) -> float:
-        """Bytes of a token over those of a token of the dense cache."""
-        return 1.0
-
-    def cost(self, n: int, params: SpanParams) -> float:
-        """Bytes at length `n` over those of the dense cache."""
-        return self.tokens(n, params) * self.token_bytes() / n
+    def cost(self, n: int, params: SpanParams, form: str = FORMATS[0]) -> float:
+        """Bytes at length `n`, in a KV head of format `form`, over those of the dense
+        cache."""
+        return kept_bytes(self.tokens(n, params), params.sink, form) / n
 
 
 FULL = Rule(0, 1.0)
@@ -106,6 +103,12 @@ def read_grid(path: str | Path) -> list[Rule]:
     return rules
 
 
-def costs(rules: Sequence[Rule], lengths: Sequence[int], params: SpanParams) -> Floats:
-    """[lengths, rules]: bytes over those of the dense cache."""
-    return np.array([[rule.cost(n, params) for rule in rules] for n in lengths])
+def costs(
+    rules: Sequence[Rule], lengths: Sequence[int], params: SpanParams,
+    formats: Sequence[str] = FORMATS[:1],
+) -> Floats:  # fmt: skip
+    """[lengths, rules * formats]: bytes over those of the dense cache; the formats of a
+    rule are consecutive."""
+    return np.array(
+        [[rule.cost(n, params, f) for rule in rules for f in formats] for n in lengths]
+    )

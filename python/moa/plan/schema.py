@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from . import jsontext
-from .errors import PlanError
+from .errors import PlanError, PlannerError
+from .formats import FORMATS
 from .model import ModelShape
 from .reader import Reader
 from .span import Floats, Ints, SpanParams
@@ -47,6 +48,10 @@ class Plan:
     legacy: bool  #: A two-key file: everything but the rules is a default.
     warnings: tuple[str, ...]  #: Faults that do not stop it from being used.
     document: Mapping[str, Any] = field(repr=False)  #: Whole, unknown keys included.
+    #: [layers][KV heads]: what a KV head keeps of complete blocks, of `formats.FORMATS`;
+    #: [layers][1] of one for all; empty where nothing is said: 16 bits.
+    kv_formats: tuple[tuple[str, ...], ...] = ()
+    format_columns: int | None = None  #: KV heads that kv/format has a row of, if rows.
 
     @property
     def layers(self) -> int:
@@ -86,6 +91,22 @@ class Plan:
             return model.kv_heads
         return self.model.kv_heads or self.q_heads
 
+    @property
+    def has_8_bits(self) -> bool:
+        """Whether some KV head keeps complete blocks in 8 bits."""
+        return any(form != FORMATS[0] for row in self.kv_formats for form in row)
+
+    def formats(self, kv_heads: int) -> list[list[str]]:
+        """Format of each KV head [layers][kv_heads] of a model with so many; PlannerError
+        where the plan states formats of another number."""
+        if self.format_columns not in (None, kv_heads):
+            raise PlannerError(
+                f"kv/format/0: expected {kv_heads} KV heads, as the model has, found "
+                f"{self.format_columns}; use the plan that was made for this model"
+            )
+        rows = self.kv_formats or ((FORMATS[0],),) * self.layers
+        return [list(row) * (kv_heads // len(row)) for row in rows]
+
     def write(self, path: str | Path) -> None:
         """Writes the canonical form, whole or not at all: `sha256sum` prints the id."""
         jsontext.write_atomically(path, self.canonical)
@@ -98,7 +119,8 @@ def _plan_of(reader: Reader) -> Plan:
     alphas.flags.writeable = betas.flags.writeable = False
     return Plan(
         alphas, betas, reader.span, PlanModel(**reader.model), reader.valid, reader.legacy,
-        tuple(reader.warnings), reader.document,
+        tuple(reader.warnings), reader.document, tuple(map(tuple, reader.kv_formats)),
+        reader.format_columns,
     )  # fmt: skip
 
 
@@ -148,6 +170,7 @@ def model_faults(plan: Plan, model: ModelShape, file: str) -> list[PlanError]:
         ("alphas/0", plan.q_heads, model.q_heads, " query heads"),
         ("model/kv_heads", plan.model.kv_heads, model.kv_heads, ""),
         ("model/head_dim", plan.model.head_dim, model.head_dim, ""),
+        ("kv/format/0", plan.format_columns, model.kv_heads, " KV heads"),
     ]
     return [
         PlanError(

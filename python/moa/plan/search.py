@@ -12,8 +12,9 @@ import numpy as np
 from .columns import Goal
 from .costs import CostTable
 from .curves import Profile
-from .density import kv_density, layer_densities, query_density
+from .density import byte_density, kv_density, layer_densities, query_density
 from .errors import PlannerError
+from .formats import FORMATS, written
 from .losses import rule_losses
 from .model import ModelShape
 from .optimize import Solution
@@ -47,6 +48,8 @@ class Request:
     per_row: bool = False  #: Length rule `row` instead of `request`.
     grid: Sequence[Rule] | None = None  #: Candidates; None: the default grid.
     times: Sequence[TimeLimit] = field(default=())
+    #: What KV heads may keep of complete blocks, of `formats.FORMATS`.
+    formats: Sequence[str] = FORMATS[:1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,23 +84,38 @@ class Search:
     def query_rules(self, assignment: Ints) -> tuple[Ints, Floats]:
         """alphas and betas [layers, q_heads] of an assignment [layers, units]."""
         repeat = self.profile.any.q_heads // self.problem.units
-        chosen = np.repeat(assignment, repeat, axis=1)
+        chosen = np.repeat(assignment, repeat, axis=1) // len(self.request.formats)
         alphas = np.array([rule.alpha for rule in self.rules])[chosen]
         betas = np.array([rule.beta for rule in self.rules])[chosen]
         return alphas, betas
 
-    def predicted(self, alphas: Ints, betas: Floats) -> dict[int, float]:
-        """Loss of any plan at every length, as a share of that of the shortest spans."""
+    def kv_formats(self, assignment: Ints) -> list[list[str]]:
+        """Format of each KV head [layers][kv_heads] of an assignment [layers, units]."""
+        if self.request.on == "query":
+            return [list(FORMATS[:1]) * self.profile.any.kv_heads] * len(assignment)
+        group = self.problem.units // self.profile.any.kv_heads
+        formats = self.request.formats
+        return [[formats[i % len(formats)] for i in row[::group]] for row in assignment]
+
+    def predicted(
+        self, alphas: Ints, betas: Floats, formats: Sequence[Sequence[str]] | None = None
+    ) -> dict[int, float]:
+        """Loss of any plan at every length, as a share of that of the shortest spans;
+        formats [layers][kv_heads], all 16 bits where none are given."""
         return predicted_losses(
-            self.profile, alphas, betas, self.params, self.lengths, self.request.hull
+            self.profile, alphas, betas, self.params, self.lengths, self.request.hull, formats
         )
 
 
 def predicted_losses(
     profile: Profile, alphas: Ints, betas: Floats, params: SpanParams,
-    lengths: Sequence[int], hull: bool,
+    lengths: Sequence[int], hull: bool, formats: Sequence[Sequence[str]] | None = None,
 ) -> dict[int, float]:  # fmt: skip
     """See `Search.predicted`; the plan must have the profile's sink."""
+    about = profile.any
+    if formats is None:
+        formats = [FORMATS[:1] * about.kv_heads] * about.layers
+    forms = np.repeat(np.array(formats), about.q_heads // about.kv_heads, axis=1)
     rules = sorted({Rule(int(a), float(b)) for a, b in zip(alphas.ravel(), betas.ravel())})
     index = {rule: i for i, rule in enumerate(rules)}
     chosen = np.array(
@@ -105,8 +123,13 @@ def predicted_losses(
     )
     result = {}
     for n in lengths:
-        losses = rule_losses(source_of(profile, n), rules, params, n, hull=hull)
-        result[n] = float(np.take_along_axis(losses, chosen[..., None], axis=2).sum())
+        result[n] = 0.0
+        for form in np.unique(forms):
+            losses = rule_losses(
+                source_of(profile, n), rules, params, n, hull=hull, form=str(form)
+            )
+            each = np.take_along_axis(losses, chosen[..., None], axis=2)[..., 0]
+            result[n] += float(each[forms == form].sum())
     return result
 
 
@@ -129,18 +152,25 @@ def prepare(profile: Profile, request: Request) -> Search:
     )
     lengths = _lengths(profile, request)
     _check_heads(request, about.q_heads, about.kv_heads)
+    _check_formats(request, profile)
     grid = request.grid or default_grid(max(profile.curves), lengths, params)
     rules = [Rule(*rule) for rule in grid]
     per_query = request.exact or request.on == "query"
     losses = []
     for n in lengths:
-        each = rule_losses(source_of(profile, n), rules, params, n, hull=request.hull)
+        source = source_of(profile, n)
+        of_formats = [
+            rule_losses(source, rules, params, n, hull=request.hull, form=form)
+            for form in request.formats
+        ]
+        # The formats of a rule are consecutive.
+        each = np.stack(of_formats, axis=-1).reshape(about.layers, about.q_heads, -1)
         if not per_query:
-            shape = (about.layers, about.kv_heads, -1, len(rules))
+            shape = (about.layers, about.kv_heads, -1, each.shape[2])
             each = each.reshape(shape).sum(axis=2)
         losses.append(each)
     heads = about.layers * about.kv_heads
-    rows = [*costs(rules, lengths, params)]
+    rows = [*costs(rules, lengths, params, request.formats)]
     bounds = [request.bounds[n] for n in lengths]
     names = [f"density at {n}" for n in lengths]
     for limit in request.times:
@@ -148,9 +178,11 @@ def prepare(profile: Profile, request: Request) -> Search:
         bounds.append(limit.us)
         names.append(f"us at {limit.length}, batch {limit.batch}")
     group = about.q_heads // about.kv_heads if request.exact else 1
+    # Ranks are even in bytes where they are so in rules with their formats.
+    formats = len(request.formats) if request.ranks == 1 else 1
     problem = Problem(
         np.array(losses), np.array(rows), np.array(bounds), group,
-        request.rules_per_layer, request.ranks,
+        request.rules_per_layer, request.ranks, formats,
     )  # fmt: skip
     return Search(problem, request, profile, params, rules, lengths, names)
 
@@ -198,10 +230,34 @@ def _check_heads(request: Request, q_heads: int, kv_heads: int) -> None:
         )
 
 
+def _check_formats(request: Request, profile: Profile) -> None:
+    eight = [form for form in request.formats if form != FORMATS[0]]
+    if not eight:
+        return
+    missing = [form for form in eight if form not in profile.formats]
+    if missing:
+        raise PlannerError(
+            f"expected a profile that measured {', '.join(missing)} at every length, found "
+            f"{', '.join(sorted(profile.formats)) or 'no format of 8 bits'}; profile again "
+            f"with --kv-formats {','.join(eight)}"
+        )
+    if request.on == "query":
+        raise PlannerError(
+            "expected --on kv with formats of 8 bits, found --on query; bits are those of a "
+            "KV head's cache"
+        )
+    if request.times:
+        raise PlannerError(
+            "expected --kv-formats 16 with a time limit, found "
+            f"{','.join(request.formats)}; the times of --costs are those of 16 bits"
+        )
+
+
 def plan_of(search: Search, solution: Solution, model: ModelShape | None, goal: Goal) -> Plan:
     """The plan of a solution, with densities, predicted losses and where it is from."""
     request, about = search.request, search.profile.any
     alphas, betas = search.query_rules(solution.assignment)
+    formats = search.kv_formats(solution.assignment)
     shape: dict[str, Any] = {
         "layers": about.layers, "q_heads": about.q_heads, "kv_heads": about.kv_heads,
     }  # fmt: skip
@@ -219,14 +275,17 @@ def plan_of(search: Search, solution: Solution, model: ModelShape | None, goal: 
         },
         "mask": {"band": "token", "prefill": "sparse", "positions": "absolute"},
         "kv": {"policy": "group-max"},
-        "budget": {
-            "on": request.on, "bounds": {str(n): b for n, b in request.bounds.items()}
-        },
     }  # fmt: skip
+    bounds = {str(n): bound for n, bound in request.bounds.items()}
+    if any(form != FORMATS[0] for row in formats for form in row):
+        sections["kv"]["format"] = [[written(form) for form in row] for row in formats]
+        sections["budget"] = {"bytes": bounds}
+    else:
+        sections["budget"] = {"on": request.on, "bounds": bounds}
     if request.rules_per_layer:
         sections["kv"]["rules_per_layer"] = request.rules_per_layer
     plan = make_plan(alphas, betas, sections)
-    predicted = search.predicted(alphas, betas)
+    predicted = search.predicted(alphas, betas, formats)
     return make_plan(alphas, betas, sections | {
         "density": {str(n): densities(plan, about.kv_heads, n) for n in search.lengths},
         "scores": {
@@ -243,6 +302,7 @@ def plan_of(search: Search, solution: Solution, model: ModelShape | None, goal: 
                 "name": solution.solver, "timed_out": solution.timed_out,
                 "weights": [float(w) for w in goal.weights], "rules": len(search.rules),
                 "hull": request.hull, "exact": request.exact, "ranks": request.ranks,
+                "formats": list(request.formats),
                 "times": [
                     {"length": t.length, "batch": t.batch, "us": t.us, "device": t.table.device}
                     for t in request.times
@@ -262,11 +322,14 @@ def _row_losses(search: Search) -> str:
 
 def densities(plan: Plan, kv_heads: int, n: int) -> dict[str, Any]:
     """The `density` of a plan file at one length."""
-    return {
+    found: dict[str, Any] = {
         "query": query_density(plan, n),
         "kv": kv_density(plan, kv_heads, n),
         "layers": layer_densities(plan, kv_heads, n).tolist(),
     }
+    if plan.has_8_bits:
+        found["bytes"] = byte_density(plan, kv_heads, n)
+    return found
 
 
 def provenance() -> dict[str, Any]:

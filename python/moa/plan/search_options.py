@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from .arguments import count, density, length, lengths, seconds
+from .arguments import add_kv_formats, count, density, length, lengths, seconds
 from .costs import load_costs
 from .curves import Profile
 from .errors import PlannerError
@@ -92,6 +92,11 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         help="most microseconds of a decode step over all layers; needs --costs",
     )  # fmt: skip
     parser.add_argument("--costs", metavar="FILE", help="times of calibrate-cost")
+    add_kv_formats(
+        parser,
+        "what a KV head may keep of complete pages, chosen with its span; densities are "
+        "then those of bytes (default 16; needs a profile that measured the others)",
+    )
     parser.add_argument("--solver", choices=("auto", "highs", "subgradient"), default="auto")
     parser.add_argument(
         "--time-limit", type=seconds, default=600.0, metavar="S",
@@ -131,4 +136,5 @@ def request_of(args: argparse.Namespace, profile: Profile) -> Request:
         rules_per_layer=args.rules_per_layer, ranks=args.tensor_parallel, hull=args.hull,
         per_row=args.length == "row", grid=grid,
         times=[TimeLimit(n, batch, us, table) for n, batch, us in args.time] if table else (),
+        formats=args.kv_formats,
     )  # fmt: skip

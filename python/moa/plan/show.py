@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .density import DTYPES, dense_kv_bytes, kept_tokens, kv_bytes, kv_density, query_density
+from .formats import FORMATS
 from .model import ModelShape
 from .schema import Plan
 from .span import spans
@@ -14,7 +15,8 @@ from .span import spans
 
 def lengths_of(plan: Plan) -> list[int]:
     """Lengths worth showing where nobody named any: those the plan tells of."""
-    stated = plan.document.get("density") or plan.document.get("budget", {}).get("bounds", {})
+    budget = plan.document.get("budget", {})
+    stated = plan.document.get("density") or budget.get("bounds") or budget.get("bytes")
     if stated:
         return sorted(int(n) for n in stated)
     low, high = plan.valid or (4096, plan.model.max_position or 65536)
@@ -76,6 +78,7 @@ def describe(plan: Plan, file: str, model: ModelShape | None, at: list[int], dty
         f"{len(distinct)} different rules; layers with 1 / 2 / more: "
         f"{per_layer.count(1)} / {per_layer.count(2)} / {sum(n > 2 for n in per_layer)}; "
         f"KV heads with mixed rules: {mixed} of {plan.layers * kv_heads}",
+        *_formats(plan, kv_heads),
         "",
         f"{'N':>8} {'query density':>14} {'KV density':>11} {'layers':>13} "
         f"{'KV bytes':>14} {'dense bytes':>14}",
@@ -88,6 +91,15 @@ def describe(plan: Plan, file: str, model: ModelShape | None, at: list[int], dty
             f"{each.min():>6.2f}-{each.max():<6.2f} {' '.join(bytes_of)}"
         )
     return "\n".join([*lines, *_scores(plan)])
+
+
+def _formats(plan: Plan, kv_heads: int) -> list[str]:
+    """How many KV heads keep which format; nothing where all keep 16 bits."""
+    if not plan.has_8_bits:
+        return []
+    each = [form for row in plan.formats(kv_heads) for form in row]
+    counts = ", ".join(f"{form}: {each.count(form)}" for form in FORMATS)
+    return [f"KV heads by format of complete pages: {counts}"]
 
 
 def _scores(plan: Plan) -> list[str]:

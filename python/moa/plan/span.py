@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime import SpanRule, resident_pages
+from ..runtime import SpanRule, resident_count
 
 #: Tokens of one page of the cache, and keys of one block.
 PAGE_TOKENS = 64
@@ -67,8 +67,7 @@ def spans(alphas: Ints, betas: Floats, n: int, params: SpanParams) -> Ints:
     return np.array(flat, dtype=np.int64).reshape(alphas.shape)
 
 
-def pages(seen: int, start: int, sink: int) -> int:
+def pages(seen: int, start: int, sink: int, kv8: bool = False) -> int:
     """Pages that a KV head holds after `seen` tokens when its deciding window
-    starts at `start`."""
-    sink_pages, begin, end = resident_pages(seen, start, sink)
-    return int(sink_pages + end - begin)
+    starts at `start`; kv8: when it keeps complete blocks in 8 bits."""
+    return int(resident_count(seen, start, sink, kv8))

@@ -22,7 +22,7 @@ import moa
 
 from ..errors import Error
 from .calibration import Item
-from .density import kv_density
+from .density import byte_density
 from .errors import PlannerError
 from .evaluate import HeavyHitters, Score, Windows, answers_of, score
 from .network import Network, geometry
@@ -54,7 +54,7 @@ class Candidate:
 
     def density(self, kv_heads: int, length: int) -> float:
         """Share of the dense KV bytes."""
-        return kv_density(self.plan, kv_heads, length) if self.plan is not None else self.h2o
+        return byte_density(self.plan, kv_heads, length) if self.plan is not None else self.h2o
 
 
 def dense_plan(config: Any) -> Plan:

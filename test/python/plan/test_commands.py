@@ -91,14 +91,18 @@ def test_show_as_json_has_the_fixed_form(capsys):
     assert found["at"]["4096"]["kv_bytes"] is None and found["diff"]["heads"] == 0
 
 
-@pytest.mark.parametrize("rule", ["request", "row"])
-def test_bytes_are_those_that_the_runtime_allocates(rule, capsys, tmp_path):
+@pytest.mark.parametrize(
+    "rule, form, dtype",
+    [("request", "16", "f32"), ("row", "16", "f32"),
+     ("request", '[["e4m3",16],["int8","int8"]]', "bf16"), ("row", '"e4m3"', "f16")],
+)  # fmt: skip
+def test_bytes_are_those_that_the_runtime_allocates(rule, form, dtype, capsys, tmp_path):
     plan, shape = tmp_path / "p.json", "layers=2,q_heads=4,kv_heads=2,head_dim=64"
     plan.write_text(schema(
-        f'"span":{{"length":"{rule}","sink":100,"min":192}}',
+        f'"span":{{"length":"{rule}","sink":100,"min":192}},"kv":{{"format":{form}}}',
         "[[0,64,-200,300],[0,0,0,0]]", "[[1,0.25,0.5,0],[0.1,0.7,0.3,0.3]]",
     ))  # fmt: skip
-    artifact = moa.compile(str(plan), shape, ["cpu"], dtype="f32", out=tmp_path / "p.moa")
+    artifact = moa.compile(str(plan), shape, ["cpu"], dtype=dtype, out=tmp_path / "p.moa")
     done = subprocess.run(
         [moa.programs.find("moa-run"), artifact.path, "--device", "cpu", "--prompt", "780",
          "--new", "53", "--json"],
@@ -106,7 +110,7 @@ def test_bytes_are_those_that_the_runtime_allocates(rule, capsys, tmp_path):
     )  # fmt: skip
     held = json.loads(done.stdout)["kv_bytes"]
     out = run(
-        capsys, "show", plan, "--model", shape, "--at", "833", "--dtype", "f32", "--json"
+        capsys, "show", plan, "--model", shape, "--at", "833", "--dtype", dtype, "--json"
     )[1]
     told = json.loads(out)["at"]["833"]
     assert (told["kv_bytes"], told["dense_bytes"]) == (held["allocated"], held["dense"])

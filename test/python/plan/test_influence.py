@@ -213,6 +213,7 @@ def test_sums_that_are_not_finite_name_layer_and_head():
         (dict(block=0), "at least 1"),
         (dict(rows=0), "at least 1"),
         (dict(rows=6, entries=True), "6 rows are no multiple of 4"),
+        (dict(rows=6, by_row=True), "sums of row blocks .* 6 rows are no multiple of 4"),
     ],
 )
 def test_bad_recorders(changes, message):

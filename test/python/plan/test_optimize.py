@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from solver_support import FORMS, allowed, assignments, best, cost_of, make_problem
+from solver_support import FORMS, allowed, assignments, best, cost_of, make_problem, small
 
 from moa.plan import PlannerError
 from moa.plan.columns import Goal, Pool, meets, pick_greedily
@@ -15,7 +15,7 @@ from moa.plan.problem import Problem
 @pytest.mark.parametrize("form", FORMS)
 def test_pricing_is_exact(form):
     for seed in range(6):
-        problem = make_problem(seed, objectives=2, **FORMS[form])
+        problem = make_problem(seed, rules=small(form) + 1, objectives=2, **FORMS[form])
         random = np.random.default_rng(seed)
         weights, prices = random.uniform(0, 1, 2), random.uniform(0, 3, 2) * (seed % 3 > 0)
         priced = Pricer(problem).price(weights, prices)
@@ -37,7 +37,7 @@ def test_pricing_is_exact(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_optimum_by_enumeration(form, solver):
     for seed in range(4):
-        problem = make_problem(seed, rules=3, **FORMS[form])
+        problem = make_problem(seed, rules=small(form), **FORMS[form])
         goal = Goal.mean(problem)
         want = best(problem, goal)
         solution = solve(problem, solver=solver)
@@ -101,7 +101,7 @@ def test_exact_groups_are_never_worse_than_uniform_ones():
 
 def test_columns_are_used_again():
     problem = big_problem()
-    pool = Pool.of_rules(problem)
+    pool = Pool.uniform(problem)
     first = solve(problem, pool=pool)
     columns = len(pool)
     second = solve(problem, pool=pool)
@@ -180,7 +180,7 @@ def test_solver_is_chosen_by_what_is_installed(monkeypatch):
 def test_greedy_choice_keeps_limits():
     for seed in range(20):
         problem = make_problem(seed, layers=4)
-        pool, goal = Pool.of_rules(problem), Goal.mean(problem)
+        pool, goal = Pool.uniform(problem), Goal.mean(problem)
         pool.add_all(Pricer(problem).price(np.ones(1), np.ones(2)).proposals)
         picked = pick_greedily(pool, goal, np.zeros(2))
         assert sorted(pool.layers[picked]) == list(range(4))

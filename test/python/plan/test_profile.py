@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import planner_model
-from moa.plan import accuracy, network, profile
+from moa.plan import accuracy, load_plan, network, profile
 from moa.plan.cli import main
 from moa.plan.curves import load_curves
 from moa.plan.errors import PlannerError
@@ -73,6 +73,42 @@ def test_a_run_has_items_curves_and_its_record(done):
             assert item["absolute"].shape == (2, *curves.curve.shape)
             assert item["entries"].shape == (2, 4, length // 16, length // 16)
     assert (done / "log.txt").read_text().count("items") == 4
+
+
+def test_row_blocks_and_formats(tiny, tmp_path, capsys):
+    """Of items shorter than the length too; a second run reads what the first wrote."""
+    data = pairs(tmp_path / "d.jsonl", ("a" * 230, "bcd"), ("e" * 190, "fg"))
+    run = tmp_path / "run"
+    command = arguments(
+        tiny, run, "--check-rules", "0", "--by-row", "--kv-formats", "16,int8,e4m3",
+        lengths="256", items=2, data=data,
+    )  # fmt: skip
+    assert main(command) == 0
+    path = run / "profile/256/summary.npz"
+    curves, before = load_curves(path), path.read_bytes()
+    assert curves.rows.shape == (2, 4, 16, 16) and set(curves.formats) == {"e4m3", "int8"}
+    # Each block of rows falls, which their sum need not; it is never below the curve.
+    total = curves.rows.sum(2)
+    assert (total >= curves.curve * (1 - 1e-5)).all()
+    np.testing.assert_allclose(total[..., 0], curves.curve[..., 0], rtol=0.5)
+    for form in ("e4m3", "int8"):
+        lost = curves.formats[form]
+        assert lost.shape == curves.curve.shape and (lost[..., -1] > 0).all()
+        np.testing.assert_allclose(curves.format_rows[form].sum(2), lost, rtol=1e-4)
+        # Rows of the first two blocks of 64 see nothing in 8 bits.
+        assert not curves.format_rows[form][:, :, :8].any()
+    assert curves.formats["int8"].sum() < curves.formats["e4m3"].sum()
+    path.unlink()
+    assert main(command) == 0 and path.read_bytes() == before
+    refused(capsys, [*command, "--kv-formats", "16"], "formats was ['e4m3', 'int8'], is []")
+    plans = tmp_path / "plans"
+    assert main([
+        "optimize", str(run), "--kv-formats", "16,e4m3,int8", "--length", "row",
+        "--out", str(plans), "--density", "0.7",
+    ]) == 0  # fmt: skip
+    plan = load_plan(plans / "plan-1.json")
+    assert plan.has_8_bits and plan.document["provenance"]["row_losses"] == "by row block"
+    assert ", bytes 0." in capsys.readouterr().out
 
 
 def test_the_prediction_goes_with_the_truth(done):
@@ -289,8 +325,10 @@ def test_answers_that_are_not_the_models(tiny, tmp_path, capsys):
     refused(capsys, command, "cross-entropy of the answers is", "at most 1", "--max-ce")
 
 
-def test_entries_need_whole_blocks(tiny, tmp_path, capsys):
-    refused(capsys, arguments(tiny, tmp_path, "--entries", "--rows", "24"), "--rows 24")
+def test_sums_of_blocks_need_whole_blocks(tiny, tmp_path, capsys):
+    for option in ("--entries", "--by-row"):
+        command = arguments(tiny, tmp_path, option, "--rows", "24")
+        refused(capsys, command, f"{option} needs", "--rows 24")
 
 
 def test_out_must_be_a_folder(tiny, tmp_path, capsys):

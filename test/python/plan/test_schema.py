@@ -11,9 +11,10 @@ import pytest
 from plan_support import PLANS, schema
 
 import moa
-from moa.plan import PlanError, load_plan, make_plan, parse_plan
+from moa.plan import PlanError, PlannerError, load_plan, make_plan, parse_plan
+from moa.plan.density import byte_density, kv_density
 from moa.plan.model import ModelShape
-from moa.plan.schema import faults_of
+from moa.plan.schema import faults_of, model_faults
 
 #: Not JSON: what is wrong is said in the words of the parser, here Python's.
 NOT_JSON = {
@@ -90,6 +91,18 @@ REFUSED = {
     "model_head_dim": schema('"model":{"head_dim":0}'),
     "kv_policy": schema('"kv":{"policy":"min"}'),
     "rules_per_layer": schema('"kv":{"rules_per_layer":1}'),
+    "kv_format": schema('"kv":{"format":8}'),
+    "kv_format_float": schema('"kv":{"format":16.0}'),
+    "kv_format_none": schema('"kv":{"format":null}'),
+    "kv_format_name": schema('"kv":{"format":[["e4m3","fp8"]]}'),
+    "kv_format_layers": schema('"kv":{"format":[[16],[16]]}'),
+    "kv_format_row": schema('"kv":{"format":["int8"]}'),
+    "kv_format_heads": schema('"kv":{"format":[[16,16,16]]}'),
+    "kv_format_ragged": schema(
+        '"kv":{"format":[[16],[16,16]]}', "[[0,64],[0,64]]", "[[0.5,0.25],[0.5,0.25]]"
+    ),
+    "kv_format_model": schema('"model":{"kv_heads":1},"kv":{"format":[[16,16]]}'),
+    "kv_format_before_policy": schema('"kv":{"policy":"min","format":8}'),
     "budget_on": schema('"budget":{"on":"both"}'),
     "budget_bounds": schema('"budget":{"bounds":0.5}'),
     "budget_bound": schema('"budget":{"bounds":{"2048":1.5}}'),
@@ -297,3 +310,34 @@ def test_writing_is_whole_or_not_at_all(tmp_path):
     assert Path(tmp_path / "new" / "p.json").stat().st_mode & 0o777 == 0o644
     with pytest.raises(PlanError, match="plan:1: betas/0/1: expected 0 to 1"):
         make_plan([[0, 64]], [[1.0, 1.5]])
+
+
+def test_formats_of_kv_heads():
+    model = ModelShape(1, 2, 2, 64)
+    plan = lambda form: parse_plan(schema(f'"kv":{{"format":{form}}}'), "p.json")
+    assert parse_plan(schema(), "").formats(2) == [["16", "16"]]
+    assert not parse_plan(schema(), "").has_8_bits and not plan("16").has_8_bits
+    assert plan('"int8"').formats(2) == [["int8", "int8"]] and plan('"int8"').has_8_bits
+    each = plan('[["e4m3",16]]')
+    assert each.formats(2) == [["e4m3", "16"]] and not model_faults(each, model, "p.json")
+    (fault,) = model_faults(plan('[["e4m3"]]'), model, "p.json")
+    assert str(fault) == (
+        "p.json: kv/format/0: expected 2 KV heads, as the model has, found 1; use the plan "
+        "that was made for this model"
+    )
+    with pytest.raises(PlannerError, match="kv/format/0: expected 1 KV heads, .* found 2"):
+        each.formats(1)
+    # 1024 and 576 tokens at 2048, all but sink and newest block in half the bytes.
+    assert byte_density(plan("16"), 2, 2048) == kv_density(each, 2, 2048) == 1600 / 4096
+    assert byte_density(plan('"int8"'), 2, 2048) == (256 + 896 / 2 + 448 / 2) / 4096
+    assert byte_density(each, 2, 2048) == (128 + 896 / 2 + 576) / 4096
+    within = (
+        '"model":{"kv_heads":2},"kv":{"format":[["e4m3",16]]},"budget":{"bytes":{"2048":B}}'
+    )
+    assert not parse_plan(schema(within.replace("B", "0.29")), "p.json").warnings
+    (warning,) = parse_plan(schema(within.replace("B", "0.2")), "p.json").warnings
+    assert warning == (
+        "p.json: budget/bytes/2048: the plan's byte density is 0.281, above its budget 0.200"
+    )
+    with pytest.raises(PlanError, match="budget/bytes: expected an object of length"):
+        parse_plan(schema('"budget":{"bytes":1}'), "p.json")

@@ -1,5 +1,6 @@
 """Scores of plans on a tiny model: masks, kernels, halving, the gate, whole runs."""
 
+import copy
 import json
 import math
 
@@ -23,6 +24,7 @@ from moa.plan.evaluate import (
     shortfall,
 )
 from moa.plan.jsontext import canonical
+from moa.plan.quantise import kept
 from moa.plan.runfolder import RunFolder
 from moa.plan.validate import Candidate, Validation, check_agreement, dense_plan, masked_scorer
 from moa.plan.verdict import Mean, gate, ranked, rows_of, within_noise
@@ -128,6 +130,62 @@ def test_the_dense_plan_is_the_model_itself(net):
     assert masked_scorer(net, Candidate("m", plan(MIXED)))(item).ce != pytest.approx(
         want, abs=1e-4
     )
+
+
+@pytest.mark.parametrize("tokens", [200, 197])
+def test_rows_behind_the_prompt_see_it_in_8_bits(net, tokens):
+    """Each candidate by itself: what is complete behind the sink's block is rounded, in
+    the heads that say so, for the rows of the answer alone."""
+    document = MIXED | {"kv": {"format": [["e4m3", 16], [16, "int8"]]}}
+    item, rules = needle(tokens), plan(document).rules()
+    past, formats = len(item.prompt), plan(document).formats(2)
+    whole = past // 64 * 64
+
+    def attention(module, q, k, v, mask, scaling, **kwargs):
+        layer, count = module.layer_idx, q.shape[2]
+        held = []
+        for x in (k[0], v[0]):
+            x = x.clone()
+            for head, form in enumerate(formats[layer]):
+                if form != "16":
+                    x[head, 64:whole] = kept(x[head, 64:whole][None], form)[0]
+            held.append(x[None])
+        length = past + max(map(len, item.candidates))
+        seen = torch.stack([seen_by(rule, length)[:count, :count] for rule in rules[layer]])
+
+        def attend(k, v):
+            k, v = k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)
+            p = torch.softmax((q @ k.mT * scaling).masked_fill(~seen, -torch.inf), -1)
+            return p @ v
+
+        out = torch.cat([attend(k, v)[:, :, :past], attend(*held)[:, :, past:]], 2)
+        return out.transpose(1, 2), None
+
+    planner_model.transformers.AttentionInterface.register("held", attention)
+    net.model.set_attn_implementation("held")
+    totals = []
+    with torch.no_grad():
+        for answer in item.candidates:
+            logits = net.model(torch.tensor([item.prompt + answer])).logits[0]
+            rows = torch.log_softmax(logits[past - 1 : -1], -1)
+            totals.append(float(rows.gather(1, torch.tensor(answer)[:, None]).sum()))
+    net.model.set_attn_implementation("sdpa")
+    found = masked_scorer(net, Candidate("held", plan(document)))(item)
+    assert found.ce == pytest.approx(-totals[0] / len(item.response), abs=1e-4)
+    assert found.margin == pytest.approx(totals[0] - max(totals[1:]), abs=1e-3)
+    plain = masked_scorer(net, Candidate("plain", plan(MIXED)))(item)
+    assert abs(found.ce - plain.ce) > 1e-4
+
+
+def test_kernels_and_masks_agree_in_8_bits(net):
+    document = MIXED | {"kv": {"format": [["e4m3", 16], ["int8", "int8"]]}}
+    model = copy.deepcopy(net.model).bfloat16()
+    half = network.Network(model, net.tokenizer, "half")
+    wanted = masked_scorer(half, Candidate("held", plan(document)))(needle())
+    found = kernels.KernelScorer(model, plan(document), 256).score(needle())
+    check_agreement("held", found, wanted, torch.bfloat16)
+    plain = masked_scorer(half, Candidate("plain", plan(MIXED)))(needle())
+    assert found.ce != pytest.approx(plain.ce, abs=1e-3)
 
 
 @pytest.mark.parametrize("length_rule", ["request", "row"])

@@ -36,6 +36,6 @@ def run(args: argparse.Namespace) -> int:
     made = FORMS[args.to](plan, plan.kv_heads(model), args.at)
     write_atomically(args.out, made.data)
     print(f"{args.out}: of plan {plan.id}")
-    for what in made.lost:
+    for what in [*made.lost, *["KV heads of 8 bits: all keep 16"] * plan.has_8_bits]:
         print(f"lost: {what}")
     return 0

@@ -93,6 +93,10 @@ def _facts(search: Search, solution: Solution, plan: Any) -> dict[str, Any]:
         "predicted": {n: document["scores"]["predicted"][n] for n in lengths},
         "kv_density": {n: document["density"][n]["kv"] for n in lengths},
         "query_density": {n: document["density"][n]["query"] for n in lengths},
+        "byte_density": {
+            n: document["density"][n].get("bytes", document["density"][n]["kv"])
+            for n in lengths
+        },
         "us": {
             name: float(value)
             for name, value in zip(search.names, solution.costs)
@@ -108,6 +112,11 @@ def _facts(search: Search, solution: Solution, plan: Any) -> dict[str, Any]:
 def _line(facts: dict[str, Any]) -> str:
     each = "  ".join(
         f"{n}: loss {facts['predicted'][n]:.4f} at KV {facts['kv_density'][n]:.3f}"
+        + (
+            f", bytes {facts['byte_density'][n]:.3f}"
+            if facts["byte_density"][n] != facts["kv_density"][n]
+            else ""
+        )
         for n in facts["predicted"]
     )
     tail = ", time was out" if facts["timed_out"] else ""

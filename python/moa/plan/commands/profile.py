@@ -13,6 +13,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import add_kv_formats
 from ..options import add_network, add_profile, default_lengths, settings_of, wish_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
     add_profile(parser)
+    add_kv_formats(
+        parser,
+        "formats whose losses are measured too, for plans that choose spans and bits "
+        "together (default 16, which loses nothing)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

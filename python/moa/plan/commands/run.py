@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Options that decide which plans come out.
 _ASKED = (
     "density", "bounds", "extend", "on", "kv", "rules_per_layer", "grid", "hull", "length",
-    "tensor_parallel", "time", "costs", "solver", "pareto",
+    "tensor_parallel", "time", "costs", "solver", "pareto", "kv_formats",
 )  # fmt: skip
 #: Plans of the same KV density that the chosen one is compared with.
 BASELINES = ("uniform", "random", "duo", "fixed", "layer")
@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from ..report import write_report
     from ..runfolder import Interrupted, RunFolder
 
+    args.by_row = args.by_row or args.length == "row"
     config = network.load_config(args.model)
     shape = network.geometry(config)
     wanted = args.lengths or default_lengths(shape["max_position"])
