@@ -109,7 +109,7 @@ class Pool:
         return np.array([self._seen[_key(k, chosen)] for k, chosen in enumerate(assignment)])
 
     def assignment(self, picked: Ints) -> Ints:
-        """[layers, units] of one column index a layer."""
+        """[.., units] of column indices, such as one a layer."""
         return np.stack([self._chosen[column] for column in picked])
 
 

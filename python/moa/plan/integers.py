@@ -44,6 +44,7 @@ def settle(
     weights, of_costs = goal.weigh(prices)
     least = pricer.price(weights, of_costs).values
     _, limits = pool.uses(goal)
+    limited = bool(np.isfinite(goal.ceilings).any())
     root = bound = float(least.sum() - prices @ limits)
     picked = pick_greedily(pool, goal, prices)
     best = None if picked is None else pool.assignment(picked)
@@ -57,19 +58,21 @@ def settle(
     def close() -> bool:
         return best is not None and above(bound) <= INTEGER_GAP * above(0.0)
 
-    slack = FIRST_SLACK * (abs(root) + 1e-6 * float(abs(least).sum()))
+    scale = abs(root) + 1e-6 * float(abs(least).sum())
+    slack = FIRST_SLACK * scale
     narrowed, done = False, not listable(problem) or close()
     while not done and time.monotonic() < deadline:
-        listed = nearly_best(pricer, weights, of_costs, least, min(slack, above(root)))
+        reach = min(slack, above(root))
+        listed = nearly_best(pricer, weights, of_costs, least, reach, every=limited)
         if listed is None:
             slack, narrowed = slack / WIDER, True
-            done = slack < INTEGER_GAP * abs(root)
+            done = slack < INTEGER_GAP * scale
             continue
         columns = Pool(problem)
         columns.add_all(listed)
         best, proven = _choose(columns, goal, best, deadline)
-        # A plan of other columns is at least that far above the root.
-        bound = max(bound, min(proven, root + slack))
+        # A plan with other assignments is at least so far above the root.
+        bound = max(bound, min(proven, root + reach))
         done = narrowed or above(root) <= slack or close()
         slack *= WIDER
     for spreads in (NEAR, FAR):

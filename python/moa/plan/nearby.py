@@ -29,11 +29,14 @@ def listable(problem: Problem) -> bool:
 
 
 def nearly_best(
-    pricer: Pricer, weights: Floats, prices: Floats, least: Floats, slack: float
-) -> list[Ints] | None:
+    pricer: Pricer, weights: Floats, prices: Floats, least: Floats, slack: float,
+    *, every: bool,
+) -> list[Ints] | None:  # fmt: skip
     """For each layer all assignments [.., units] whose value is at most `slack` above
     `least` [layers], the values that pricing found at these weights and prices. None
-    where there are more than MOST, or where the problem is not `listable`."""
+    where there are more than MOST, or where the problem is not `listable`. every: also
+    those that cost as much as another and have more weighted loss, which may be wanted
+    where single losses have ceilings."""
     problem = pricer.problem
     if not listable(problem):
         return None
@@ -45,7 +48,7 @@ def nearly_best(
         if problem.rules_per_layer is None:
             listed = _combinations(losses[layer] + each, ceiling, left)
         else:
-            listed = _of_pairs(pricer, losses[layer], prices, ceiling, left)
+            listed = _of_pairs(pricer, losses[layer], prices, ceiling, left, every)
         if listed is None:
             return None
         left -= len(listed)
@@ -54,7 +57,7 @@ def nearly_best(
 
 
 def _of_pairs(
-    pricer: Pricer, losses: Floats, prices: Floats, ceiling: float, most: int
+    pricer: Pricer, losses: Floats, prices: Floats, ceiling: float, most: int, every: bool
 ) -> Ints | None:
     """Of one layer with at most two rules: `losses` [units, options]."""
     problem, formats = pricer.problem, pricer.problem.formats
@@ -71,6 +74,8 @@ def _of_pairs(
         ],
         axis=1,
     )
+    if not every:
+        _drop_alike(values, takes)
     found, count = [], 0
     for pair in np.flatnonzero(values.min(axis=1).sum(axis=0) <= ceiling):
         heads = _combinations(values[:, :, pair], ceiling, most)
@@ -105,6 +110,18 @@ def _pair_values(
     values += np.where(every, priced @ costs[:, second] - mixed, 0)
     values[:, 1:, first == second] = np.inf  # The same again.
     return values
+
+
+def _drop_alike(values: Floats, takes: Ints) -> None:
+    """Leaves the best of the subsets that mix two options: all of them cost the same.
+    `values` [KV heads, formats x subsets, pairs] are infinite for the others."""
+    mixed = np.flatnonzero(takes.any(axis=1) & ~takes.all(axis=1))
+    if len(mixed) < 2:
+        return
+    of_formats = values.reshape(len(values), -1, len(takes), values.shape[2])
+    each = of_formats[:, :, mixed]
+    best = each.argmin(axis=2)[:, :, None] == np.arange(len(mixed))[:, None]
+    of_formats[:, :, mixed] = np.where(best, each, np.inf)
 
 
 def _combinations(values: Floats, ceiling: float, most: int) -> Ints | None:

@@ -44,12 +44,14 @@ def combine(problem: Problem, objectives: Sequence[Floats]) -> Problem:
 def pareto(
     problem: Problem, steps: int, *, solver: str = "auto", time_limit: float = 600.0,
     names: list[str] | None = None, progress: Callable[[int, int], None] | None = None,
+    pool: Pool | None = None,
 ) -> list[Point]:  # fmt: skip
     """Plans none of which is worse than another in all objectives, by rising value of
     the last, which is the one minimised. `steps`: ceilings tried for each other
     objective. time_limit: seconds for each solve. progress: called with solves done
-    and the most there will be."""
-    count, pool = problem.objectives, Pool.uniform(problem)
+    and the most there will be. pool: as of `solve`."""
+    count = problem.objectives
+    pool = Pool.uniform(problem) if pool is None else pool
     most = count + steps ** (count - 1)
     done = 0
 

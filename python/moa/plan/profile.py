@@ -259,11 +259,12 @@ def profile_length(
         "sink": settings.sink,
         "block": settings.block,
         "entries": settings.entries,
-        "by_row": settings.by_row,
-        "formats": list(settings.formats),
         "estimator": ESTIMATOR,
         "version": moa.__version__,
     }
+    # What was not asked for is no field, so that older folders fit.
+    asked = {"by_row": settings.by_row, "formats": list(settings.formats)}
+    key |= {name: value for name, value in asked.items() if value}
     folder.claim(step, key)
     measured = []
     with Progress(f"profile {length}", len(items), as_json=as_json) as progress:

@@ -1,10 +1,15 @@
-"""A tiny model and tokenizer on disk, for tests of the planner that run a model."""
+"""A tiny model and tokenizer on disk, and fixtures of the tests that run it: a test
+module takes those it wants as names of its own.
+"""
 
 from pathlib import Path
 
+import pytest
 import tokenizers
 import torch
 import transformers
+
+from moa.plan.cli import main
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
@@ -17,6 +22,34 @@ SIZES = dict(
     max_position_embeddings=1024, initializer_range=0.2,
     bos_token_id=0, eos_token_id=None, pad_token_id=0,
 )  # fmt: skip
+
+#: Options for items that a model of random weights has.
+FEW = ["--budget", "8", "--max-ce", "12", "--sink", "16"]
+
+
+@pytest.fixture
+def one_thread():
+    """torch alone on one thread: models are too small for more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Folder of the model."""
+    return save(tmp_path_factory.mktemp("tiny"))
+
+
+def refused(capsys, command, *parts):
+    """The command must exit with 2; its last line, the only error, has all parts."""
+    assert main(command) == 2
+    *progress, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("moa-plan: error: "), last
+    assert not any("error" in line for line in progress)
+    for part in parts:
+        assert part in last, last
 
 
 def words():

@@ -4,17 +4,14 @@ import pytest
 import torch
 import transformers
 
+import planner_model
 from moa.plan.influence import InfluenceError, Point, Recorder, attend, run, window_blocks
 
 SINK, BLOCK = 6, 4
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+one_thread = planner_model.one_thread
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def qkv(heads=6, kv_heads=2, tokens=29, dim=8, dtype=torch.float64):

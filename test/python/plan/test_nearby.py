@@ -27,7 +27,7 @@ def test_a_list_is_complete(form):
         problem = make_problem(seed, rules=small(form), objectives=2, **FORMS[form])
         weights, prices, least = priced(problem, seed)
         for slack in (1e-9, 0.3, 5.0):
-            listed = nearly_best(Pricer(problem), weights, prices, least, slack)
+            listed = nearly_best(Pricer(problem), weights, prices, least, slack, every=True)
             for layer, found in enumerate(listed):
                 unit = np.arange(problem.units)
                 want = {
@@ -42,14 +42,39 @@ def test_a_list_is_complete(form):
 def test_lists_that_are_too_long(monkeypatch):
     problem = make_problem(0)
     weights, prices, least = priced(problem, 0)
-    count = sum(map(len, nearly_best(Pricer(problem), weights, prices, least, 0.3)))
+    count = sum(map(len, nearly_best(Pricer(problem), weights, prices, least, 0.3, every=True)))
     for most, told in ((4 * count, True), (count - 1, False)):
         monkeypatch.setattr(nearby, "MOST", most)
-        found = nearly_best(Pricer(problem), weights, prices, least, 0.3)
+        found = nearly_best(Pricer(problem), weights, prices, least, 0.3, every=True)
         assert (found is not None) == told
     unlisted = make_problem(0, **FORMS["free_groups"])
     assert not listable(unlisted)
-    assert nearly_best(Pricer(unlisted), *priced(unlisted, 0), 0.3) is None
+    assert nearly_best(Pricer(unlisted), *priced(unlisted, 0), 0.3, every=True) is None
+
+
+@pytest.mark.parametrize("form", ["groups", "group_formats"])
+def test_what_costs_the_same_may_be_left_out(form):
+    for seed in range(4):
+        problem = make_problem(seed, rules=small(form), **FORMS[form])
+        weights, prices, least = priced(problem, seed)
+        every, few = (
+            nearly_best(Pricer(problem), weights, prices, least, 2.0, every=e)
+            for e in (True, False)
+        )
+        assert sum(map(len, few)) < sum(map(len, every))
+        unit = np.arange(problem.units)
+        for layer, (all_, some) in enumerate(zip(every, few, strict=True)):
+            assert {tuple(c) for c in some} <= {tuple(c) for c in all_}
+            loss = lambda c: float(problem.losses[0, layer, unit, c].sum())
+            cheapest = {}
+            for chosen in all_:
+                cost = tuple(np.round(cost_of(problem, chosen), 12))
+                cheapest[cost] = min(cheapest.get(cost, np.inf), loss(chosen))
+            found = {}
+            for chosen in some:
+                cost = tuple(np.round(cost_of(problem, chosen), 12))
+                found[cost] = min(found.get(cost, np.inf), loss(chosen))
+            assert found == pytest.approx(cheapest)
 
 
 @pytest.mark.parametrize("most", [20000, 40, 0])

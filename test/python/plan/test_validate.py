@@ -28,26 +28,16 @@ from moa.plan.quantise import kept
 from moa.plan.runfolder import RunFolder
 from moa.plan.validate import Candidate, Validation, check_agreement, dense_plan, masked_scorer
 from moa.plan.verdict import Mean, gate, ranked, rows_of, within_noise
+from planner_model import FEW, refused
 
+one_thread, tiny = planner_model.one_thread, planner_model.tiny
+pytestmark = pytest.mark.usefixtures("one_thread")
 SPAN = dict(sink=16, block=16, min=32)
 # Rules differ by layer, KV head and inside a group.
 MIXED = make_plan(
     [[0, 0, -64, 64], [128, 32, 0, 0]], [[1, 0.25, 0.5, 0.25], [0, 0.25, 0.75, 0.25]], **SPAN
 )
 SHORT = make_plan([[32] * 4] * 2, [[0] * 4] * 2, **SPAN)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return planner_model.save(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -390,16 +380,6 @@ def test_sets_of_plans_that_cannot_be(scored, net, tmp_path):
 
 
 # The subcommands.
-
-FEW = ["--budget", "8", "--max-ce", "12", "--sink", "16"]
-
-
-def refused(capsys, command, *parts):
-    assert main(command) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("moa-plan: error: "), last
-    for part in parts:
-        assert part in last, last
 
 
 @pytest.fixture

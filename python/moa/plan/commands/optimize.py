@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from ..arguments import add_model, count
-from ..columns import Goal
+from ..columns import Goal, Pool
 from ..curves import load_profile
 from ..model import load_model
 from ..optimize import Solution, solve
 from ..pareto import combine, pareto
 from ..search import Search, plan_of, prepare
 from ..search_options import add_request, request_of
+from ..warmstart import key_of, load_columns, save_columns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,13 @@ def run(args: argparse.Namespace) -> int:
     if model is not None:
         profile.check_model(model)
     search = prepare(profile, request_of(args, profile))
-    found = _one(search, args) if args.pareto == 1 else _set(search, args)
+    path, key = Path(args.run_folder) / "columns.npz", key_of(search.problem)
+    problem = (
+        search.problem if args.pareto == 1 else combine(search.problem, search.objectives())
+    )
+    pool = load_columns(path, key, problem)
+    found = _one(search, args, pool) if args.pareto == 1 else _set(search, args, pool)
+    save_columns(path, key, pool)
     folder = Path(args.out) if args.out else Path(args.run_folder) / "plans"
     told = []
     for i, (solution, goal) in enumerate(found, 1):
@@ -60,20 +67,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _one(search: Search, args: argparse.Namespace) -> list[tuple[Solution, Goal]]:
+def _one(search: Search, args: argparse.Namespace, pool: Pool) -> list[tuple[Solution, Goal]]:
     goal = Goal.mean(search.problem)
     solution = solve(
         search.problem, goal, solver=args.solver, time_limit=args.time_limit,
-        names=search.names,
+        names=search.names, pool=pool,
     )  # fmt: skip
     return [(solution, goal)]
 
 
-def _set(search: Search, args: argparse.Namespace) -> list[tuple[Solution, Goal]]:
+def _set(search: Search, args: argparse.Namespace, pool: Pool) -> list[tuple[Solution, Goal]]:
     weights = search.objectives()
     points = pareto(
-        combine(search.problem, weights), args.pareto, solver=args.solver,
-        time_limit=args.time_limit, names=search.names, progress=_progress,
+        pool.problem, args.pareto, solver=args.solver, time_limit=args.time_limit,
+        names=search.names, progress=_progress, pool=pool,
     )  # fmt: skip
     # Goals in terms of all lengths again.
     return [
