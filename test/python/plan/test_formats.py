@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from plan_support import make_profile
+from plan_support import make_curves, make_profile, refused, run, schema
 
 from conftest import Rule as Written
-from moa.plan import PlannerError
+from moa.plan import PlannerError, load_plan
+from moa.plan.baselines import random_like, uniform_like
 from moa.plan.columns import Goal
 from moa.plan.curves import Curves
 from moa.plan.density import byte_density, kv_density
@@ -259,3 +260,69 @@ def test_requests_of_bits_that_cannot_be():
     for message, (source, more) in wrong.items():
         with pytest.raises(PlannerError, match=message):
             prepare(source, Request(half, formats=FORMATS, **more))
+
+
+def test_plans_of_bits_are_shown_compared_and_handed_on(capsys, tmp_path):
+    model, text = ModelShape(1, 4, 2, 64), "layers=1,q_heads=4,kv_heads=2,head_dim=64"
+    document = '"kv":{"format":[["e4m3",16]]},"model":{"kv_heads":2}'
+    rules = "[[0,0,128,128]]", "[[1,1,0,0]]"
+    path = tmp_path / "p.json"
+    path.write_text(schema(document, *rules))
+    plan = load_plan(path)
+    out = run(capsys, "show", path, "--model", text, "--at", "2048")[1]
+    assert "KV heads by format of complete pages: 16: 1, e4m3: 1, int8: 0" in out
+    # Equal bytes: (128 + 1920 / 2 + 128) / 2 of 2048 tokens, in whole blocks.
+    assert byte_density(plan, 2, 2048) == 1216 / 4096
+    uniform = uniform_like(plan, model, 2048)
+    assert kv_density(uniform, 2, 2048) == 1216 // 2 // 64 * 64 / 2048
+    swapped = next(
+        p for p in (random_like(plan, model, seed) for seed in range(9))
+        if p.rules() != plan.rules()
+    )  # fmt: skip
+    assert swapped.rules()[0] == [(128, 0.0)] * 2 + [(0, 1.0)] * 2
+    assert swapped.formats(2) == [["16", "e4m3"]]
+    assert byte_density(swapped, 2, 2048) == byte_density(plan, 2, 2048)
+    other = tmp_path / "q.json"
+    other.write_text(schema(document.replace("e4m3", "int8"), *rules))
+    code, out, _ = run(capsys, "diff", path, other)
+    assert code == 1 and "sections that differ: kv" in out
+    out = run(capsys, "convert", path, tmp_path / "old.json")[1]
+    assert "lost: KV heads of 8 bits, model" in out
+    out = run(
+        capsys, "convert", path, tmp_path / "new.json", "--to", "moa-plan", "--at", "2048"
+    )[1]
+    assert load_plan(tmp_path / "new.json").document["density"]["2048"]["bytes"] == 1216 / 4096
+    out = run(
+        capsys, "export", path, "--to", "kvpress", "--at", "2048", "--out", tmp_path / "x"
+    )[1]
+    assert "lost: KV heads of 8 bits: all keep 16" in out
+
+
+def test_formats_as_they_are_typed(capsys, tmp_path):
+    folder = tmp_path / "run"
+    for n, curves in with_formats(make_profile()).curves.items():
+        curves.write(folder / f"profile/{n}/summary.npz")
+    assert (
+        run(capsys, "optimize", folder, "--kv-formats", "int8,16", "--density", "0.6")[0] == 0
+    )
+    told = load_plan(folder / "plans/plan-1.json").document["provenance"]["solver"]
+    assert told["formats"] == ["16", "int8"]
+    for wrong in ("8", "int8,int8", "", "fp8"):
+        assert f"expected some of 16, e4m3, int8 with commas, found '{wrong}'" in refused(
+            capsys, "optimize", folder, "--kv-formats", wrong
+        )
+    assert "format_int8: expected [3, 4, 9], found [3, 4, 8]" in str(
+        faults_of_curves(make_curves(512), formats={"int8": np.ones((3, 4, 8))})
+    )
+    assert "rows_int8: expected none, found [3, 4, 9]" in str(
+        faults_of_curves(make_curves(512), format_rows={"int8": np.ones((3, 4, 9))})
+    )
+    assert "format_e4m3/0/0/0: expected a finite loss, found nan" in str(
+        faults_of_curves(make_curves(512), formats={"e4m3": np.full((3, 4, 9), np.nan)})
+    )
+
+
+def faults_of_curves(curves, **changes):
+    with pytest.raises(PlannerError) as found:
+        replace(curves, **changes).check()
+    return found.value
