@@ -78,12 +78,16 @@ class Machine:
         settings, size = self.settings, self.dtype.itemsize
         hidden, layers = int(self.config.hidden_size), self.shape["layers"]
         wide = int(getattr(self.config, "intermediate_size", 4 * hidden))
-        chunk = 6 * 4 * self.shape["q_heads"] * min(settings.rows, length) * length
+        numbers = 9 if settings.formats else 6  # For each score of a chunk.
+        chunk = numbers * 4 * self.shape["q_heads"] * min(settings.rows, length) * length
         layer = (6 * wide + 8 * hidden) * length * size
         kept = (
             layer + layers * hidden * length * size if settings.checkpoint else layers * layer
         )
-        total: int = self.parameters * size + chunk + kept
+        # Both points keep sums of all row blocks, for windows and for each format.
+        sums = 2 * 4 * (1 + len(settings.formats)) * layers * self.shape["q_heads"]
+        rows = settings.by_row * sums * (length // settings.block + 1) ** 2
+        total: int = self.parameters * size + chunk + kept + rows
         return total / 2**20 + self.resident
 
 
@@ -119,7 +123,7 @@ def _attention_seconds(
     )  # fmt: skip
     recorder = Recorder(
         1, shape["q_heads"], _PROBE, sink=settings.sink, block=settings.block,
-        rows=settings.rows,
+        rows=settings.rows, by_row=settings.by_row, formats=settings.formats,
     )  # fmt: skip
 
     def work() -> None:

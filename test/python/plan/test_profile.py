@@ -191,6 +191,10 @@ def test_dry_run_says_time_and_memory_and_does_nothing(tiny, tmp_path, capsys):
     assert main(arguments(tiny, out, "--dry-run", "--json")) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[0])
     assert facts["seconds_per_item"] > 0 and facts["peak_mib"] > 1
+    more = ["--by-row", "--kv-formats", "e4m3,int8", "--dry-run", "--json"]
+    assert main(arguments(tiny, out, *more)) == 0
+    profile_320 = json.loads(capsys.readouterr().out.splitlines()[3])
+    assert profile_320["what"] == "profile" and profile_320["seconds_per_item"] > 0
     assert not out.exists()
 
 
