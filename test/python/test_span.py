@@ -5,7 +5,7 @@ import json
 import pytest
 
 from conftest import INPUTS, Rule
-from moa.runtime import SpanRule, resident_pages, visible
+from moa.runtime import SpanRule, resident_count, resident_pages, visible
 
 
 def test_golden_table():
@@ -43,6 +43,9 @@ def test_visible_and_resident():
     assert visible(100, 3, 90, 64) and visible(100, 95, 90, 64)
     assert not visible(100, 80, 90, 64) and not visible(100, 101, 90, 64)
     assert resident_pages(1000, 640, 64) == (1, 10, 16)
+    # Sink, blocks 10 to 15; in 8 bits blocks 10 to 14 on three pages, two on each.
+    assert resident_count(1000, 640, 64) == 1 + 6
+    assert resident_count(1000, 640, 64, kv8=True) == 1 + 3 + 1
 
 
 @pytest.mark.parametrize(
