@@ -100,7 +100,9 @@ def test_row_blocks_and_formats(tiny, tmp_path, capsys):
 def test_the_prediction_goes_with_the_truth(done):
     check = json.loads((done / "profile/256/check.json").read_text())
     assert len(check["pairs"]) == check["correlations"]["pairs"] == 18
-    assert check["correlations"]["signed"]["spearman"] > 0.5
+    # What plans are made of; the signed sums of a model of random weights, and so its
+    # answers, differ from machine to machine.
+    assert check["correlations"]["absolute"]["spearman"] > 0.7
 
 
 def test_a_second_run_measures_nothing(done, tiny, monkeypatch, capsys):
