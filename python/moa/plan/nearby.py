@@ -44,7 +44,8 @@ def nearly_best(
     losses = np.tensordot(weights, problem.losses, axes=1)
     found, left = [], MOST
     for layer in range(problem.layers):
-        ceiling = float(least[layer]) + slack
+        # With what rounding makes of the least itself.
+        ceiling = float(least[layer]) + slack + 1e-12 * abs(float(least[layer]))
         if problem.rules_per_layer is None:
             listed = _combinations(losses[layer] + each, ceiling, left)
         else:
@@ -76,7 +77,7 @@ def _of_pairs(
     )
     if not every:
         _drop_alike(values, takes)
-    found, count = [], 0
+    found, count = [np.empty((0, problem.units), dtype=np.int64)], 0
     for pair in np.flatnonzero(values.min(axis=1).sum(axis=0) <= ceiling):
         heads = _combinations(values[:, :, pair], ceiling, most)
         if heads is None:
