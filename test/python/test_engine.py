@@ -284,6 +284,7 @@ def test_stopping_ends_what_runs(loaded):
     number = client.send(Request(prompt(100), 900, GREEDY, ignore_eos=True))
     engine.stop()
     assert client.events[number][-1].reason == "cancelled"
+    assert engine._pages.stats["pages_used"] == engine._pages.stats["sequences"] == 0
     with pytest.raises(StoppedError, match="is stopping"):
         client.send(Request(prompt(3), 1))
 

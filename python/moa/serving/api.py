@@ -71,6 +71,8 @@ def as_api_error(error: Exception) -> ApiError:
 
 def _why(end: End) -> ApiError:
     """Why a request has no answer."""
+    if end.reason == "failed":
+        return ApiError(500, f"the engine failed: {end.error}", "engine_failed")
     return as_api_error(end.error or StoppedError("cancelled, as the engine is stopping"))
 
 

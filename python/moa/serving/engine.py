@@ -176,9 +176,11 @@ class Engine:
             self._stopping = True
         while not self._inbox.empty():
             self._inbox.get()()
-        reason = "failed" if self.failure else "cancelled"
         for ticket in list(self._tickets.values()):
-            self._end(ticket, End(reason, self.failure, ticket.generated))
+            if self.failure is None:
+                self._cancel(ticket.number)
+            else:
+                self._end(ticket, End("failed", self.failure, ticket.generated))
 
     def _submit(self, ticket: Ticket) -> None:
         request = ticket.request
