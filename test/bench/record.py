@@ -34,14 +34,15 @@ CASE = {
     "prompt": int, "tokens": int, "max_tokens": int, "new": int,
     "case": str, "layers": int, "rules": int, "rules_per_layer": int, "objectives": int,
 }  # fmt: skip
-KINDS = {"prefill", "decode", "prepare", "generate", "model", "optimize"}
+KINDS = {"prefill", "decode", "prepare", "generate", "model", "serve", "optimize"}
 METHODS = {"clean", "do_bench", "graph", "steps", "queued", "fastest", "median", "wall"}
 MASKS = {"plan", "causal"}
 #: Results end in a unit, or are one of these.
 UNITS = ("_us", "_ms", "_s", "_per_s", "_mb", "_bytes", "_layers", "_tokens")
 PLAIN = {"us", "max_rel_err", "density", "fraction_of_matmul", "fraction_of_read",
          "fraction_of_floor", "captured", "gap_at_difference", "gap", "median_gap", "objective",
-         "plans"}  # fmt: skip
+         "plans", "requests", "errors", "closed_by_clients", "preemptions", "most_running",
+         "most_waiting", "ratio_to_one_by_one"}  # fmt: skip
 
 
 def driver_version():
