@@ -31,30 +31,33 @@ def start(threads):
     return xllamacpp.Server(params)
 
 
-def ask(server, tokens, new):
-    """Seconds of the processor, and llama.cpp's own timings."""
+def ask(server, tokens, new, cached=False):
+    """Seconds of the processor, and llama.cpp's own timings.
+
+    cached: go on from the prompt of the request before, but for its last token.
+    """
     began = time.process_time()
     answer = server.handle_completions({
-        "prompt": tokens, "max_tokens": new, "temperature": 0.0, "cache_prompt": False,
+        "prompt": tokens, "max_tokens": new, "temperature": 0.0, "cache_prompt": cached,
         "ignore_eos": True,
     })  # fmt: skip
     took = time.process_time() - began
     told = answer["timings"]
-    if (told["prompt_n"], told["predicted_n"]) != (len(tokens), new):
+    if (told["prompt_n"], told["predicted_n"]) != (1 if cached else len(tokens), new):
         sys.exit(f"error: asked for {len(tokens)} and {new} tokens, got {told}")
     return took, told
 
 
 def measure(server, prompt, new):
     tokens = random.Random(prompt).choices(range(1000, 49000), k=prompt)
-    first, _ = ask(server, tokens, 1)
-    whole, told = ask(server, tokens, new + 1)
+    prefill, first = ask(server, tokens, 1)
+    decode, behind = ask(server, tokens, new, cached=True)
     return {
         "prompt_tokens": prompt,
-        "prefill_tokens_per_s": told["prompt_per_second"],
-        "decode_tokens_per_s": told["predicted_per_second"],
-        "prefill_cpu_s": first,
-        "decode_cpu_ms_per_token": 1e3 * (whole - first) / new,
+        "prefill_tokens_per_s": first["prompt_per_second"],
+        "decode_tokens_per_s": behind["predicted_per_second"],
+        "prefill_cpu_s": prefill,
+        "decode_cpu_ms_per_token": 1e3 * decode / new,
     }
 
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "report": "moa.cli.report",
     "doctor": "moa.doctor",
 }
-#: What the environment has a cure for, by the name of the missing package.
+#: Packages that may be missing, and the extra of this one that brings them.
 EXTRAS = {
     "torch": "hf", "transformers": "hf", "gguf": "hf", "fastapi": "serve",
     "pydantic": "serve", "uvicorn": "serve",
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parts = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, path in COMMANDS.items():
         if importlib.util.find_spec(path) is None:
-            continue
+            continue  # Not part of this build.
         module = importlib.import_module(path)
         doc = module.__doc__ or ""
         part = parts.add_parser(

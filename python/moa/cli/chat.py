@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
 
     start = [{"role": "system", "content": args.system}] if args.system else []
     messages = list(start)
+    # A tokenizer without a chat template is refused before anybody writes.
     asking.encode_chat(loaded.tokenizer, [{"role": "user", "content": ""}])
     session = Session(loaded.model, loaded.tokenizer)
     while (line := _ask()) is not None:

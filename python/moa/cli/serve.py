@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         ) as engine:
             host, port = bound.getsockname()[:2]
             where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            pages = engine.stats()["pages"]
+            pages = engine.stats()["pages"]  # Where none was asked for, the runtime's.
             limit = pages["pages_limit"] * pages["page_bytes"]
             bound.listen()  # From here on clients wait instead of being refused.
             print(

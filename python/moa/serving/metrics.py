@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import time
 
-_RUNNING = (
+#: Of the scheduler: name, kind, text, key of its stats.
+_SCHEDULER = (
     ("requests_running", "gauge", "Requests whose sequence has pages.", "running"),
     ("requests_waiting", "gauge", "Requests that wait.", "waiting"),
     ("preemptions_total", "counter", "Requests that gave their pages up.", "preemptions"),
@@ -50,7 +51,7 @@ class Counters:
             lines.append(f"moa_serve_{name}_sum {total:.6f}")
             lines.append(f"moa_serve_{name}_count {count}")
 
-        for name, kind, text, key in _RUNNING:
+        for name, kind, text, key in _SCHEDULER:
             add(name, kind, text, ("", scheduler[key]))
         add("requests_accepted_total", "counter", "Requests taken in.", ("", self.accepted))
         ended = [(f'{{reason="{reason}"}}', n) for reason, n in sorted(self.ended.items())]
