@@ -224,6 +224,7 @@ def test_a_plan_of_another_model(folder, tmp_path, capsys):
     "arguments",
     [
         [], ["generate"], ["generate", "m"], ["nothing"], ["serve", "m", "--port", "x"],
+        ["serve", "m", "--port", "65536"],
         ["serve", "m", "--kv-memory", "much"], ["bench", "m", "--lengths", "0"],
     ],
 )  # fmt: skip
@@ -280,6 +281,12 @@ def test_serve_from_the_command_line(folder, plan):
         process.wait(timeout=30)
     assert time.monotonic() - began < 15
     assert process.returncode == 130
+
+
+def test_a_host_that_is_none(folder, capsys):
+    assert moa("serve", folder, "--host", "256.1.1.1") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot listen at 256.1.1.1, port 8000" in line and "--host" in line
 
 
 def test_a_taken_port_is_said_before_loading(folder):

@@ -27,10 +27,18 @@ def size(text: str) -> int:
     return int(float(match[1]) * 1024**power)
 
 
+def port(text: str) -> int:
+    """A port, 0 for any."""
+    number = whole(text)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"expected a port of 0 to 65535, found '{text}'")
+    return number
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=whole, default=8000, help="0 for a free one")
+    parser.add_argument("--port", type=port, default=8000, help="0 for a free one")
     parser.add_argument(
         "--model-name", metavar="NAME", help="as clients say it; default MODEL's last part"
     )
@@ -69,7 +77,13 @@ def run(args: argparse.Namespace) -> int:
     from ..serving import server
     from ..serving.engine import Engine
 
-    bound = server.listen(args.host, args.port)
+    try:
+        bound = server.listen(args.host, args.port)
+    except OSError as error:
+        raise OSError(
+            f"cannot listen at {args.host}, port {args.port}: {error.strerror}; choose others "
+            "by --host and --port"
+        ) from error
     try:
         loaded = models.load(args)
         settings = server.Settings(
