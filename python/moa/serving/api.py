@@ -10,6 +10,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import jinja2
 from fastapi import APIRouter
@@ -41,7 +42,7 @@ class Settings:
 class ApiError(Exception):
     """An answer that is an error in OpenAI's form."""
 
-    def __init__(self, status: int, message: str, code: str, param: str | None = None):
+    def __init__(self, status: int, message: str, code: str, param: str | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.param = status, code, param
 
@@ -79,7 +80,7 @@ def _why(end: End) -> ApiError:
 class Answer:
     """A request under way: its events, in the server's event loop."""
 
-    def __init__(self, engine: Engine, request: Request, http: HttpRequest):
+    def __init__(self, engine: Engine, request: Request, http: HttpRequest) -> None:
         loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
@@ -123,7 +124,7 @@ class Answer:
 class Api:
     """engine: running; tokenizer: of its model."""
 
-    def __init__(self, engine: Engine, tokenizer, settings: Settings):
+    def __init__(self, engine: Engine, tokenizer: Any, settings: Settings) -> None:
         self.engine, self.tokenizer, self.settings = engine, tokenizer, settings
         self.created = int(time.time())
         self._encoding = threading.Lock()  # Fast tokenizers are not for two threads.
@@ -155,7 +156,7 @@ class Api:
         asked = body.max_tokens or COMPLETION_TOKENS
         return await self._answer(http, body, prompt, asked, chat=False)
 
-    def _card(self) -> dict:
+    def _card(self) -> dict[str, Any]:
         return {
             "id": self.settings.name,
             "object": "model",
@@ -199,7 +200,12 @@ class Api:
         return prompt
 
     async def _answer(
-        self, http: HttpRequest, body: Generation, prompt: list[int], asked, chat: bool
+        self,
+        http: HttpRequest,
+        body: Generation,
+        prompt: list[int],
+        asked: int | None,
+        chat: bool,
     ) -> Response:
         room = self.engine.max_length - len(prompt)
         request = Request(

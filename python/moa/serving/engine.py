@@ -12,8 +12,8 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from .. import runtime
 from ..errors import Error
@@ -45,8 +45,8 @@ class Engine:
 
     def __init__(
         self,
-        model,
-        tokenizer,
+        model: Any,
+        tokenizer: Any,
         *,
         max_bytes: int = 0,
         max_sequences: int = 64,
@@ -54,7 +54,7 @@ class Engine:
         chunk_tokens: int = 512,
         admission: str = "optimistic",
         prefix_reuse: bool = False,
-    ):
+    ) -> None:
         self.counters = Counters()
         self.max_waiting = max_waiting
         self.max_length: int = model.moa.info["max_length"]
@@ -98,7 +98,7 @@ class Engine:
 
     __enter__ = start
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property
@@ -142,7 +142,7 @@ class Engine:
             self._inbox.put(work)
         return future.result(timeout)
 
-    def stats(self) -> dict:
+    def stats(self) -> dict[str, Any]:
         """{"scheduler", "pages"}: numbers of both, at one moment."""
         return self.call(
             lambda: {"scheduler": self._scheduler.stats, "pages": self._pages.stats}
@@ -150,9 +150,11 @@ class Engine:
 
     def prometheus(self) -> str:
         """The runtime's counters and the engine's, as Prometheus reads them."""
-        return self.call(
-            lambda: self._pages.prometheus() + self.counters.format(self._scheduler.stats)
-        )
+        def both() -> str:
+            pages: str = self._pages.prometheus()
+            return pages + self.counters.format(self._scheduler.stats)
+
+        return self.call(both)
 
     def _check_running(self) -> None:
         if self.failure is not None:
@@ -239,7 +241,7 @@ class Engine:
         self.counters.count_step(time.monotonic() - began)
         return True
 
-    def _commit(self, entries, tickets: list[Ticket], picks) -> None:
+    def _commit(self, entries: list[Any], tickets: list[Ticket], picks: Iterator[int]) -> None:
         """Takes the tokens of a step and tells their requests."""
         events: list[tuple[Ticket, str, End | None]] = []
         stops = []
@@ -270,7 +272,7 @@ class Engine:
         self._look()
 
 
-def end_tokens(model, tokenizer) -> frozenset[int]:
+def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     """Tokens that end a text: the model's and the tokenizer's."""
     own = getattr(model.generation_config, "eos_token_id", None)
     ids = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}

@@ -15,7 +15,7 @@ Json = dict[str, Any]
 class Form:
     """One answer's objects; `chat` chooses between both endpoints'."""
 
-    def __init__(self, chat: bool, model: str, prompt_tokens: int, usage: bool):
+    def __init__(self, chat: bool, model: str, prompt_tokens: int, usage: bool) -> None:
         self.chat, self.model, self.prompt_tokens = chat, model, prompt_tokens
         self._usage = usage  # Whether chunks tell of it.
         self.id = ("chatcmpl-" if chat else "cmpl-") + uuid.uuid4().hex

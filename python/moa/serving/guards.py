@@ -13,7 +13,7 @@ from .forms import error_object
 class RequireKey:
     """Lets no request to /v1 through without `Authorization: Bearer KEY`."""
 
-    def __init__(self, app: ASGIApp, key: str):
+    def __init__(self, app: ASGIApp, key: str) -> None:
         self.app, self._wanted = app, f"Bearer {key}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,7 +36,7 @@ class RequireKey:
 class LimitBody:
     """Reads a request's body whole, and refuses one that is too long."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int):
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app, self.max_bytes = app, max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import collections
 import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .request import Ticket
 
 #: Of the scheduler: name, kind, text, key of its stats.
 _SCHEDULER = (
@@ -30,13 +34,13 @@ class Counters:
         self.steps += 1
         self.step_seconds += seconds
 
-    def count_token(self, ticket) -> None:
+    def count_token(self, ticket: Ticket) -> None:
         self.generated_tokens += 1
         if ticket.generated == 1:
             self.first_tokens += 1
             self.first_token_seconds += time.monotonic() - ticket.submitted
 
-    def format(self, scheduler: dict) -> str:
+    def format(self, scheduler: dict[str, Any]) -> str:
         """Prometheus' text; scheduler: stats of runtime.Scheduler."""
         lines: list[str] = []
 

@@ -7,8 +7,10 @@ runtime, which knows which tokens are whose. Nothing is padded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers.cache_utils import Cache as HFCache
 from transformers.cache_utils import CacheLayerMixin
 
@@ -19,7 +21,7 @@ from ..errors import UnsupportedError
 _SHARED_ROPE = {"dynamic", "longrope"}
 
 
-class PackedLayer(CacheLayerMixin):
+class PackedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer of a step: tags keys for `moa.hf`'s attention function, which calls
     `attend`.
     """
@@ -27,18 +29,22 @@ class PackedLayer(CacheLayerMixin):
     is_sliding = False
     is_compileable = False
 
-    def __init__(self, owner: PackedCache, index: int):
-        super().__init__()
+    def __init__(self, owner: PackedCache, index: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.owner, self.index = owner, index
 
-    def lazy_initialization(self, key_states, value_states):
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.is_initialized = True
 
-    def update(self, key_states, value_states, *args, **kwargs):
-        key_states.moa_layer = self
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        key_states.moa_layer = self  # type: ignore[attr-defined]
         return key_states, value_states
 
-    def attend(self, query, key, value, padding, scaling):
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, padding: Any, scaling: Any
+    ) -> Tensor:
         """query [1, Hq, T, D], key and value [1, Hkv, T, D] -> [1, T, Hq, D]."""
         out = query.new_empty(1, query.shape[2], query.shape[1], query.shape[3])
         rows = (query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1))
@@ -58,15 +64,15 @@ class PackedLayer(CacheLayerMixin):
 class PackedCache(HFCache):
     """Hands a step's rows to the runtime, layer by layer."""
 
-    def __init__(self, engine, pages: runtime.Cache, max_sequences: int):
+    def __init__(self, engine: Any, pages: runtime.Cache, max_sequences: int) -> None:
         self.engine, self.pages = engine, pages
         self._batch = runtime.Batch(pages, max_sequences)
         self._decodes = False
-        self._sequences: list = []
+        self._sequences: list[runtime.Sequence] = []
         self._sizes: list[int] = []
         super().__init__(layers=[PackedLayer(self, i) for i in range(engine.layers)])
 
-    def begin(self, entries) -> None:
+    def begin(self, entries: list[Any]) -> None:
         """Begins a step of runtime.StepEntry; OutOfPagesError changes nothing."""
         self._sequences = [entry.sequence for entry in entries]
         self._sizes = [entry.tokens for entry in entries]
@@ -83,14 +89,16 @@ class PackedCache(HFCache):
                 self._batch.cancel()
         self._sequences, self._sizes, self._decodes = [], [], False
 
-    def attend(self, layer: int, query, key, value, out, scaling) -> None:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, out: Tensor, scaling: Any
+    ) -> None:
         """Tensors [T, heads, D]; writes out."""
         stream = self.engine.stream()
         if self._decodes:
             rows = (tensor.unsqueeze(1) for tensor in (query, key, value, out))
             self._batch.attend(layer, *rows, scale=scaling, stream=stream)
             return
-        parts = (tensor.split(self._sizes) for tensor in (query, key, value, out))
+        parts = (torch.split(tensor, self._sizes) for tensor in (query, key, value, out))
         entries = list(zip(self._sequences, *parts, strict=True))
         runtime.attend(self.pages, layer, entries, scaling, stream)
 
@@ -101,12 +109,12 @@ class PackedModel:
     UnsupportedError where a row's rotation would depend on its neighbours.
     """
 
-    def __init__(self, model, pages: runtime.Cache, max_sequences: int):
+    def __init__(self, model: Any, pages: runtime.Cache, max_sequences: int) -> None:
         _refuse_shared_rope(model.config.get_text_config(decoder=True))
         self.model = model
         self.cache = PackedCache(model.moa, pages, max_sequences)
 
-    def step(self, entries, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+    def step(self, entries: list[Any], tokens: Sequence[Sequence[int]]) -> Tensor:
         """Logits [entries that sample, vocabulary] of a scheduler's step.
 
         entries: of runtime.StepEntry; tokens: for each its prompt and what was
@@ -137,10 +145,11 @@ class PackedModel:
             done = True
         finally:
             self.cache.end(done)
-        return out.logits[0]
+        logits: Tensor = out.logits[0]
+        return logits
 
 
-def _refuse_shared_rope(config) -> None:
+def _refuse_shared_rope(config: Any) -> None:
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
     rope = rope or {}
     kinds = [part for part in (rope, *rope.values()) if isinstance(part, dict)]

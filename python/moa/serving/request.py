@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..errors import OutOfRangeError
 from .sampling import Sampler, Sampling
@@ -79,7 +79,7 @@ Sink: TypeAlias = Callable[[Event], None]
 class Ticket:
     """A request under way; of the engine's thread alone but for `number`."""
 
-    def __init__(self, number: int, request: Request, sink: Sink, tokenizer):
+    def __init__(self, number: int, request: Request, sink: Sink, tokenizer: Any) -> None:
         self.number, self.request, self.sink = number, request, sink
         self.id = 0  # In the scheduler; 0 before and after it is there.
         self.tokens = list(request.prompt)

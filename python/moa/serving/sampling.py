@@ -44,7 +44,7 @@ class Sampling:
 class Sampler:
     """One request's: a `Sampling` and its own random numbers."""
 
-    def __init__(self, sampling: Sampling):
+    def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
         self._random = torch.Generator()
         if sampling.seed is None:

@@ -31,7 +31,7 @@ _NOTHING: tuple[Any, ...] = (None, 0, False, [], {}, "", {"type": "text"})
 class Refused(ValueError):
     """A request is wrong; `param` is the field that says so."""
 
-    def __init__(self, message: str, param: str):
+    def __init__(self, message: str, param: str) -> None:
         super().__init__(message)
         self.param = param
 
@@ -69,7 +69,7 @@ class Generation(BaseModel):
 
     def sampling(self) -> Sampling:
         """Refused for values out of range; defaults are OpenAI's."""
-        given = {"temperature": self.temperature, "top_p": self.top_p}
+        given: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p}
         given |= {"top_k": self.top_k, "seed": self.seed}
         try:
             return Sampling(**{name: v for name, v in given.items() if v is not None})

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -27,7 +28,7 @@ PAGE = Path(__file__).with_name("page.html")
 GRACE_SECONDS = 5
 
 
-def create_app(engine: Engine, tokenizer, settings: Settings) -> FastAPI:
+def create_app(engine: Engine, tokenizer: Any, settings: Settings) -> FastAPI:
     """The application; the engine is to be started and stopped by the caller."""
     app = FastAPI(title="moa serve", version=__version__, docs_url=None, redoc_url=None)
     app.include_router(Api(engine, tokenizer, settings).router)

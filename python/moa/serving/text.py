@@ -5,6 +5,7 @@ wherever tokens cut them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 #: Tokens before a text that decide how its first token is written, such as with a
 #: space in front.
@@ -19,7 +20,9 @@ class TextStream:
     end the text and are not part of it.
     """
 
-    def __init__(self, tokenizer, context: Sequence[int] = (), stops: Sequence[str] = ()):
+    def __init__(
+        self, tokenizer: Any, context: Sequence[int] = (), stops: Sequence[str] = ()
+    ) -> None:
         self._tokenizer = tokenizer
         self._ids = list(context[-CONTEXT:])
         self._start, self._read = 0, len(self._ids)
@@ -54,9 +57,10 @@ class TextStream:
         return now[len(before) :]
 
     def _text(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(
+        text: str = self._tokenizer.decode(
             ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
+        return text
 
     def _release(self, piece: str) -> str:
         text = self._held + piece
