@@ -8,6 +8,7 @@ import torch
 import moa.hf
 from conftest import make_plan
 from moa.errors import OutOfPagesError, OutOfRangeError, UnsupportedError
+from moa.hf.graph import Decoder
 from moa.serving import (
     Accepted,
     End,
@@ -104,6 +105,17 @@ def test_tokens_are_those_of_each_request_alone(loaded):
         stats = idle(engine)
     assert stats["pages"]["pages_used"] == stats["pages"]["sequences"] == 0
     assert stats["scheduler"]["preemptions"] == 0
+
+
+def test_steps_of_a_decoder_say_the_same(loaded):
+    """What CUDA devices take for steps without prompts; on the CPU it runs eagerly."""
+    with Engine(loaded, tokenizer(), max_sequences=6, chunk_tokens=128) as engine:
+        engine._model.decoder = Decoder(loaded, engine._pages)
+        client, numbers = serve_all(engine)
+        for number, size in zip(numbers, SIZES):
+            assert client.tokens(number) == alone(loaded, prompt(size), 24)
+        assert engine.call(lambda: engine._pages.counters["batch_steps"]) > 0
+        assert idle(engine)["pages"]["pages_used"] == 0
 
 
 def test_preempted_requests_say_the_same(loaded):

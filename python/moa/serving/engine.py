@@ -150,6 +150,7 @@ class Engine:
 
     def prometheus(self) -> str:
         """The runtime's counters and the engine's, as Prometheus reads them."""
+
         def both() -> str:
             pages: str = self._pages.prometheus()
             return pages + self.counters.format(self._scheduler.stats)

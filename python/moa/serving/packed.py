@@ -1,7 +1,8 @@
 """A transformers model run on packed steps: one row of the tokens of all requests.
 
 The dense layers see [1, tokens], so that each is one product; attention goes to the
-runtime, which knows which tokens are whose. Nothing is padded.
+runtime, which knows which tokens are whose. Nothing is padded. On a CUDA device steps
+without prompts go to `moa.hf.graph`, which replays a graph of them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from .. import runtime
 from ..errors import UnsupportedError
+from ..hf.graph import Decoder
 
 #: Rotations whose frequencies depend on the longest sequence of a batch.
 _SHARED_ROPE = {"dynamic", "longrope"}
@@ -113,6 +115,7 @@ class PackedModel:
         _refuse_shared_rope(model.config.get_text_config(decoder=True))
         self.model = model
         self.cache = PackedCache(model.moa, pages, max_sequences)
+        self.decoder = Decoder(model, pages) if model.device.type == "cuda" else None
 
     def step(self, entries: list[Any], tokens: Sequence[Sequence[int]]) -> Tensor:
         """Logits [entries that sample, vocabulary] of a scheduler's step.
@@ -121,6 +124,8 @@ class PackedModel:
         generated. After an error no row of the step counts, and the scheduler's
         abort_step is to follow.
         """
+        if self.decoder is not None and all(entry.tokens == 1 for entry in entries):
+            return self._decode(self.decoder, entries, tokens)
         ids: list[int] = []
         positions: list[int] = []
         sampled: list[int] = []
@@ -147,6 +152,16 @@ class PackedModel:
             self.cache.end(done)
         logits: Tensor = out.logits[0]
         return logits
+
+    def _decode(
+        self, decoder: Decoder, entries: list[Any], tokens: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """`step` where every entry has one token."""
+        ids = [[own[entry.first_row]] for entry, own in zip(entries, tokens, strict=True)]
+        positions = [[entry.first_row] for entry in entries]
+        sequences = [entry.sequence for entry in entries]
+        logits = decoder.step(sequences, torch.tensor(ids), torch.tensor(positions))
+        return logits[[i for i, entry in enumerate(entries) if entry.samples], 0]
 
 
 def _refuse_shared_rope(config: Any) -> None:
