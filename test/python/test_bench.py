@@ -1,6 +1,5 @@
 """The benchmarks, without a GPU: records, plans, checks, counters, plots."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -98,7 +97,7 @@ def test_files_of_one_run_are_joined():
 
 
 def test_equal_layers_have_the_rules_of_one(artifact):
-    published = json.loads(gpu_artifacts.PLAN.read_text())
+    published = gpu_artifacts.published_plan("llama-3-8b")
     plan = gpu_artifacts.equal_layers(published, 16, 3)
     assert plan == {key: [published[key][16]] * 3 for key in ("alphas", "betas")}
     with pytest.raises(ValueError, match="layer 32: the plan has layers 0 to 31"):
