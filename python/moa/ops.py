@@ -141,45 +141,39 @@ class Batch(runtime.Batch):  # type: ignore[misc]
         return out
 
 
-def _expect(name: str, ok: bool, message: str) -> None:
-    if not ok:
-        raise ValueError(f"moa::{name}: {message}")
-
-
 def _check(name: str, handle: Tensor, k: Tensor, v: Tensor, q: Tensor | None = None) -> None:
     """What must hold of the tensors of every call, in tracing and in running."""
-    _expect(
-        name,
-        handle.dtype == torch.int64 and handle.device.type in ("cpu", "meta"),
-        f"the handle is {handle.dtype} on {handle.device}, expected the int64 tensor of the "
-        "CPU that is the `handle` of a cache or batch",
-    )
-    tensors = {"k": k, "v": v} if q is None else {"q": q, "k": k, "v": v}
-    first = next(iter(tensors.values()))
-    for key, tensor in tensors.items():
-        _expect(
-            name, tensor.dim() == 4,
-            f"{key} has {tensor.dim()} dimensions, expected [rows, tokens, heads, head_dim]",
-        )  # fmt: skip
-        if tensor.dtype not in _DTYPES or tensor.dtype != first.dtype:
-            raise TypeError(
-                f"moa::{name}: {key} is {tensor.dtype}, expected all of float32, float16 or "
-                "bfloat16, the artifact's"
-            )
-        _expect(
-            name, tensor.device == first.device,
-            f"{key} is on {tensor.device}, expected {first.device} as the others",
-        )  # fmt: skip
-        _expect(
-            name,
-            tensor.shape[:2] == first.shape[:2] and tensor.shape[3] == first.shape[3],
-            f"{key} has shape {tuple(tensor.shape)}, which does not go with "
-            f"{tuple(first.shape)}: rows, tokens and head_dim must agree",
+
+    def refuse(message: str, kind: type[Exception] = ValueError) -> None:
+        raise kind(f"moa::{name}: {message}")
+
+    if handle.dtype != torch.int64 or handle.device.type not in ("cpu", "meta"):
+        refuse(
+            f"the handle is {handle.dtype} on {handle.device}, expected the int64 tensor of "
+            "the CPU that is the `handle` of a cache or batch"
         )
-    _expect(
-        name, k.shape[2] == v.shape[2],
-        f"k has {k.shape[2]} heads, v has {v.shape[2]}",
-    )  # fmt: skip
+    tensors = {"k": k, "v": v} if q is None else {"q": q, "k": k, "v": v}
+    first = k if q is None else q
+    for key, tensor in tensors.items():
+        if tensor.dim() != 4:
+            refuse(
+                f"{key} has {tensor.dim()} dimensions, expected [rows, tokens, heads, head_dim]"
+            )
+        if tensor.dtype not in _DTYPES or tensor.dtype != first.dtype:
+            refuse(
+                f"{key} is {tensor.dtype}, expected all of float32, float16 or bfloat16, the "
+                "artifact's",
+                TypeError,
+            )
+        if tensor.device != first.device:
+            refuse(f"{key} is on {tensor.device}, expected {first.device} as the others")
+        if tensor.shape[:2] != first.shape[:2] or tensor.shape[3] != first.shape[3]:
+            refuse(
+                f"{key} has shape {tuple(tensor.shape)}, which does not go with "
+                f"{tuple(first.shape)}: rows, tokens and head_dim must agree"
+            )
+    if k.shape[2] != v.shape[2]:
+        refuse(f"k has {k.shape[2]} heads, v has {v.shape[2]}: pass as many")
 
 
 def _prefill(
