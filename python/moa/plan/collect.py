@@ -15,7 +15,7 @@ import torch
 
 from .calibration import RETRIEVAL, Composer, Corpus, Item, Maker, parse_items, read_pairs
 from .errors import PlannerError
-from .evaluate import cross_entropy, shortfall
+from .evaluate import batch_size, cross_entropy, shortfall
 from .jsontext import write_atomically
 from .network import Network
 from .runfolder import Progress, RunFolder
@@ -91,6 +91,8 @@ class Collector:
             for source in wish.sources
             if source.kind == "pairs" and source.path is not None
         }
+        #: Summaries that were answered ahead of their turn, by source, length and index.
+        self._ahead: dict[tuple[Source, int, int], Item | None] = {}
 
     def key(self, length: int) -> dict[str, object]:
         """All that decides which items come out."""
@@ -148,7 +150,10 @@ class Collector:
         if source.kind == "text":
             return maker.plain(index, self.wish.budget)
         if source.kind == "summarise":
-            tries = (self._summary(maker, index, attempt) for attempt in range(ATTEMPTS))
+            tries = (
+                self._summary(maker, source, index + attempt * self.wish.items)
+                for attempt in range(ATTEMPTS)
+            )
         else:
             tries = (
                 self._hidden(maker, source.kind, index, attempt) for attempt in range(ATTEMPTS)
@@ -164,20 +169,47 @@ class Collector:
             return item  # Validation compares with the dense model instead.
         return item if self.measure(item, shortfall) < 0 else None
 
-    def _summary(self, maker: Maker, index: int, attempt: int) -> Item | None:
-        item = maker.summary(index + attempt * self.wish.items, self.wish.budget)
-        prompt = torch.tensor([item.prompt], device=self.network.device)
+    def _summary(self, maker: Maker, source: Source, index: int) -> Item | None:
+        """The index-th text with the dense model's summary; None where it says nothing.
+
+        Those that follow are answered in the same batch.
+        """
+        if (source, maker.bucket, index) not in self._ahead:
+            last = sum(
+                self.wish.sources[i % len(self.wish.sources)] == source
+                for i in range(self.wish.items)
+            )
+            size = batch_size(maker.bucket, self.network.device)
+            indexes = range(index, max(index + 1, min(index + size, last)))
+            drafts = [maker.summary(i, self.wish.budget) for i in indexes]
+            for i, item in zip(indexes, self.answered(drafts), strict=True):
+                self._ahead[source, maker.bucket, i] = item
+        return self._ahead.pop((source, maker.bucket, index))
+
+    def answered(self, items: Sequence[Item]) -> list[Item | None]:
+        """Items of equally long prompts with the dense model's greedy answers.
+
+        None for an answer that ends at once: it says nothing about the text.
+        """
+        model = self.network.model
+        prompts = torch.tensor([item.prompt for item in items], device=self.network.device)
         with torch.inference_mode():
-            out = self.network.model.generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
+            out = model.generate(
+                prompts,
+                attention_mask=torch.ones_like(prompts),
                 max_new_tokens=self.wish.budget,
                 do_sample=False,
                 pad_token_id=0,
             )
-        response = tuple(out[0, prompt.shape[1] :].tolist())
-        # An answer that ends at once says nothing about the text.
-        return dataclasses.replace(item, response=response) if len(response) > 1 else None
+        eos = model.generation_config.eos_token_id
+        ends = {eos} if isinstance(eos, int) else set(eos or ())
+        found: list[Item | None] = []
+        for item, tokens in zip(items, out[:, prompts.shape[1] :].tolist(), strict=True):
+            # What follows the end fills the batch.
+            size = next((i + 1 for i, t in enumerate(tokens) if t in ends), len(tokens))
+            response = tuple(tokens[:size])
+            found.append(dataclasses.replace(item, response=response) if size > 1 else None)
+        return found
 
     def measure(
         self, item: Item, form: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

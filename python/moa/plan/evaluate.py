@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,11 +25,18 @@ from .errors import PlannerError
 from .formats import FORMATS, sink_end
 from .quantise import kept
 from .schema import Plan
-from .span import PAGE_TOKENS, Ints, window_start
+from .span import PAGE_TOKENS, Ints, window_starts
 
 NAME = "moa-masked"
-#: Rows that are masked at a time.
-ROWS = 256
+#: Rows that are masked at a time: many at once keep a GPU busy.
+ROWS = {"cpu": 256}
+MANY_ROWS = 1024
+#: Tokens that go through the model at once, by device: one sequence on a CPU.
+BATCH = {"cpu": 1}
+MANY_TOKENS = 1 << 15
+#: Bytes of masks that are kept from layer to layer.
+KEPT = {"cpu": 0}
+MANY_KEPT = 1 << 32
 
 
 def cross_entropy(logits: Tensor, answer: Tensor) -> Tensor:
@@ -72,49 +80,76 @@ class Layout:
         branch = torch.arange(1, answers + 1, device=device).repeat_interleave(tokens)
         return Layout(prompt, position, F.pad(branch, (prompt, 0)))
 
+    def causal(self, rows: slice, keys: slice | Tensor) -> Tensor:
+        """Keys up to a row, of the prompt or of its own branch: [rows, keys]."""
+        before = self.position[keys] <= self.position[rows][:, None]
+        branch = self.branch[keys]
+        return before & ((branch == 0) | (branch == self.branch[rows][:, None]))
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What some query heads see of a chunk of rows.
+
+    heads: int64 [n]. keys: the keys that any of the rows sees, a slice or int64 [k].
+    mask: bool [rows, k], causality included.
+    """
+
+    heads: Tensor
+    keys: slice | Tensor
+    mask: Tensor
+
 
 class Sight(Protocol):
-    """Which keys the heads of a model see, beside causality."""
+    """Which keys the heads of a model see."""
 
-    sink: int
+    #: Whether what is seen does not depend on the sequence.
+    batches: bool
 
-    def visible(
-        self, layer: int, rows: slice, layout: Layout, keys: int
-    ) -> tuple[Tensor, Tensor]:
-        """Masks [kinds, rows, keys] and the kind of each query head [q_heads]."""
+    def views(self, layer: int, rows: slice, layout: Layout) -> Iterable[View]:
+        """All query heads of a layer, each once; rows.stop keys are there."""
 
     def saw(self, layer: int, query: Tensor, key: Tensor, scale: float, layout: Layout) -> None:
-        """Called once a layer, before its rows are masked."""
+        """Called once a layer with [heads, tokens, head_dim], before its rows are masked."""
 
     def held(
         self, layer: int, key: Tensor, value: Tensor, prompt: int
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values [kv_heads, tokens, dim] as the cache gives them to the rows
-        behind a prompt of so many tokens, which went into it as one call."""
+        """Keys and values [sequences, kv_heads, tokens, head_dim] as the cache gives them
+        to the rows behind a prompt of so many tokens, which went into it as one call."""
 
 
 class Windows:
     """A sink and a window for each head.
 
     starts: int64 [kinds, positions], first key of the window of the query at a
-    position; kind: int64 [layers, q_heads]; plan: whose formats KV heads have.
+    position, never falling; kind: int64 [layers, q_heads], on the CPU; plan: whose
+    formats KV heads have.
     """
 
-    def __init__(self, starts: Tensor, kind: Tensor, sink: int, plan: Plan | None = None):
-        self.starts, self.kind, self.sink, self.plan = starts, kind, sink, plan
+    batches = True
+
+    def __init__(
+        self,
+        starts: Tensor,
+        kind: Tensor,
+        sink: int,
+        device: torch.device,
+        plan: Plan | None = None,
+    ):
+        self.starts, self.kind, self.sink, self.plan = starts.to(device), kind, sink, plan
+        self._first = starts.numpy()
+        #: What layers have in common, where there is memory for it.
+        self._kept: dict[tuple[int, ...], tuple[slice | Tensor, Tensor]] = {}
+        self._room = KEPT.get(device.type, MANY_KEPT)
 
     @staticmethod
     def of_plan(plan: Plan, length: int, device: torch.device) -> Windows:
         """The windows of a plan for a sequence of `length` tokens in all."""
         rules = sorted({rule for layer in plan.rules() for rule in layer})
-        starts = torch.tensor(
-            [
-                [window_start(a, b, i, length, plan.span) for i in range(length)]
-                for a, b in rules
-            ]
-        )
+        starts = np.stack([window_starts(a, b, length, plan.span) for a, b in rules])
         kind = torch.tensor([[rules.index(rule) for rule in layer] for layer in plan.rules()])
-        return Windows(starts.to(device), kind.to(device), plan.span.sink, plan)
+        return Windows(torch.from_numpy(starts), kind, plan.span.sink, device, plan)
 
     @staticmethod
     def of_blocks(
@@ -124,16 +159,33 @@ class Windows:
         lengths, kind = np.unique(blocks, return_inverse=True)
         local = torch.from_numpy(lengths * block)[:, None]
         starts = (torch.arange(length) + 1 - local).clamp_min(0)
-        kinds = torch.from_numpy(kind.reshape(blocks.shape))
-        return Windows(starts.to(device), kinds.to(device), sink)
+        return Windows(starts, torch.from_numpy(kind.reshape(blocks.shape)), sink, device)
 
-    def visible(
-        self, layer: int, rows: slice, layout: Layout, keys: int
-    ) -> tuple[Tensor, Tensor]:
-        used, kind = torch.unique(self.kind[layer], return_inverse=True)
-        start = self.starts[used][:, layout.position[rows]]
-        key = layout.position[:keys]
-        return (key < self.sink) | (key >= start[..., None]), kind
+    def views(self, layer: int, rows: slice, layout: Layout) -> Iterator[View]:
+        kinds = self.kind[layer]
+        for kind in sorted(set(kinds.tolist())):
+            name = (kind, rows.start, rows.stop, layout.prompt, len(layout.position))
+            seen = self._kept.get(name)
+            if seen is None:
+                seen = self._seen(kind, rows, layout)
+                if seen[1].numel() <= self._room:
+                    self._room -= seen[1].numel()
+                    self._kept[name] = seen
+            yield View((kinds == kind).nonzero()[:, 0].to(self.starts.device), *seen)
+
+    def _seen(self, kind: int, rows: slice, layout: Layout) -> tuple[slice | Tensor, Tensor]:
+        """Keys and mask of a view."""
+        # The first row in the order of positions; keys before its window go.
+        first = int(self._first[kind, min(rows.start, layout.prompt)])
+        keys: slice | Tensor = slice(0, rows.stop)
+        if first > self.sink:
+            device = layout.position.device
+            near = torch.arange(first, rows.stop, device=device)
+            keys = torch.cat([torch.arange(self.sink, device=device), near])
+        position = layout.position[keys]
+        start = self.starts[kind][layout.position[rows]][:, None]
+        seen = (position < self.sink) | (position >= start)
+        return keys, seen & layout.causal(rows, keys)
 
     def saw(self, layer: int, query: Tensor, key: Tensor, scale: float, layout: Layout) -> None:
         """Windows do not depend on what is attended to."""
@@ -146,10 +198,10 @@ class Windows:
             return key, value
         first, end = sink_end(self.sink), prompt // PAGE_TOKENS * PAGE_TOKENS
         key, value = key.clone(), value.clone()
-        for head, form in enumerate(self.plan.formats(len(key))[layer]):
+        for head, form in enumerate(self.plan.formats(key.shape[1])[layer]):
             if form != FORMATS[0] and first < end:
                 for x in (key, value):
-                    x[head, first:end] = kept(x[head, first:end][None], form)[0]
+                    x[:, head, first:end] = kept(x[:, head, first:end], form)
         return key, value
 
 
@@ -160,7 +212,7 @@ class HeavyHitters:
     the KV head's group gave most weight in sum.
     """
 
-    sink = 0
+    batches = False
 
     def __init__(self, kept: int):
         if kept < 2:
@@ -173,9 +225,11 @@ class HeavyHitters:
     def saw(self, layer: int, query: Tensor, key: Tensor, scale: float, layout: Layout) -> None:
         heads, kv_heads, prompt = query.shape[0], key.shape[0], layout.prompt
         weight = torch.zeros(kv_heads, prompt, device=query.device)
-        keys = key[:, :prompt].float().repeat_interleave(heads // kv_heads, 0)
-        for begin in range(0, prompt, ROWS):
-            end = min(prompt, begin + ROWS)
+        self._group = heads // kv_heads
+        keys = key[:, :prompt].float().repeat_interleave(self._group, 0)
+        rows = _rows(query.device)
+        for begin in range(0, prompt, rows):
+            end = min(prompt, begin + rows)
             scores = query[:, begin:end].float() @ keys[:, :end].mT * scale
             future = torch.ones(end - begin, end - begin, device=query.device).triu_(1).bool()
             scores[..., begin:].masked_fill_(future, -torch.inf)
@@ -189,14 +243,16 @@ class HeavyHitters:
         heavy[:, old.shape[1] :] = True
         self._heavy[layer] = heavy
 
-    def visible(
-        self, layer: int, rows: slice, layout: Layout, keys: int
-    ) -> tuple[Tensor, Tensor]:
+    def views(self, layer: int, rows: slice, layout: Layout) -> Iterator[View]:
+        keys = slice(0, rows.stop)
         heavy = self._heavy[layer]
-        kinds = torch.arange(heavy.shape[0], device=heavy.device)
-        seen = F.pad(heavy, (0, max(0, keys - heavy.shape[1])), value=True)[:, None, :keys]
+        seen = F.pad(heavy, (0, max(0, rows.stop - heavy.shape[1])), value=True)[:, keys]
         in_prompt = (layout.branch[rows] == 0)[:, None]
-        return seen | in_prompt, kinds
+        causal = layout.causal(rows, keys)
+        for kv_head in range(heavy.shape[0]):
+            first = kv_head * self._group
+            heads = torch.arange(first, first + self._group, device=heavy.device)
+            yield View(heads, keys, (seen[kv_head] | in_prompt) & causal)
 
     def held(
         self, layer: int, key: Tensor, value: Tensor, prompt: int
@@ -205,9 +261,13 @@ class HeavyHitters:
         return key, value
 
 
+def _rows(device: torch.device) -> int:
+    return ROWS.get(device.type, MANY_ROWS)
+
+
 @contextlib.contextmanager
 def masked(model: Any, sight: Sight, layout: Layout) -> Iterator[None]:
-    """`model` attends with these masks meanwhile; batches of one sequence."""
+    """`model` attends with these masks meanwhile; all sequences have this layout."""
 
     def attention(
         module: torch.nn.Module,
@@ -220,29 +280,26 @@ def masked(model: Any, sight: Sight, layout: Layout) -> Iterator[None]:
     ) -> tuple[Tensor, None]:
         layer = int(module.layer_idx)  # type: ignore[arg-type]
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        if not sight.batches and len(query) > 1:
+            raise PlannerError(f"expected one sequence at a time, found {len(query)}")
         sight.saw(layer, query[0], key[0], scale, layout)
         group = query.shape[1] // key.shape[1]
         out = torch.empty_like(query)
-        prompt, tokens = layout.prompt, query.shape[2]
-        starts = [*range(0, prompt, ROWS), *range(prompt, tokens, ROWS), tokens]
+        prompt, tokens, step = layout.prompt, query.shape[2], _rows(query.device)
+        starts = [*range(0, prompt, step), *range(prompt, tokens, step), tokens]
         for begin, end in itertools.pairwise(starts):
-            if begin in (0, prompt):
-                held = (key[0], value[0])
-                if begin == prompt:
-                    held = sight.held(layer, *held, prompt)
-                keys, values = (x.repeat_interleave(group, 0)[None] for x in held)
+            if begin == prompt:
+                key, value = sight.held(layer, key, value, prompt)
             rows = slice(begin, end)
-            seen, kind = sight.visible(layer, rows, layout, end)
-            seen = seen & _causal(layout, rows, end)
-            if kind.shape[0] != query.shape[1]:
-                kind = kind.repeat_interleave(query.shape[1] // kind.shape[0])
-            out[:, :, rows] = F.scaled_dot_product_attention(
-                query[:, :, rows],
-                keys[:, :, :end],
-                values[:, :, :end],
-                attn_mask=seen[kind][None],
-                scale=scale,
-            )
+            for view in sight.views(layer, rows, layout):
+                owners = view.heads // group
+                out[:, view.heads, rows] = F.scaled_dot_product_attention(
+                    query[:, view.heads, rows],
+                    key[:, owners][:, :, view.keys],
+                    value[:, owners][:, :, view.keys],
+                    attn_mask=view.mask[None, None],
+                    scale=scale,
+                )
         return out.transpose(1, 2), None
 
     before = model.config.get_text_config(decoder=True)._attn_implementation
@@ -253,13 +310,6 @@ def masked(model: Any, sight: Sight, layout: Layout) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
-
-
-def _causal(layout: Layout, rows: slice, keys: int) -> Tensor:
-    """Keys before a row, of the prompt or of its own branch: [rows, keys]."""
-    position, branch = layout.position, layout.branch
-    before = position[:keys] <= position[rows][:, None]
-    return before & ((branch[:keys] == 0) | (branch[:keys] == branch[rows][:, None]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,40 +338,72 @@ def answers_of(item: Item) -> tuple[tuple[int, ...], ...]:
 
 def score_of(item: Item, logits: list[Tensor]) -> Score:
     """logits: for each answer of the item, [its tokens, vocabulary]."""
-    totals = []
-    for answer, rows in zip(answers_of(item), logits, strict=True):
-        wanted = torch.tensor(answer, device=rows.device)
-        totals.append(-float(F.cross_entropy(rows.float(), wanted, reduction="sum")))
-    right = torch.tensor(item.response, device=logits[0].device)
+    answers = answers_of(item)
+    rows = torch.cat(logits).float()
+    wanted = torch.tensor([token for answer in answers for token in answer], device=rows.device)
+    right = rows[: len(item.response)].argmax(-1) == wanted[: len(item.response)]
+    told = torch.log_softmax(rows, -1).gather(1, wanted[:, None])[:, 0].tolist()
+    ends = list(itertools.accumulate(map(len, answers)))
+    totals = [math.fsum(told[a:b]) for a, b in itertools.pairwise([0, *ends])]
     return Score(
         ce=-totals[0] / len(item.response),
-        exact=bool((logits[0].argmax(-1) == right).all()),
+        exact=bool(right.all()),
         margin=totals[0] - max(totals[1:]) if len(totals) > 1 else None,
     )
 
 
 @torch.inference_mode()
-def score(model: Any, item: Item, sight_of: Callable[[int], Sight]) -> Score:
-    """Scores an item under masks; `sight_of` is given the length in tokens.
+def scores(model: Any, items: Sequence[Item], sight_of: Callable[[int], Sight]) -> list[Score]:
+    """Scores items of one form (`form_of`) under masks; `sight_of` is given the length
+    in tokens.
 
-    Prompt and all candidates go through the model at once.
+    Prompts and all candidates go through the model in one pass.
     """
     device = model.device
-    answers, prompt = answers_of(item), len(item.prompt)
-    tokens = max(map(len, answers))
-    layout = Layout.of(prompt, len(answers), tokens, device)
-    packed = [*item.prompt]
-    for answer in answers:
-        packed += [*answer, *[answer[-1]] * (tokens - len(answer))]
+    prompt, answers, tokens = form_of(items[0])
+    layout = Layout.of(prompt, answers, tokens, device)
+    packed = []
+    for item in items:
+        if form_of(item) != (prompt, answers, tokens):
+            raise PlannerError("expected items of one form, found others")
+        line = [*item.prompt]
+        for answer in answers_of(item):
+            line += [*answer, *[answer[-1]] * (tokens - len(answer))]
+        packed.append(line)
     with masked(model, sight_of(prompt + tokens), layout):
         logits = model(
-            torch.tensor([packed], device=device),
-            position_ids=layout.position[None],
+            torch.tensor(packed, device=device),
+            position_ids=layout.position[None].expand(len(items), -1),
             use_cache=False,
-            logits_to_keep=len(answers) * tokens + 1,
-        ).logits[0]
-    rows = []
-    for index, answer in enumerate(answers):
-        first = 1 + index * tokens
-        rows.append(torch.cat([logits[:1], logits[first : first + len(answer) - 1]]))
-    return score_of(item, rows)
+            logits_to_keep=answers * tokens + 1,
+        ).logits
+    found = []
+    for item, known in zip(items, logits, strict=True):
+        rows = []
+        for index, answer in enumerate(answers_of(item)):
+            first = 1 + index * tokens
+            rows.append(torch.cat([known[:1], known[first : first + len(answer) - 1]]))
+        found.append(score_of(item, rows))
+    return found
+
+
+def form_of(item: Item) -> tuple[int, int, int]:
+    """Tokens of the prompt, answers, tokens of the longest: alike in one pass."""
+    answers = answers_of(item)
+    return len(item.prompt), len(answers), max(map(len, answers))
+
+
+def batch_size(tokens: int, device: torch.device) -> int:
+    """Sequences of so many tokens that go through a model at once."""
+    return max(1, BATCH.get(device.type, MANY_TOKENS) // tokens)
+
+
+def batches(items: Sequence[Item], device: torch.device) -> Iterator[list[Item]]:
+    """Items of one form in batches that fit the device, in the order of first items."""
+    forms: dict[tuple[int, int, int], list[Item]] = {}
+    for item in items:
+        forms.setdefault(form_of(item), []).append(item)
+    for (prompt, answers, tokens), alike in forms.items():
+        size = batch_size(prompt + answers * tokens, device)
+        for begin in range(0, len(alike), size):
+            yield alike[begin : begin + size]

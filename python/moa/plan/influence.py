@@ -62,6 +62,7 @@ class Recorder:
     complete blocks behind the sink's, for the rows behind them. Filled alike:
     format_rows, as by_row.
     rows: of a chunk; a chunk holds q_heads * rows * tokens numbers.
+    device: of the sums; it must have float64.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Recorder:
         entries: bool = False,
         by_row: bool = False,
         formats: Sequence[str] = (),
+        device: torch.device | str = "cpu",
     ):
         if sink < 1 or block < 1 or rows < 1 or tokens < 1:
             raise InfluenceError(
@@ -92,19 +94,23 @@ class Recorder:
         self.point = point or Point()
         self.blocks = window_blocks(tokens, sink, block)
         shape = (layers, q_heads, self.blocks + 1)
-        self.absolute = torch.zeros(shape, dtype=torch.float64)
-        self.signed = torch.zeros(shape, dtype=torch.float64)
-        self.squared = torch.zeros(shape, dtype=torch.float64)
+        self.absolute, self.signed, self.squared = (
+            torch.zeros(shape, dtype=torch.float64, device=device) for _ in range(3)
+        )
         squares = -(-tokens // block)
         self.entries = (
-            torch.zeros(layers, q_heads, squares, squares, dtype=torch.float64)
+            torch.zeros(layers, q_heads, squares, squares, dtype=torch.float64, device=device)
             if entries
             else None
         )
         rows_shape = (layers, q_heads, squares, self.blocks + 1)
-        self.by_row = torch.zeros(rows_shape) if by_row else None
-        self.formats = {form: torch.zeros(shape, dtype=torch.float64) for form in formats}
-        self.format_rows = {form: torch.zeros(rows_shape) for form in formats if by_row}
+        self.by_row = torch.zeros(rows_shape, device=device) if by_row else None
+        self.formats = {
+            form: torch.zeros(shape, dtype=torch.float64, device=device) for form in formats
+        }
+        self.format_rows = {
+            form: torch.zeros(rows_shape, device=device) for form in formats if by_row
+        }
         self.seen: set[int] = set()
 
     def chunks(self) -> Iterator[tuple[int, int]]:
@@ -130,7 +136,7 @@ class Recorder:
             (self.signed, change),
             (self.squared, change.square()),
         ):
-            total[layer, :, :blocks] += terms.sum(1).to("cpu", torch.float64)
+            total[layer, :, :blocks] += terms.sum(1).to(total.device, torch.float64)
         if self.by_row is not None:
             self._add_rows(self.by_row[layer, ..., :blocks], begin, change.abs())
 
@@ -150,7 +156,8 @@ class Recorder:
         # Longer windows see no more.
         more = everything.expand(-1, -1, self.blocks + 1 - blocks)
         sizes = torch.cat([inside, more], -1).abs_()
-        self.formats[form][layer] += sizes.sum(1).to("cpu", torch.float64)
+        total = self.formats[form]
+        total[layer] += sizes.sum(1).to(total.device, torch.float64)
         if self.by_row is not None:
             self._add_rows(self.format_rows[form][layer], begin, sizes)
 
@@ -158,7 +165,7 @@ class Recorder:
         """sizes [q_heads, rows, windows] to the blocks of rows they belong to."""
         heads, rows, windows = sizes.shape
         whole = torch.nn.functional.pad(sizes, (0, 0, 0, -rows % self.block))
-        sums = whole.view(heads, -1, self.block, windows).sum(2).cpu()
+        sums = whole.view(heads, -1, self.block, windows).sum(2).to(total.device)
         first = begin // self.block
         total[:, first : first + sums.shape[1]] += sums
 
@@ -187,7 +194,7 @@ class Recorder:
         padding = (0, -keys % self.block, 0, -rows % self.block)
         squares = torch.nn.functional.pad(influence, padding)
         shape = (heads, -1, self.block, squares.shape[2] // self.block, self.block)
-        sums = squares.view(shape).sum((2, 4)).to("cpu", torch.float64)
+        sums = squares.view(shape).sum((2, 4)).to(total.device, torch.float64)
         row = begin // self.block
         total[:, row : row + sums.shape[1], : sums.shape[2]] += sums
 
@@ -356,7 +363,7 @@ def attached(model: Any, recorder: Recorder, checkpoint: bool = True) -> Iterato
                 "transformers' AttentionInterface, so it cannot be profiled"
             )
         if checkpoint:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            _checkpointing(model, "enable")({"use_reentrant": False})
             for layer in layers:
                 layer.training = True  # for its checkpoint; the modules inside stay as they are
         yield
@@ -364,8 +371,14 @@ def attached(model: Any, recorder: Recorder, checkpoint: bool = True) -> Iterato
         if checkpoint:
             for layer in layers:
                 layer.training = False
-            model.activation_checkpointing_disable()
+            _checkpointing(model, "disable")()
         model.set_attn_implementation(before)
+
+
+def _checkpointing(model: Any, verb: str) -> Callable[..., None]:
+    """transformers' method; earlier releases name it otherwise."""
+    found: Callable[..., None] | None = getattr(model, f"activation_checkpointing_{verb}", None)
+    return found or getattr(model, f"gradient_checkpointing_{verb}")
 
 
 def _no_mask(*args: Any, **kwargs: Any) -> None:

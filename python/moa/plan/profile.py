@@ -128,6 +128,7 @@ def measure(network: Network, item: Item, settings: Settings) -> Measured:
             entries=settings.entries and point.mix == 0,
             by_row=settings.by_row,
             formats=settings.formats,
+            device=sums_on(network.device),
         )
         try:
             losses.append(
@@ -156,7 +157,7 @@ def measure(network: Network, item: Item, settings: Settings) -> Measured:
         _stacked([r.signed for r in recorders], blocks),
         _stacked([r.squared for r in recorders], blocks),
         losses[0],
-        None if entries is None else entries.to(torch.float32).numpy(),
+        None if entries is None else entries.to("cpu", torch.float32).numpy(),
         _mean_of_rows(rows, blocks, longest) if rows else None,
         {
             form: _stacked([r.formats[form] for r in recorders], blocks).mean(0)
@@ -169,9 +170,14 @@ def measure(network: Network, item: Item, settings: Settings) -> Measured:
     )
 
 
+def sums_on(device: torch.device) -> torch.device:
+    """CUDA keeps sums, without a wait for each chunk; not every device has float64."""
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
 def _stacked(sums: Sequence[torch.Tensor], blocks: int) -> NDArray[np.float32]:
     """[points, .., blocks + 1]: windows longer than those of a shorter item are alike."""
-    stacked: NDArray[np.float32] = torch.stack(list(sums)).to(torch.float32).numpy()
+    stacked: NDArray[np.float32] = torch.stack(list(sums)).to("cpu", torch.float32).numpy()
     missing = blocks + 1 - stacked.shape[-1]
     return np.concatenate([stacked, np.repeat(stacked[..., -1:], missing, -1)], -1)
 

@@ -52,6 +52,16 @@ def window_start(alpha: int, beta: float, row: int, n: int, params: SpanParams) 
     return int(_rule(alpha, beta, params).window_start(row, n))
 
 
+def window_starts(alpha: int, beta: float, n: int, params: SpanParams) -> Ints:
+    """First keys of the windows of rows 0 to n - 1 of a sequence of `n` tokens."""
+    if params.per_row:
+        starts = [window_start(alpha, beta, row, n, params) for row in range(n)]
+        return np.array(starts, dtype=np.int64)
+    # One span for all rows: the window moves on by a key a row.
+    last = window_start(alpha, beta, n - 1, n, params)
+    return np.maximum(np.arange(n, dtype=np.int64) - (n - 1) + last, 0)
+
+
 def raw_span(alpha: int, beta: float, n: int) -> int:
     """What a rule asks for before it is clipped to the length, raised to the least
     span and rounded; tokens, toward zero. For messages alone."""

@@ -24,7 +24,7 @@ from ..errors import Error
 from .calibration import Item
 from .density import byte_density
 from .errors import PlannerError
-from .evaluate import HeavyHitters, Score, Windows, answers_of, score
+from .evaluate import HeavyHitters, Score, Windows, answers_of, batches, scores
 from .network import Network, geometry
 from .runfolder import Progress, RunFolder, digest, read_lines, write_lines
 from .schema import Plan, make_plan
@@ -64,11 +64,15 @@ def dense_plan(config: Any) -> Plan:
     return make_plan(np.zeros(size), np.ones(size))
 
 
-def masked_scorer(network: Network, candidate: Candidate) -> Callable[[Item], Score]:
+#: Scores items of one form (`evaluate.form_of`).
+Scorer = Callable[[Sequence[Item]], list[Score]]
+
+
+def masked_scorer(network: Network, candidate: Candidate) -> Scorer:
     """Scores with masks in torch."""
     if candidate.plan is None:
         kept = lambda length: HeavyHitters(int(candidate.h2o * length))
-        return lambda item: score(network.model, item, kept)
+        return lambda items: [scores(network.model, [item], kept)[0] for item in items]
     plan = candidate.plan
     known: dict[int, Windows] = {}
 
@@ -77,7 +81,7 @@ def masked_scorer(network: Network, candidate: Candidate) -> Callable[[Item], Sc
             known[length] = Windows.of_plan(plan, length, network.device)
         return known[length]
 
-    return lambda item: score(network.model, item, windows)
+    return lambda items: scores(network.model, items, windows)
 
 
 def choose_engine(wanted: str, device: torch.device) -> str:
@@ -160,6 +164,16 @@ class Validation:
                     lines += self._score(candidate, self.items[quarter:], progress)
         return lines
 
+    def score(self, work: Sequence[tuple[Candidate, Sequence[Item]]]) -> list[Line]:
+        """Scores each candidate on its items, all of them; without halving."""
+        total = sum(len(items) for _, items in work)
+        with Progress(f"validate {self.length}", total, as_json=self.as_json) as progress:
+            return [
+                line
+                for candidate, items in work
+                for line in self._score(candidate, items, progress)
+            ]
+
     def _total(self, candidates: Sequence[Candidate]) -> int:
         open_ = sum(not c.reference for c in candidates)
         last = min(open_, FINALISTS)
@@ -177,47 +191,56 @@ class Validation:
     def _score(
         self, candidate: Candidate, items: Sequence[Item], progress: Progress
     ) -> Iterator[Line]:
-        scorer: Callable[[Item], Score] | None = None
+        missing = []
         for item in items:
             known = self.known.get((candidate.id, item.hash))
-            if known is not None:
+            if known is None:
+                missing.append(item)
+            else:
                 progress.skip()
                 yield known | {"plan": candidate.name}
-                continue
-            if scorer is None:
-                scorer = self._scorer(candidate, item)
-            found = scorer(item)
-            if not math.isfinite(found.ce):
-                raise PlannerError(
-                    f"{candidate.name}: the cross-entropy of an item is {found.ce}; validate "
-                    "in float32 (--dtype float32), or look at the model's weights"
-                )
-            line = {
-                "plan": candidate.name,
-                "id": candidate.id,
-                "item": item.hash,
-                "kind": item.kind,
-                "depth": item.depth,
-                "ce": found.ce,
-                "exact": found.exact,
-                "margin": found.margin,
-            }
+        if not missing:
+            return
+        scorer = self._scorer(candidate, missing[0])
+        for together in batches(missing, self.network.device):
+            lines = [
+                self._line(candidate, item, found)
+                for item, found in zip(together, scorer(together), strict=True)
+            ]
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.writelines(json.dumps(line) + "\n" for line in lines)
                 file.flush()
                 os.fsync(file.fileno())
-            self.known[candidate.id, item.hash] = line
-            yield line
-            progress.step()
+            for line in lines:
+                self.known[candidate.id, line["item"]] = line
+                yield line
+                progress.step()
 
-    def _scorer(self, candidate: Candidate, item: Item) -> Callable[[Item], Score]:
+    def _line(self, candidate: Candidate, item: Item, found: Score) -> dict[str, Any]:
+        if not math.isfinite(found.ce):
+            raise PlannerError(
+                f"{candidate.name}: the cross-entropy of an item is {found.ce}; validate "
+                "in float32 (--dtype float32), or look at the model's weights"
+            )
+        return {
+            "plan": candidate.name,
+            "id": candidate.id,
+            "item": item.hash,
+            "kind": item.kind,
+            "depth": item.depth,
+            "ce": found.ce,
+            "exact": found.exact,
+            "margin": found.margin,
+        }
+
+    def _scorer(self, candidate: Candidate, item: Item) -> Scorer:
         """Of the engine; kernels must agree with masks on `item`."""
         masked = masked_scorer(self.network, candidate)
         if self.engine == "masked" or candidate.plan is None:
             return masked
         from .kernels import KernelScorer
 
-        wanted = masked(item)
+        wanted = masked([item])[0]
         longest = max(len(i.prompt) + max(map(len, answers_of(i))) for i in self.items)
         try:
             scorer = KernelScorer(self.network.model, candidate.plan, longest)
@@ -225,7 +248,7 @@ class Validation:
         except Error as error:
             raise PlannerError(f"{candidate.name}: {error}; or take --engine masked") from error
         check_agreement(candidate.name, found, wanted, self.network.model.dtype)
-        return scorer.score
+        return lambda items: [scorer.score(item) for item in items]
 
 
 def check_agreement(name: str, found: Score, wanted: Score, dtype: torch.dtype) -> None:

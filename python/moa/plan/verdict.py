@@ -116,7 +116,8 @@ def _change(lines: Sequence[Line], dense: Mapping[str, Line], field: str) -> Mea
 def ranked(rows: Sequence[Row], densities: Mapping[str, float]) -> list[Row]:
     """Best first, by the mean of the ranks in margin and in cross-entropy.
 
-    Ties go to the lower KV density at the longest length.
+    Ties go to the lower KV density at the longest length, then to the plan whose worse
+    loss is less, in standard errors.
     """
     places: dict[str, list[int]] = {row.plan: [] for row in rows}
     for field, sign in (("margin_change", -1.0), ("ce_change", 1.0)):
@@ -129,10 +130,16 @@ def ranked(rows: Sequence[Row], densities: Mapping[str, float]) -> list[Row]:
         rows,
         key=lambda row: (
             sum(places[row.plan]) / max(1, len(places[row.plan])),
-            densities[row.plan],
+            round(densities[row.plan], 6),
+            max(-_errors(row.margin_change), _errors(row.ce_change)),
             row.plan,
         ),
     )
+
+
+def _errors(change: Mean) -> float:
+    """A change in standard errors; 0 where that is not known."""
+    return change.mean / change.error if change.n > 1 and change.error else 0.0
 
 
 def within_noise(lines: Sequence[Line], best: str, second: str) -> bool:

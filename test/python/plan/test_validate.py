@@ -1,15 +1,18 @@
 """Scores of plans on a tiny model: masks, kernels, halving, the gate, whole runs."""
 
 import copy
+import dataclasses
 import json
 import math
+import shutil
+import subprocess
 
 import pytest
 import torch
 
 import planner_model
 from conftest import make_plan
-from moa.plan import kernels, network, schema, validate
+from moa.plan import evaluate, kernels, network, schema, validate
 from moa.plan.calibration import Item
 from moa.plan.cli import main
 from moa.plan.errors import PlannerError
@@ -18,14 +21,16 @@ from moa.plan.evaluate import (
     Layout,
     Score,
     Windows,
+    batches,
     cross_entropy,
     masked,
-    score,
+    scores,
     shortfall,
 )
 from moa.plan.jsontext import canonical
 from moa.plan.quantise import kept
 from moa.plan.runfolder import RunFolder
+from moa.plan.span import SpanParams, window_start, window_starts
 from moa.plan.validate import Candidate, Validation, check_agreement, dense_plan, masked_scorer
 from moa.plan.verdict import Mean, gate, ranked, rows_of, within_noise
 from planner_model import FEW, refused
@@ -100,7 +105,7 @@ def test_masks_are_the_definition(net, item):
             rows = torch.log_softmax(logits[len(item.prompt) - 1 : -1], -1)
             totals.append(float(rows.gather(1, torch.tensor(answer)[:, None]).sum()))
     net.model.set_attn_implementation("sdpa")
-    found = masked_scorer(net, Candidate("mixed", plan(MIXED)))(item)
+    found = masked_scorer(net, Candidate("mixed", plan(MIXED)))([item])[0]
     assert found.ce == pytest.approx(-totals[0] / len(item.response), abs=1e-4)
     if item.candidates:
         assert found.margin == pytest.approx(totals[0] - max(totals[1:]), abs=1e-3)
@@ -115,9 +120,9 @@ def test_the_dense_plan_is_the_model_itself(net):
     with torch.no_grad():
         logits = net.model(torch.tensor([item.prompt + item.response])).logits[0, -8:-1]
     want = float(cross_entropy(logits, torch.tensor(item.response)))
-    dense = masked_scorer(net, Candidate("dense", dense_plan(net.config)))(item)
+    dense = masked_scorer(net, Candidate("dense", dense_plan(net.config)))([item])[0]
     assert dense.ce == pytest.approx(want, abs=1e-5)
-    assert masked_scorer(net, Candidate("m", plan(MIXED)))(item).ce != pytest.approx(
+    assert masked_scorer(net, Candidate("m", plan(MIXED)))([item])[0].ce != pytest.approx(
         want, abs=1e-4
     )
 
@@ -160,10 +165,10 @@ def test_rows_behind_the_prompt_see_it_in_8_bits(net, tokens):
             rows = torch.log_softmax(logits[past - 1 : -1], -1)
             totals.append(float(rows.gather(1, torch.tensor(answer)[:, None]).sum()))
     net.model.set_attn_implementation("sdpa")
-    found = masked_scorer(net, Candidate("held", plan(document)))(item)
+    found = masked_scorer(net, Candidate("held", plan(document)))([item])[0]
     assert found.ce == pytest.approx(-totals[0] / len(item.response), abs=1e-4)
     assert found.margin == pytest.approx(totals[0] - max(totals[1:]), abs=1e-3)
-    plain = masked_scorer(net, Candidate("plain", plan(MIXED)))(item)
+    plain = masked_scorer(net, Candidate("plain", plan(MIXED)))([item])[0]
     assert abs(found.ce - plain.ce) > 1e-4
 
 
@@ -171,10 +176,10 @@ def test_kernels_and_masks_agree_in_8_bits(net):
     document = MIXED | {"kv": {"format": [["e4m3", 16], ["int8", "int8"]]}}
     model = copy.deepcopy(net.model).bfloat16()
     half = network.Network(model, net.tokenizer, "half")
-    wanted = masked_scorer(half, Candidate("held", plan(document)))(needle())
+    wanted = masked_scorer(half, Candidate("held", plan(document)))([needle()])[0]
     found = kernels.KernelScorer(model, plan(document), 256).score(needle())
     check_agreement("held", found, wanted, torch.bfloat16)
-    plain = masked_scorer(half, Candidate("plain", plan(MIXED)))(needle())
+    plain = masked_scorer(half, Candidate("plain", plan(MIXED)))([needle()])[0]
     assert found.ce != pytest.approx(plain.ce, abs=1e-3)
 
 
@@ -182,7 +187,7 @@ def test_kernels_and_masks_agree_in_8_bits(net):
 @pytest.mark.parametrize("item", [needle(), told()], ids=["needle", "text"])
 def test_kernels_and_masks_agree(net, item, length_rule):
     document = MIXED | {"span": SPAN | {"length": length_rule}}
-    wanted = masked_scorer(net, Candidate("mixed", plan(document)))(item)
+    wanted = masked_scorer(net, Candidate("mixed", plan(document)))([item])[0]
     scorer = kernels.KernelScorer(net.model, plan(document), 256)
     found = scorer.score(item)
     assert found.ce == pytest.approx(wanted.ce, abs=1e-4)
@@ -207,17 +212,28 @@ def test_disagreement_is_told():
         check_agreement("x", Score(math.nan, True), Score(1.0, True), torch.float32)
 
 
+def whole(views, heads, rows, keys):
+    """The views as masks [heads, rows, keys]; each head must be there once."""
+    seen, told = torch.zeros(heads, rows, keys, dtype=torch.bool), []
+    for view in views:
+        told += view.heads.tolist()
+        for head in view.heads.tolist():
+            seen[head][:, view.keys] = view.mask
+    assert sorted(told) == list(range(heads))
+    return seen
+
+
 def test_blocks_are_windows_beside_the_sink():
     import numpy as np
 
     sight = Windows.of_blocks(np.array([[0, 2], [3, 2]]), 4, 3, 11, torch.device("cpu"))
     layout = Layout.of(11, 0, 0, torch.device("cpu"))
     for layer, blocks in enumerate([[0, 2], [3, 2]]):
-        seen, kind = sight.visible(layer, slice(5, 11), layout, 11)
+        seen = whole(sight.views(layer, slice(5, 11), layout), heads=2, rows=6, keys=11)
         for head, count in enumerate(blocks):
             i, j = torch.arange(5, 11)[:, None], torch.arange(11)[None]
             want = (j < 3) | ((i - j < 4 * count) & (j <= i))
-            assert torch.equal(seen[kind[head]] & (j <= i), want & (j <= i))
+            assert torch.equal(seen[head], want & (j <= i))
 
 
 def test_heavy_hitters_keep_what_weighs_most():
@@ -232,21 +248,60 @@ def test_heavy_hitters_keep_what_weighs_most():
     )
     weight = torch.softmax(scores, -1).sum((0, 1))
     heavy = set(weight[:7].topk(3).indices.tolist()) | {7, 8, 9}
-    seen, kind = sight.visible(0, slice(0, 12), layout, 12)
-    assert kind.tolist() == [0]
-    assert seen[0, :10].all() and seen[0, 10:, 10:].all()
-    for row in (10, 11):
-        assert set(seen[0, row, :10].nonzero()[:, 0].tolist()) == heavy
+    seen = whole(sight.views(0, slice(0, 12), layout), heads=3, rows=12, keys=12)
+    for head in range(3):
+        assert torch.equal(seen[head, :10], torch.ones(10, 12).tril().bool())
+        # Two answers of one token, which do not see each other.
+        assert seen[head, 10:, 10:].tolist() == [[True, False], [False, True]]
+        for row in (10, 11):
+            assert set(seen[head, row, :10].nonzero()[:, 0].tolist()) == heavy
     with pytest.raises(PlannerError, match="H2O keeps at least 2"):
         HeavyHitters(1)
 
 
+@pytest.mark.parametrize("room", [0, 200 * 200, 1 << 30])
+def test_a_batch_scores_as_each_item_alone(net, monkeypatch, room):
+    """Also where rows are masked in several parts, and masks are kept between layers."""
+    monkeypatch.setitem(evaluate.ROWS, "cpu", 96)
+    items = [needle(), dataclasses.replace(needle(), prompt=ids(195, 7))]
+    windows = lambda length: Windows.of_plan(plan(MIXED), length, net.device)
+    alone = [scores(net.model, [item], windows)[0] for item in items]
+    monkeypatch.setitem(evaluate.KEPT, "cpu", room)
+    for found, want in zip(scores(net.model, items, windows), alone, strict=True):
+        assert found.ce == pytest.approx(want.ce, abs=1e-4)
+        assert found.margin == pytest.approx(want.margin, abs=1e-3)
+    with pytest.raises(PlannerError, match="expected items of one form"):
+        scores(net.model, [needle(), told()], windows)
+    with pytest.raises(PlannerError, match="expected one sequence at a time, found 2"):
+        scores(net.model, items, HeavyHitters)
+    assert net.config._attn_implementation == "sdpa"
+
+
+def test_batches_have_one_form_and_fit(monkeypatch):
+    items = [needle(), told(), needle(), needle(300), needle()]
+    cpu = torch.device("cpu")
+    assert [len(batch) for batch in batches(items, cpu)] == [1] * 5
+    monkeypatch.setitem(evaluate.BATCH, "cpu", 2 * (195 + 4 * 5) + 1)
+    found = list(batches(items, cpu))
+    assert [len(batch) for batch in found] == [2, 1, 1, 1]
+    assert found[0] == [items[0], items[2]] and found[1] == [items[4]]
+
+
+@pytest.mark.parametrize("per_row", [False, True])
+def test_starts_of_all_rows_are_those_of_each(per_row):
+    params = SpanParams(sink=16, block=16, min=32, per_row=per_row)
+    for alpha, beta in ((32, 0.0), (-64, 0.5), (0, 1.0), (48, 0.25), (500, 0.0)):
+        for n in (1, 31, 200):
+            want = [window_start(alpha, beta, row, n, params) for row in range(n)]
+            assert window_starts(alpha, beta, n, params).tolist() == want
+
+
 def test_h2o_of_everything_is_dense(net):
     item = needle()
-    everything = score(net.model, item, lambda length: HeavyHitters(2 * length))
-    dense = masked_scorer(net, Candidate("dense", dense_plan(net.config)))(item)
+    everything = scores(net.model, [item], lambda length: HeavyHitters(2 * length))[0]
+    dense = masked_scorer(net, Candidate("dense", dense_plan(net.config)))([item])[0]
     assert everything.ce == pytest.approx(dense.ce, abs=1e-5)
-    few = masked_scorer(net, Candidate("h2o", h2o=0.1))(item)
+    few = masked_scorer(net, Candidate("h2o", h2o=0.1))([item])[0]
     assert few.ce != pytest.approx(dense.ce, abs=1e-4)
 
 
@@ -302,6 +357,18 @@ def test_ranks_and_ties():
     twin = rows_of(LINES + [dict(entry, plan="twin") for entry in LINES[3:6]])
     order = ranked([twin["good"], twin["twin"]], {"good": 0.5, "twin": 0.4})
     assert order[0].plan == "twin"
+    # Equal ranks and bytes: the one whose worse loss is less, in standard errors.
+    sure = [
+        line("sure", "a", 9.9, depth=0.1),
+        line("sure", "b", 12.0),
+        line("sure", "t", ce=1.02),
+        line("dense", "u", ce=1.0),
+        line("sure", "u", ce=1.021),
+        line("good", "u", ce=1.0),
+    ]
+    rows = rows_of([*LINES, *sure])
+    order = ranked([rows["sure"], rows["good"]], {"good": 0.5, "sure": 0.5})
+    assert [row.plan for row in order] == ["good", "sure"]
     assert not within_noise(LINES, "good", "bad")
     assert within_noise(LINES + [dict(e, plan="twin") for e in LINES[3:6]], "good", "twin")
 
@@ -321,10 +388,12 @@ def scored(net, tmp_path, monkeypatch):
     calls = []
 
     def scorer(network, candidate):
-        def made_up(item):
-            calls.append((candidate.name, item.hash))
+        def made_up(items):
+            calls.extend((candidate.name, item.hash) for item in items)
             loss = 0.0 if candidate.name == "dense" else float(candidate.name[-1])
-            return Score(1 + loss, True, 10 - loss if item.candidates else None)
+            return [
+                Score(1 + loss, True, 10 - loss if item.candidates else None) for item in items
+            ]
 
         return made_up
 
@@ -508,6 +577,32 @@ def test_a_whole_run_makes_a_plan_and_a_report(tiny, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].startswith("validate 576: 60 items, about")
     assert main(["report", str(tmp_path)]) == 0
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
+def test_the_report_opens_in_a_browser(tiny, tmp_path):
+    """Headless Chromium lays it out, shows every picture and asks for nothing else."""
+    profiled = [
+        "profile", str(tiny), "--out", str(tmp_path), "--lengths", "256", "--items", "2",
+        "--data", "summarise", *FEW, "--block", "16", "--entries", "--check-rules", "2",
+    ]  # fmt: skip
+    assert main(profiled) == 0 and main(["report", str(tmp_path)]) == 0
+    probe = (
+        "<script>document.title = [document.images.length, "
+        "[...document.querySelectorAll('svg')].filter(x => x.getBoundingClientRect().width > 9)"
+        ".length, performance.getEntriesByType('resource').length].join(' ')</script></body>"
+    )
+    page = tmp_path / "report.html"
+    text = page.read_text()
+    page.write_text(text.replace("</body>", probe))
+    done = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu",
+         f"--user-data-dir={tmp_path / 'profile-of-chromium'}", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    pictures = text.count("<svg")
+    assert pictures > 0 and f"<title>0 {pictures} 0</title>" in done.stdout
 
 
 def test_a_report_of_nothing_is_refused(tmp_path, capsys):
