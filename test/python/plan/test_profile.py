@@ -1,5 +1,6 @@
 """`moa-plan profile` on a tiny model: files, resumption, and what is refused."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -15,11 +16,15 @@ import torch
 
 import moa
 import planner_model
-from moa.plan import accuracy, load_plan, network, profile
+from moa.plan import accuracy, estimate, evaluate, load_plan, network, profile
+from moa.plan.calibration import Item
 from moa.plan.cli import main
+from moa.plan.collect import Collector, Source, Wish
 from moa.plan.curves import load_curves
 from moa.plan.errors import PlannerError
-from moa.plan.profile import Measured, combine
+from moa.plan.estimate import Machine
+from moa.plan.profile import Measured, Settings, combine
+from moa.plan.runfolder import Progress
 from planner_model import refused
 
 one_thread, tiny = planner_model.one_thread, planner_model.tiny
@@ -198,6 +203,76 @@ def test_dry_run_says_time_and_memory_and_does_nothing(tiny, tmp_path, capsys):
     profile_320 = json.loads(capsys.readouterr().out.splitlines()[3])
     assert profile_320["what"] == "profile" and profile_320["seconds_per_item"] > 0
     assert not out.exists()
+
+
+def test_estimates_grow_with_the_length_and_the_layers(monkeypatch):
+    """Attention with the square, the rest evenly; of one layer and two, to all."""
+    config = planner_model.transformers.LlamaConfig(**planner_model.SIZES)
+    settings = Settings(rows=64)
+
+    def machine(layers):
+        config.num_hidden_layers = layers
+        found = Machine(config, settings, "float32", "cpu", 256)
+        found._layer, found._base, found._tokens = 2e-3, 1e-3, 256
+        found._attention, found._forward, found._attention_forward = 1e-8, 1e-4, 1e-9
+        return found
+
+    work = lambda n: n * (n + 64) / 2
+    rest = 2e-3 - 1e-8 * work(256)
+    for layers in (2, 6):
+        model = machine(layers)
+        for n in (256, 512, 1024):
+            want = (1e-3 + layers * rest) * n / 256 + layers * 1e-8 * work(n)
+            assert model.profile(n, 5).seconds_per_item == pytest.approx(want)
+            want = layers * ((1e-4 - 1e-9 * work(256)) * n / 256 + 1e-9 * work(n))
+            assert model.score("calib", n, 5).seconds_per_item == pytest.approx(want)
+        more = model.score("calib", 256, 5, generated=10).seconds_per_item
+        assert more > model.score("calib", 256, 5).seconds_per_item
+        assert model.profile(1024, 1).peak_mib > model.profile(512, 1).peak_mib
+
+
+def test_estimates_of_memory_follow_what_a_device_counts(monkeypatch):
+    config = planner_model.transformers.LlamaConfig(**planner_model.SIZES)
+    found = Machine(config, Settings(), "float32", "cpu", 128)
+    monkeypatch.setattr(estimate, "_counts", lambda device: True)
+    found._tokens, found._resident, mib = 128, 0.0, 2**20
+    # Of one layer 3 and 5 MiB at 64 and 128 tokens, of two 4 and 7.
+    found._peaks = [3 * mib, 5 * mib, 4 * mib, 7 * mib]
+    weights = found.parameters * 4 / mib
+    for layers, want in ((1, 9), (2, 13), (11, 9 + 10 * 4)):
+        found.shape["layers"] = layers
+        assert found.profile(256, 1).peak_mib == pytest.approx(weights + want)
+    # Sums by row block grow with the square: of 11 layers, 4 heads, both points.
+    found.settings = Settings(by_row=True)
+    rows = 2 * 4 * 11 * 4 * 5**2 / mib
+    assert found.profile(256, 1).peak_mib == pytest.approx(weights + want + rows)
+
+
+def test_an_estimate_is_of_the_order_of_the_measurement(tiny):
+    net = network.load(str(tiny), "float32", "cpu", [512])
+    found = Machine(net.config, Settings(), "float32", "cpu", 512).profile(512, 1)
+    item = Item("needle", 512, tuple(range(1, 250)) * 2, (7, 8, 9))
+    begin = time.perf_counter()
+    profile.measure(net, item, Settings())
+    spent = time.perf_counter() - begin
+    assert spent / 10 < found.seconds_per_item < spent * 10
+
+
+def test_summaries_of_a_batch_are_those_of_each(tiny, monkeypatch):
+    """An answer ends at the end token; what follows it fills the batch."""
+    net = network.load(str(tiny), "float32", "cpu", [256])
+    wish = Wish((Source("summarise"),), (256,), 3, 0, 16, 8, 12.0)
+    alone = Collector(net, wish).collect(256, Progress("one by one", 3))
+    monkeypatch.setitem(evaluate.BATCH, "cpu", 2 * 256)
+    assert Collector(net, wish).collect(256, Progress("in twos", 3)) == alone
+    end = alone[0].response[3]
+    monkeypatch.setattr(net.model.generation_config, "eos_token_id", [end, 0])
+    drafts = [dataclasses.replace(item, response=()) for item in alone]
+    for item, found in zip(alone, Collector(net, wish).answered(drafts), strict=True):
+        place = item.response.index(end) + 1 if end in item.response else len(item.response)
+        assert (found.response if found else None) == (
+            item.response[:place] if place > 1 else None
+        )
 
 
 def test_json_progress_and_results(tiny, tmp_path, capsys):

@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     wanted = args.lengths or default_lengths(network.geometry(config)["max_position"])
     network.check_config(config, wanted)
     if args.dry_run:
-        print_estimates(estimates(machine_of(args, config), args, wanted), args.json)
+        machine = machine_of(args, config, max(wanted))
+        print_estimates(estimates(machine, args, wanted), args.json)
         return 0
     folder = RunFolder(args.out)
     try:
@@ -137,12 +138,13 @@ def _shown(value: float | None) -> str:
     return "none" if value is None else f"{value:.2f}"
 
 
-def machine_of(args: argparse.Namespace, config: Any) -> Machine:
+def machine_of(args: argparse.Namespace, config: Any, longest: int) -> Machine:
     """Times of the device that would be used."""
     from ..estimate import Machine
     from ..network import pick_device
 
-    return Machine(config, settings_of(args), args.dtype, pick_device(args.device))
+    device = pick_device(args.device)
+    return Machine(config, settings_of(args), args.dtype, device, longest)
 
 
 def estimates(machine: Machine, args: argparse.Namespace, wanted: list[int]) -> list[Estimate]:

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.extend and args.bounds is None:
         args.extend = sorted({n for n in (at, shape["max_position"]) if n > max(wanted)})
     if args.dry_run:
-        machine = profile.machine_of(args, config)
+        machine = profile.machine_of(args, config, max(*wanted, at))
         parts = profile.estimates(machine, args, wanted)
         # Each plan on each item; of the dense model and H2O too.
         scored = args.pareto + len(BASELINES) + len(args.baselines) + 1 + (args.h2o is not None)
