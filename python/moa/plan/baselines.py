@@ -21,10 +21,12 @@ from .model import ModelShape
 from .optimize import solve
 from .rules import FULL, Rule
 from .schema import Plan, make_plan
-from .search import Request, Search, plan_of, prepare, provenance
+from .search import Request, plan_of, prepare, provenance
 
 #: Kinds that are searched in a profile.
 SEARCHED = ("duo", "fixed", "beta", "layer")
+#: Those of them whose spans do not grow, so that they keep a budget at one length alone.
+ONE_LENGTH = ("duo", "fixed")
 
 
 def _sections(kind: str, model: ModelShape, sink: int = 64, **more: Any) -> dict[str, Any]:
@@ -40,10 +42,10 @@ def _sections(kind: str, model: ModelShape, sink: int = 64, **more: Any) -> dict
 
 def _uniform(kind: str, model: ModelShape, rule: Rule, sink: int, **more: Any) -> Plan:
     shape = (model.layers, model.q_heads)
-    return make_plan(
-        np.full(shape, rule.alpha), np.full(shape, rule.beta),
-        _sections(kind, model, sink, **more),
-    )  # fmt: skip
+    sections = _sections(kind, model, sink, **more)
+    # Spans of exactly so many tokens: rounded up, all heads would be above the budget.
+    sections["span"]["block"] = 1
+    return make_plan(np.full(shape, rule.alpha), np.full(shape, rule.beta), sections)
 
 
 def dense(model: ModelShape) -> Plan:
@@ -58,11 +60,9 @@ def streaming(model: ModelShape, density: float, sink: int = 64) -> Plan:
 
 
 def uniform_like(plan: Plan, model: ModelShape, n: int) -> Plan:
-    """One share of the length for all heads, of whole blocks, the largest whose cache
-    at length `n` is not above that of `plan`."""
-    block = plan.span.block
-    tokens = int(byte_density(plan, model.kv_heads, n) * n + 1e-6) // block * block
-    tokens = max(tokens, plan.span.min)
+    """One share of the length for all heads: that of the cache of `plan` at length `n`,
+    less what is no whole token."""
+    tokens = max(int(byte_density(plan, model.kv_heads, n) * n + 1e-6), plan.span.min)
     return _uniform(
         "uniform", model, Rule(0, min(tokens / n, 1.0)), plan.span.sink, like=plan.id, at=n
     )
@@ -121,23 +121,32 @@ def _check_short(short: int, least: int) -> None:
 
 
 def searched(
-    kind: str, profile: Profile, request: Request, *, short: int = 256,
-    model: ModelShape | None = None, solver: str = "auto", time_limit: float = 600.0,
+    kind: str, profile: Profile, request: Request, *, short: int | None = None,
+    at: int | None = None, model: ModelShape | None = None, solver: str = "auto",
+    time_limit: float = 600.0,
 ) -> Plan:  # fmt: skip
     """A restricted search by the same curves. duo: each KV head has all or `short`
-    tokens; fixed: spans that do not grow, chosen at the longest profiled length; beta:
-    shares of the length alone; layer: one rule for all heads of a layer."""
-    longest = max(profile.curves)
+    tokens; fixed: spans that do not grow; beta: shares of the length alone; layer: one
+    rule for all heads of a layer.
+
+    duo and fixed are chosen for one length, `at` (default: the longest profiled), and
+    keep the budget there. short: default 256, or half of the budget where that is less.
+    """
+    at = max(profile.curves) if at is None else at
+    if kind in ONE_LENGTH:
+        request, at = _at_one_length(profile, request, at)
     if kind == "duo":
-        _check_short(short, max(128, profile.any.sink + profile.any.block))
+        least = max(128, profile.any.sink + profile.any.block)
+        block = profile.any.block
+        if short is None:
+            half = int(request.bounds[at] * at / 2) // block * block
+            short = max(least, min(256, half))
+        _check_short(short, least)
         request = replace(request, grid=[FULL, Rule(short, 0.0)], rules_per_layer=None)
     elif kind == "fixed":
-        about = profile.any
-        step = max(longest // 16 // about.block, 1) * about.block
+        step = max(at // 16 // profile.any.block, 1) * profile.any.block
         grid = [Rule(step * i, 0.0) for i in range(1, 17)] + [Rule(128, 0.0), Rule(256, 0.0)]
-        bounds = {n: d if n == longest else 1.0 for n, d in request.bounds.items()}
-        bounds = {n: d for n, d in bounds.items() if n <= longest}
-        request = replace(request, grid=sorted(set(grid)), bounds=bounds)
+        request = replace(request, grid=sorted(set(grid)))
     elif kind == "beta":
         request = replace(request, grid=[Rule(0, i / 16) for i in range(17)])
     elif kind == "layer":
@@ -145,7 +154,10 @@ def searched(
     else:
         raise PlannerError(f"expected one of {', '.join(SEARCHED)}, found '{kind}'")
     search = prepare(profile, request)
-    goal = _goal(kind, search)
+    goal = Goal.mean(search.problem)
+    if kind in ONE_LENGTH:
+        weights = np.array([float(n == at) for n in search.lengths])
+        goal = Goal(weights, np.full(len(weights), np.inf))
     solution = solve(
         search.problem, goal, solver=solver, time_limit=time_limit, names=search.names
     )
@@ -159,8 +171,11 @@ def searched(
     return make_plan(plan.alphas, plan.betas, sections)
 
 
-def _goal(kind: str, search: Search) -> Goal:
-    if kind != "fixed":
-        return Goal.mean(search.problem)
-    weights = np.array([float(n == max(search.lengths)) for n in search.lengths])
-    return Goal(weights, np.full(len(weights), np.inf))
+def _at_one_length(profile: Profile, request: Request, at: int) -> tuple[Request, int]:
+    """The request with the budget of one length alone, and that length: `at`, or the
+    next profiled one where `at` lies between two."""
+    longest = max(profile.curves)
+    if at < longest:
+        at = min(n for n in profile.curves if n >= at)
+    bound = request.bounds[at if at in request.bounds else longest]
+    return replace(request, bounds=dict.fromkeys(profile.curves, 1.0) | {at: bound}), at

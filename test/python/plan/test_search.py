@@ -262,7 +262,9 @@ def test_plain_baselines():
     for n in (4096, 5000, 8192):
         uniform = uniform_like(like, llama, n)
         want, got = kv_density(like, 8, n), kv_density(uniform, 8, n)
-        assert want - 64 / n < got <= want and len({*uniform.rules()[0]}) == 1
+        # Bytes are equal but for less than two tokens a head.
+        assert want - 2 / n < got <= want and len({*uniform.rules()[0]}) == 1
+        assert kv_density(streaming(llama, 0.33), 8, n) == pytest.approx(0.33, abs=1 / n)
     shuffled = random_like(like, llama, 1)
     for n in (4096, 65536):
         assert kv_density(shuffled, 8, n) == kv_density(like, 8, n)
@@ -309,6 +311,24 @@ def test_searched_baselines():
             assert all(len(set(layer)) == 1 for layer in plan.rules())
     with pytest.raises(PlannerError, match="expected one of duo, fixed, beta, layer"):
         searched("other", profile, request)
+
+
+@pytest.mark.parametrize("at, kept_at", [(512, 512), (700, 1024), (1024, 1024), (3000, 3000)])
+def test_spans_that_do_not_grow_keep_the_budget_of_one_length(at, kept_at):
+    profile = make_profile(layers=6, q_heads=8, kv_heads=4)
+    request = Request({512: 0.5, 1024: 0.5, 2048: 0.5})
+    block = 64 / kept_at / 24
+    for kind in ("duo", "fixed"):
+        plan = searched(kind, profile, request, at=at)
+        got = kv_density(plan, 4, kept_at)
+        # The bytes of one head between all and a short span, or of a rule's step.
+        step = (1 - 128 / kept_at) / 24 if kind == "duo" else max(1 / 16 / 24, block)
+        assert 0.5 - 1.01 * step <= got <= 0.5 + 1e-9, (kind, got)
+    assert searched("duo", profile, request).document["budget"]["bounds"]["512"] == 1.0
+    rules = {
+        rule for layer in searched("duo", profile, request, at=at).rules() for rule in layer
+    }
+    assert rules <= {(0, 1.0), (min(256, kept_at // 4), 0.0)}
 
 
 def test_one_length_and_one_head():

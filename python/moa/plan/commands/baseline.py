@@ -6,11 +6,12 @@
   random     the rules of --like on other KV heads
   duo        each KV head all or --short tokens: by the curves of a run folder, or by
              DuoAttention's own scores (--heads)
-  fixed      spans that do not grow, chosen at the longest profiled length
+  fixed      spans that do not grow
   beta       shares of the length alone
   layer      one rule for all heads of a layer
 
-The last four need a run folder of `moa-plan profile`, but for duo with --heads.
+The last four need a run folder of `moa-plan profile`, but for duo with --heads. duo and
+fixed are chosen for the length --at and keep the budget there.
 """
 
 from __future__ import annotations
@@ -46,9 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sink", type=whole, default=64, help="tokens always seen (default 64)"
     )
     parser.add_argument("--like", metavar="PLAN", help="the plan to match")
-    parser.add_argument("--at", type=length, default=8192, metavar="N", help="default 8192")
+    parser.add_argument(
+        "--at", type=length, metavar="N",
+        help="tokens; default 8192 for uniform, the longest profiled for duo and fixed",
+    )  # fmt: skip
     parser.add_argument("--seed", type=whole, default=0)
-    parser.add_argument("--short", type=count, default=256, help="span of duo's short heads")
+    parser.add_argument(
+        "--short", type=count, metavar="TOKENS",
+        help="span of duo's short heads, default 256, or half of the budget if that is less",
+    )  # fmt: skip
     parser.add_argument("--heads", metavar="FILE", help="DuoAttention's scores, .tsv or .json")
     parser.add_argument(
         "--sparsity", type=density, default=0.5, help="share of duo's short heads with --heads"
@@ -76,9 +83,8 @@ def _make(args: argparse.Namespace) -> Plan:
         if model is not None:
             profile.check_model(model)
         return searched(
-            kind, profile, request_of(args, profile), short=args.short,
-            model=model, solver=args.solver,
-            time_limit=args.time_limit,
+            kind, profile, request_of(args, profile), short=args.short, at=args.at,
+            model=model, solver=args.solver, time_limit=args.time_limit,
         )  # fmt: skip
     if args.model is None:
         raise PlannerError(
@@ -94,7 +100,9 @@ def _of_model(args: argparse.Namespace, model: ModelShape) -> Plan:
     if args.kind == "streaming":
         return streaming(model, args.density or 0.5, args.sink)
     if args.kind == "duo":
-        return duo_of_heads(read_duo(args.heads), model, args.sparsity, args.sink, args.short)
+        return duo_of_heads(
+            read_duo(args.heads), model, args.sparsity, args.sink, args.short or 256
+        )
     if args.like is None:
         raise PlannerError(
             f"expected --like PLAN for '{args.kind}', found none; name the plan to match"
@@ -103,5 +111,5 @@ def _of_model(args: argparse.Namespace, model: ModelShape) -> Plan:
     for fault in model_faults(like, model, args.like):
         raise fault
     if args.kind == "uniform":
-        return uniform_like(like, model, args.at)
+        return uniform_like(like, model, args.at or 8192)
     return random_like(like, model, args.seed)

@@ -110,8 +110,7 @@ def _plans(args: argparse.Namespace, folder: RunFolder, shape: dict[str, int], a
         if path.exists():
             continue
         common.kind, common.out, common.like = kind, str(path), str(first)
-        common.at, common.heads = at, None
-        common.short = max(128, args.sink + 3 * args.block)
+        common.at, common.heads, common.short = at, None, None
         baseline.run(common)
 
 
