@@ -34,15 +34,18 @@ CASE = {
     "prompt": int, "tokens": int, "max_tokens": int, "new": int,
     "case": str, "layers": int, "rules": int, "rules_per_layer": int, "objectives": int,
 }  # fmt: skip
-KINDS = {"prefill", "decode", "prepare", "generate", "model", "serve", "optimize"}
-METHODS = {"clean", "do_bench", "graph", "steps", "queued", "fastest", "median", "wall"}
+KINDS = {"prefill", "decode", "prepare", "generate", "model", "serve", "optimize", "quality",
+         "profile"}  # fmt: skip
+METHODS = {"clean", "do_bench", "graph", "steps", "queued", "fastest", "median", "wall",
+           "masks"}  # fmt: skip
 MASKS = {"plan", "causal"}
 #: Results end in a unit, or are one of these.
-UNITS = ("_us", "_ms", "_s", "_per_s", "_mb", "_bytes", "_layers", "_tokens")
+UNITS = ("_us", "_ms", "_s", "_per_s", "_mb", "_bytes", "_layers", "_tokens", "_items",
+         "_nats")  # fmt: skip
 PLAIN = {"us", "max_rel_err", "density", "fraction_of_matmul", "fraction_of_read",
          "fraction_of_floor", "captured", "gap_at_difference", "gap", "median_gap", "objective",
          "plans", "requests", "errors", "closed_by_clients", "preemptions", "most_running",
-         "most_waiting", "ratio_to_one_by_one"}  # fmt: skip
+         "most_waiting", "ratio_to_one_by_one", "asked", "predicted"}  # fmt: skip
 
 
 def driver_version():

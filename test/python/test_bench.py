@@ -16,6 +16,7 @@ import gpu_artifacts
 import gpu_ncu
 import gpu_prefix
 import gpu_replay
+import plan_quality
 import plan_solver
 import record
 from gpu_decode import Decode
@@ -261,6 +262,87 @@ def test_solver_of_plans(tmp_path):
     assert record.read(record.write(file, tmp_path / "solver.json")) == file
     assert "gap" in plan_solver.describe(ours)
     assert "plans" in plan_solver.describe(file["records"][2])
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory):
+    """(model, run folder, plan) of a tiny model."""
+    sys.path.insert(0, str(Path(__file__).parent / "plan"))
+    import planner_model
+    from moa.plan.cli import main
+
+    folder = tmp_path_factory.mktemp("quality")
+    model, run = str(planner_model.save(folder / "model")), folder / "run"
+    command = [
+        "profile", model, "--out", str(run), "--lengths", "512", "--items", "2", "--data",
+        "summarise", "--budget", "8", "--max-ce", "12", "--check-rules", "0",
+    ]  # fmt: skip
+    assert main(command) == 0
+    assert main(["optimize", str(run), "--density", "0.5", "--extend", "640"]) == 0
+    return model, run, run / "plans/plan-1.json"
+
+
+def test_quality_of_plans(profiled, tmp_path, capsys):
+    model, run, plan = profiled
+    command = [
+        model, str(run), "--plans", f"0.5={plan}", "--lengths", "512,640", "--items", "3",
+        "--summaries", "2", "--output", str(tmp_path),
+    ]  # fmt: skip
+    assert plan_quality.main(command) == 0
+    said = capsys.readouterr().out
+    assert "in a batch of" in said and "N = 640" in said
+    file = record.read(tmp_path / "plan-quality.json")
+    for length in (512, 640):
+        rows = [r for r in file["records"] if r["length"] == length]
+        assert [r["who"] for r in rows] == ["dense", *plan_quality.METHODS]
+        for row in rows[1:]:
+            assert row["scored_items"] == 3 and row["told_items"] == 2
+            assert row["density"] <= 0.5 or row["who"] == "one span"
+    with pytest.raises(plan_quality.PlannerError, match="lengths was"):
+        plan_quality.main([*command, "--lengths", "512"])
+    # A second time nothing is scored.
+    before = (tmp_path / "validate/512.jsonl").read_bytes()
+    assert plan_quality.main(command) == 0
+    assert (tmp_path / "validate/512.jsonl").read_bytes() == before
+    assert record.read(tmp_path / "plan-quality.json")["records"] == file["records"]
+
+
+def test_quality_goes_on_where_it_was_stopped(profiled, tmp_path, monkeypatch, capsys):
+    from moa.plan.runfolder import Progress
+
+    model, run, plan = profiled
+    command = [
+        model, str(run), "--plans", f"0.5={plan}", "--lengths", "512", "--items", "2",
+        "--summaries", "0", "--output", str(tmp_path),
+    ]  # fmt: skip
+    step, count = Progress.step, iter(range(100))
+
+    def stopped(progress):
+        if next(count) == 8:
+            progress._stopped = True
+        step(progress)
+
+    monkeypatch.setattr(Progress, "step", stopped)
+    assert plan_quality.main(command) == 3
+    kept = (tmp_path / "validate/512.jsonl").read_text()
+    assert kept.count("\n") == 7
+    some = record.read(tmp_path / "plan-quality.json")["records"]
+    assert [r["who"] for r in some] == ["dense", "ours", "duo"]
+    monkeypatch.undo()
+    assert plan_quality.main(command) == 0
+    assert (tmp_path / "validate/512.jsonl").read_text().startswith(kept)
+    assert record.read(tmp_path / "plan-quality.json")["records"][:3] == some
+
+
+def test_quality_refuses_masks_that_differ(profiled, tmp_path, monkeypatch, capsys):
+    model, run, plan = profiled
+    monkeypatch.setattr(plan_quality, "explicit_margin", lambda *_: 1e3)
+    assert plan_quality.main([
+        model, str(run), "--plans", f"0.5={plan}", "--lengths", "512", "--items", "2",
+        "--summaries", "0", "--output", str(tmp_path),
+    ]) == 1  # fmt: skip
+    assert "differ from explicit ones" in capsys.readouterr().err
+    assert not (tmp_path / "validate").exists()
 
 
 def test_plots_are_the_same_again(tmp_path):
