@@ -76,9 +76,9 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         help='candidate rules; FILE: {"rules": [[alpha, beta], ..]}',
     )  # fmt: skip
     parser.add_argument(
-        "--hull", action="store_true",
+        "--hull", action=argparse.BooleanOptionalAction, default=False,
         help="a near-full window loses at least its share of what the shortest loses: for "
-        "profiles whose items cover few depths",
+        "profiles whose items cover few depths; `run` does so below 40 items a length",
     )  # fmt: skip
     parser.add_argument(
         "--length", choices=("request", "row"), default="request", help="length rule"

@@ -565,6 +565,8 @@ def test_a_whole_run_makes_a_plan_and_a_report(tiny, tmp_path, capsys):
     import xml.etree.ElementTree as tree
 
     tree.fromstring(page.removeprefix("<!doctype html>").replace('<meta charset="utf-8">', ""))
+    # Three items cover few depths.
+    assert json.loads((tmp_path / "run.json").read_text())["steps"]["plans"]["hull"] == "True"
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("item-*.npz")}
     lines = (tmp_path / "validate/576.jsonl").read_text()
     assert main(command) == 0
@@ -573,6 +575,7 @@ def test_a_whole_run_makes_a_plan_and_a_report(tiny, tmp_path, capsys):
     refused(
         capsys, [*command, "--density", "0.5"], "plans was made with other inputs: density was"
     )
+    refused(capsys, [*command, "--no-hull"], "hull was True, is False")
     assert main([*command, "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].startswith("validate 576: 60 items, about")

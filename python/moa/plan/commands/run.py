@@ -24,6 +24,9 @@ _ASKED = (
     "density", "bounds", "extend", "on", "kv", "rules_per_layer", "grid", "hull", "length",
     "tensor_parallel", "time", "costs", "solver", "pareto", "kv_formats",
 )  # fmt: skip
+#: Items of a length whose needles cover the strata of depth more than once, so that
+#: the curves tell of every depth; with fewer, --hull unless it is said otherwise.
+DEPTHS_COVERED = 40
 #: Plans of the same KV density that the chosen one is compared with.
 BASELINES = ("uniform", "random", "duo", "fixed", "layer")
 
@@ -32,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
     add_profile(parser)
     add_request(parser)
-    parser.set_defaults(hull=True)
+    parser.set_defaults(hull=None)
     parser.add_argument(
         "--pareto",
         type=count,
@@ -56,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     from ..runfolder import Interrupted, RunFolder
 
     args.by_row = args.by_row or args.length == "row"
+    if args.hull is None:
+        args.hull = args.items < DEPTHS_COVERED
     config = network.load_config(args.model)
     shape = network.geometry(config)
     wanted = args.lengths or default_lengths(shape["max_position"])
