@@ -57,12 +57,12 @@ else:
     ]
 
     # NVIDIA's assembler and disassembler, where they are: the toolkit's, and
-    # that of the wheel in the Python environment.
+    # those of the Python environment.
     cuda = os.path.join(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin")
     search = os.pathsep.join([os.environ["PATH"], cuda, "/usr/local/cuda/bin"])
     prefix = os.path.dirname(os.path.dirname(config.python))
     wheels = glob.glob(f"{prefix}/lib/python*/site-packages/nvidia/*/bin")
-    for name, folders in (("ptxas", [search]), ("nvdisasm", [*wheels, search])):
+    for name, folders in (("ptxas", [search, *wheels]), ("nvdisasm", [*wheels, search])):
         program = shutil.which(name, path=os.pathsep.join(folders))
         if program:
             config.available_features.add(name)

@@ -390,6 +390,7 @@ static void addGpuImages(KernelJob &job, ArtifactKernel &kernel,
     stats.registers = report.registers;
     stats.spillBytes = report.spillBytes;
     stats.sharedBytes = uint64_t(report.sharedBytes) + job.facts.sharedBytes;
+    stats.ptxasVersion = job.cubin->ptxasVersion;
     stats.codeBytes = job.cubin->code.size();
     ArtifactImage cubin = image;
     cubin.target = MOA_TARGET_CUDA_CUBIN;
@@ -425,10 +426,18 @@ llvm::Error Compilation::compileAll(ModuleOp module, ModuleOp tiles,
   jobOptions.threads = options.jobs;
   jobOptions.keepText =
       !options.dumpDir.empty() || options.emit != EmitKind::Artifact;
-  jobOptions.ptxas = cubins && options.ptxas ? &*options.ptxas : nullptr;
+  const CubinStore store(options.cubinDir);
+  if (cubins) {
+    jobOptions.ptxas = options.ptxas ? &*options.ptxas : nullptr;
+    jobOptions.cubins = options.cubinDir.empty() ? nullptr : &store;
+    jobOptions.addCubins = options.addCubins;
+  }
   llvm::Error error = compileKernels(jobs, jobOptions);
-  for (const KernelJob &job : jobs)
+  for (const KernelJob &job : jobs) {
     dumpJob(job, result);
+    if (!job.warning.empty())
+      result.warnings.push_back(job.warning);
+  }
   if (error)
     return llvm::createStringError(
         planName + ": error: " + llvm::toString(std::move(error)));

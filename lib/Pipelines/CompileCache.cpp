@@ -12,6 +12,7 @@
 
 #include "CompileCache.h"
 #include "CompileStats.h"
+#include "CubinStore.h"
 
 #include "moa/Target/Artifact.h"
 #include "moa/abi/version.h"
@@ -68,7 +69,13 @@ CompileCache::CompileCache(const plan::Plan &plan,
     key += (chip->name + ",").str();
   for (const GpuChip *chip : options.gpuChips)
     key += (chip->name + ",").str();
-  key += options.ptxas ? options.ptxas->version : "no ptxas";
+  if (options.ptxas)
+    key += options.ptxas->version;
+  else if (options.cubinDir.empty() || options.gpuChips.empty())
+    key += "no ptxas";
+  else
+    key += llvm::formatv("no ptxas, cubins {0}",
+                         CubinStore(options.cubinDir).contents());
   std::array<uint8_t, 32> digest =
       llvm::SHA256::hash(llvm::arrayRefFromStringRef(key));
   llvm::SmallString<256> file(folder);

@@ -49,15 +49,39 @@ static bool compileForCpu(KernelJob &job, ModuleOp module, bool keepText) {
   return true;
 }
 
-/// Makes the cubin of a job with PTX, where there is an assembler.
+/// Takes the cubin of a job with PTX from the store: whichever is there where
+/// there is no assembler, else one that the same version made.
+static bool takeFinished(KernelJob &job, const KernelJobOptions &options) {
+  if (!options.cubins)
+    return false;
+  std::optional<Cubin> cubin = options.cubins->load(job.ptx, *job.gpu);
+  if (!cubin ||
+      (options.ptxas && options.ptxas->version != cubin->ptxasVersion))
+    return false;
+  // What refuses a cubin refuses it here, too: the limits may have changed.
+  if (llvm::Error error =
+          checkPtxasReport(cubin->report, job.facts, *job.gpu)) {
+    llvm::consumeError(std::move(error));
+    return false;
+  }
+  job.cubin = std::move(cubin);
+  return true;
+}
+
+/// Makes the cubin of a job with PTX, where there is a finished one or an
+/// assembler.
 static llvm::Error assemble(KernelJob &job, const KernelJobOptions &options) {
-  if (!options.ptxas)
+  if (takeFinished(job, options) || !options.ptxas)
     return llvm::Error::success();
   llvm::Expected<Cubin> cubin =
       assemblePTX(job.ptx, job.facts, *job.gpu, *options.ptxas);
   if (!cubin)
     return cubin.takeError();
   job.cubin = std::move(*cubin);
+  if (options.cubins && options.addCubins)
+    if (llvm::Error error =
+            options.cubins->store(job.ptx, *job.gpu, *job.cubin))
+      job.warning = llvm::toString(std::move(error));
   return llvm::Error::success();
 }
 

@@ -13,6 +13,7 @@
 #ifndef MOA_LIB_PIPELINES_COMPILEKERNELS_H
 #define MOA_LIB_PIPELINES_COMPILEKERNELS_H
 
+#include "CubinStore.h"
 #include "moa/Target/CPU.h"
 #include "moa/Target/NVPTX.h"
 #include "llvm/ADT/ArrayRef.h"
@@ -43,14 +44,17 @@ struct KernelJob {
   std::string llvmIR;      ///< Optimised.
   std::string assembly;    ///< For a CPU.
   std::string error;       ///< Empty when the job succeeded.
+  std::string warning;     ///< Of a cubin that could not be kept.
 
   llvm::StringRef chipName() const { return cpu ? cpu->name : gpu->name; }
 };
 
 struct KernelJobOptions {
-  unsigned threads = 0;         ///< At most so many; 0 = one per core.
-  bool keepText = false;        ///< Fill the texts of every level.
-  const Ptxas *ptxas = nullptr; ///< Assembles cubins; null leaves them out.
+  unsigned threads = 0;               ///< At most so many; 0 = one per core.
+  bool keepText = false;              ///< Fill the texts of every level.
+  const Ptxas *ptxas = nullptr;       ///< Assembles cubins.
+  const CubinStore *cubins = nullptr; ///< Where finished ones are; may be null.
+  bool addCubins = false;             ///< Whether new ones are added there.
 };
 
 /// Runs all jobs. The first failure in the order of jobs is returned; what the

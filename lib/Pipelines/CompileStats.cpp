@@ -52,6 +52,7 @@ bool moa::readStats(llvm::StringRef text, CompileStats &stats) {
     kernel.registers = numberIn(*object, "registers");
     kernel.spillBytes = numberIn(*object, "spill_bytes");
     kernel.sharedBytes = numberIn(*object, "shared_bytes");
+    kernel.ptxasVersion = object->getString("ptxas").value_or("").str();
     kernel.codeBytes = object->getInteger("code_bytes").value_or(0);
     kernel.scratchBytes = object->getInteger("scratch_bytes").value_or(0);
     stats.kernels.push_back(std::move(kernel));
@@ -81,6 +82,8 @@ void moa::printStats(const CompileStats &stats, llvm::raw_ostream &os) {
           json.attribute("spill_bytes", numberOrNull(kernel.spillBytes));
           json.attribute("shared_bytes", numberOrNull(kernel.sharedBytes));
           json.attribute("instructions", numberOrNull(kernel.instructions));
+          if (!kernel.ptxasVersion.empty())
+            json.attribute("ptxas", kernel.ptxasVersion);
           json.attribute("code_bytes", int64_t(kernel.codeBytes));
           json.attribute("scratch_bytes", int64_t(kernel.scratchBytes));
         });

@@ -15,6 +15,8 @@
 #include "llvm/Config/llvm-config.h"
 #include "llvm/Option/ArgList.h"
 #include "llvm/Option/OptTable.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
 
 using namespace llvm::opt;
 using namespace moa;
@@ -140,6 +142,44 @@ static std::optional<int> fitTargets(CompileOptions &options) {
   return std::nullopt;
 }
 
+/// The program's folder of finished cubins, and the site-packages folder that
+/// its package lies in: it is SITE/moa/bin/moa-compile.
+struct Surroundings {
+  Surroundings() {
+    static int inProgram;
+    std::string program = llvm::sys::fs::getMainExecutable(nullptr, &inProgram);
+    StringRef package =
+        llvm::sys::path::parent_path(llvm::sys::path::parent_path(program));
+    cubins = (package + "/cubins").str();
+    sitePackages = llvm::sys::path::parent_path(package).str();
+  }
+  std::string cubins;
+  std::string sitePackages;
+};
+
+/// Prints which assembler would be taken, or why none.
+static int printPtxas(StringRef path) {
+  llvm::Expected<Ptxas> ptxas = findPtxas(path, Surroundings().sitePackages);
+  if (!ptxas) {
+    llvm::errs() << "moa-compile: error: " << llvm::toString(ptxas.takeError())
+                 << '\n';
+    return kRefused;
+  }
+  llvm::outs() << ptxas->path << ' ' << ptxas->version << '\n';
+  return 0;
+}
+
+/// Sets where finished cubins are, and whether new ones go there.
+static void readCubins(const InputArgList &args, CompileOptions &options) {
+  options.cubinDir =
+      args.getLastArgValue(OPT_cubins, Surroundings().cubins).str();
+  options.addCubins = args.hasArg(OPT_cubins);
+  if (options.cubinDir == "none") {
+    options.cubinDir.clear();
+    options.addCubins = false;
+  }
+}
+
 /// Finds the assembler where one is needed.
 static std::optional<int> readPtxas(const InputArgList &args,
                                     Arguments &arguments) {
@@ -151,7 +191,7 @@ static std::optional<int> readPtxas(const InputArgList &args,
   if (options.gpuChips.empty() || path == "none" ||
       (!needed && options.emit != EmitKind::Artifact))
     return std::nullopt;
-  llvm::Expected<Ptxas> ptxas = findPtxas(path);
+  llvm::Expected<Ptxas> ptxas = findPtxas(path, Surroundings().sitePackages);
   if (ptxas) {
     options.ptxas = *ptxas;
     return std::nullopt;
@@ -269,6 +309,7 @@ static std::optional<int> readValues(const InputArgList &args,
     return status;
   if (auto status = fitTargets(options))
     return status;
+  readCubins(args, options);
   if (auto status = readPtxas(args, arguments))
     return status;
   std::optional<int64_t> jobs, maxLength;
@@ -325,6 +366,8 @@ std::optional<int> moa::parseArguments(llvm::ArrayRef<const char *> argv,
                     ")\n";
     return 0;
   }
+  if (args.hasArg(OPT_print_ptxas))
+    return printPtxas(args.getLastArgValue(OPT_ptxas));
   if (auto status = checkForm(table, args, missingIndex, missingCount))
     return status;
   if (auto status = readValues(args, arguments))

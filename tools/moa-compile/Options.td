@@ -26,8 +26,15 @@ defm target : Value<"target", "LIST",
     "cpu (every variant), variants by name (x86-64-v4-bf16, x86-64-v4, "
     "x86-64-v3), and GPU families: sm_90a, sm_80 (default: all)">;
 defm ptxas : Value<"ptxas", "FILE",
-    "Assembler of GPU code, or none for PTX alone (default: the first in PATH, "
-    "$CUDA_HOME/bin, /usr/local/cuda/bin)">;
+    "Assembler of GPU code, or none for PTX and finished cubins (default: the "
+    "first that is new enough in PATH, $CUDA_HOME/bin, $CUDA_PATH/bin, "
+    "/usr/local/cuda/bin, and the package nvidia-cuda-nvcc beside this one)">;
+def print_ptxas : Switch<"print-ptxas",
+    "Print path and version of that assembler; 1 and why, without one">;
+defm cubins : Value<"cubins", "DIR",
+    "Finished cubins: used without an assembler, or with one of the version "
+    "that made them; new ones are added (default: those that came with the "
+    "compiler, which are only read; none for no such folder)">;
 defm dtype : Value<"dtype", "TYPE",
     "Queries, keys, values and outputs: bf16 (default), f16 or f32">;
 defm phase : Value<"phase", "LIST",

@@ -65,10 +65,10 @@ static int run(const Arguments &arguments) {
     llvm::errs() << "moa-compile: warning: " << warning << '\n';
   for (const std::string &remark : result->stats.remarks)
     llvm::errs() << "moa-compile: remark: " << remark << '\n';
-  bool hasGpuKernels = llvm::any_of(result->stats.kernels, [](auto &kernel) {
-    return findGpuChip(kernel.chip) != nullptr;
+  bool ptxAlone = llvm::any_of(result->stats.kernels, [](auto &kernel) {
+    return findGpuChip(kernel.chip) && !kernel.registers;
   });
-  if (hasGpuKernels && !arguments.ptxRemark.empty())
+  if (ptxAlone && !arguments.ptxRemark.empty())
     llvm::errs() << "moa-compile: remark: GPU kernels are left as PTX: "
                  << arguments.ptxRemark << '\n';
   if (llvm::Error error = writeFileAtomically(arguments.output, result->bytes))

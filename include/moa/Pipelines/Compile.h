@@ -51,6 +51,11 @@ struct CompileOptions {
   bool gpuRequired = false;
   /// Assembler of cubins; none leaves PTX alone.
   std::optional<Ptxas> ptxas;
+  /// Folder of finished cubins, taken from where there is no assembler, or one
+  /// of the version that made them; empty means none.
+  std::string cubinDir;
+  /// Whether what the assembler makes is added to it.
+  bool addCubins = false;
   /// Layer to print at the levels Moa and Tile; none means all.
   std::optional<int64_t> layer;
   /// Kernels compiled at a time; 0 means one per core.
@@ -73,6 +78,7 @@ struct KernelStats {
   uint64_t scratchBytes = 0;            ///< CPU: per thread.
   /// GPU, where there is a cubin: per thread, per thread, per block.
   std::optional<uint64_t> registers, spillBytes, sharedBytes;
+  std::string ptxasVersion; ///< Of what made the cubin; empty without one.
 };
 
 struct CompileStats {
@@ -87,8 +93,8 @@ struct CompileStats {
 struct CompileResult {
   std::vector<uint8_t> bytes; ///< The artifact, or text in UTF-8.
   CompileStats stats;
-  /// What the cache or the dump folder could not do, one line each: the result
-  /// is whole nevertheless.
+  /// What the cache, the cubins' or the dump folder could not do, one line
+  /// each: the result is whole nevertheless.
   std::vector<std::string> warnings;
 };
 

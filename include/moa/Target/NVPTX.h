@@ -66,10 +66,19 @@ struct Ptxas {
   std::string version; ///< "13.0.88".
 };
 
-/// Finds ptxas: at `path` if that is not empty, else in PATH, in
-/// $CUDA_HOME/bin and in /usr/local/cuda/bin. The error says where it looked,
-/// or what the program found there answered.
-llvm::Expected<Ptxas> findPtxas(llvm::StringRef path = "");
+/// How far ptxas optimises.
+inline constexpr llvm::StringLiteral kPtxasLevel = "-O3";
+
+/// The folders that may hold ptxas, in the order of search: those of PATH,
+/// $CUDA_HOME/bin, $CUDA_PATH/bin, /usr/local/cuda/bin, and, where the folder
+/// `sitePackages` is not empty, those of NVIDIA's Python packages in it.
+std::vector<std::string> ptxasFolders(llvm::StringRef sitePackages);
+
+/// Finds ptxas: at `path` if that is not empty, else the first in the folders
+/// above that is new enough. The error says where it looked, and what a program
+/// found there answered.
+llvm::Expected<Ptxas> findPtxas(llvm::StringRef path = "",
+                                llvm::StringRef sitePackages = "");
 
 /// What ptxas -v says about one kernel.
 struct PtxasReport {
@@ -100,6 +109,7 @@ struct Cubin {
   PtxasReport report;
   uint64_t instructions = 0; ///< Machine instructions, padding included.
   std::string messages;      ///< All that ptxas said.
+  std::string ptxasVersion;  ///< Of the ptxas that made it.
 };
 
 /// Assembles PTX with one kernel for `chip`, without a shell, in temporary

@@ -183,24 +183,112 @@ TEST_F(FakePtxas, MissingOrStrange) {
                              "found exit status 0 and: not a version");
 }
 
-TEST_F(FakePtxas, PathAndCudaHomeAreSearched) {
-  write("");
-  const char *oldPath = std::getenv("PATH");
-  std::string saved = oldPath ? oldPath : "";
-  ::setenv("PATH", folder.c_str(), 1);
-  llvm::Expected<Ptxas> inPath = findPtxas();
-  ::setenv("PATH", "/nonexistent", 1);
-  ASSERT_FALSE(llvm::sys::fs::create_directory(folder + "/bin"));
-  ASSERT_FALSE(llvm::sys::fs::rename(path, folder + "/bin/ptxas"));
-  ::setenv("CUDA_HOME", folder.c_str(), 1);
-  llvm::Expected<Ptxas> inHome = findPtxas();
-  ::unsetenv("CUDA_HOME");
-  ::setenv("PATH", saved.c_str(), 1);
-  ASSERT_TRUE(bool(inPath)) << llvm::toString(inPath.takeError());
-  EXPECT_EQ(inPath->path, path);
-  EXPECT_EQ(inPath->version, "13.0.88");
-  ASSERT_TRUE(bool(inHome)) << llvm::toString(inHome.takeError());
-  EXPECT_EQ(inHome->path, (folder + "/bin/ptxas").str());
+/// A variable of the environment, as it was at the end of the scope.
+class Variable {
+public:
+  Variable(const char *name, StringRef value) : name(name) {
+    if (const char *old = std::getenv(name))
+      before = old;
+    ::setenv(name, value.str().c_str(), 1);
+  }
+  Variable(const Variable &) = delete;
+  ~Variable() {
+    if (before)
+      ::setenv(name, before->c_str(), 1);
+    else
+      ::unsetenv(name);
+  }
+  void clear() { ::unsetenv(name); }
+
+private:
+  const char *name;
+  std::optional<std::string> before;
+};
+
+TEST_F(FakePtxas, PlacesAreSearchedInTheirOrder) {
+  const std::string root = folder.str().str(), site = root + "/site";
+  // cudnn is a package without a toolkit.
+  for (const char *package : {"cuda_nvcc", "cu13", "cu9", "cu14", "cudnn"})
+    ASSERT_FALSE(
+        llvm::sys::fs::create_directories(site + "/nvidia/" + package));
+  Variable search("PATH", root + "/a::" + root + "/b");
+  Variable home("CUDA_HOME", root + "/home");
+  Variable cudaPath("CUDA_PATH", root + "/cuda-path");
+  EXPECT_EQ(ptxasFolders(site),
+            (std::vector<std::string>{
+                root + "/a", root + "/b", root + "/home/bin",
+                root + "/cuda-path/bin", "/usr/local/cuda/bin",
+                site + "/nvidia/cu14/bin", site + "/nvidia/cu13/bin",
+                site + "/nvidia/cu9/bin", site + "/nvidia/cuda_nvcc/bin"}));
+  home.clear();
+  cudaPath.clear();
+  for (const std::string &without : {std::string(), root + "/none"})
+    EXPECT_EQ(ptxasFolders(without),
+              (std::vector<std::string>{root + "/a", root + "/b",
+                                        "/usr/local/cuda/bin"}));
+}
+
+/// Each of these places holds a ptxas; the one found is taken away until none
+/// is left.
+TEST_F(FakePtxas, TheFirstInOrderIsFound) {
+  const std::string root = folder.str().str();
+  std::vector<std::string> places = {root + "/a", root + "/home/bin",
+                                     root + "/cuda-path/bin"};
+  if (!llvm::sys::fs::exists("/usr/local/cuda/bin/ptxas"))
+    for (const char *package : {"cu13", "cuda_nvcc"})
+      places.push_back(root + "/site/nvidia/" + package + "/bin");
+  for (const std::string &place : places) {
+    ASSERT_FALSE(llvm::sys::fs::create_directories(place));
+    path = place + "/ptxas";
+    write("");
+  }
+  Variable search("PATH", root + "/empty:" + root + "/a");
+  Variable home("CUDA_HOME", root + "/home");
+  Variable cudaPath("CUDA_PATH", root + "/cuda-path");
+  for (const std::string &place : places) {
+    llvm::Expected<Ptxas> found = findPtxas("", root + "/site");
+    ASSERT_TRUE(bool(found)) << llvm::toString(found.takeError());
+    EXPECT_EQ(found->path, place + "/ptxas");
+    EXPECT_EQ(found->version, "13.0.88");
+    ASSERT_FALSE(llvm::sys::fs::remove(found->path));
+  }
+  llvm::Expected<Ptxas> none = findPtxas();
+  if (!none)
+    EXPECT_EQ(llvm::toString(none.takeError()),
+              "expected ptxas 12.7 or newer in PATH, $CUDA_HOME/bin, "
+              "$CUDA_PATH/bin, /usr/local/cuda/bin or the package "
+              "nvidia-cuda-nvcc beside this one, found none");
+}
+
+TEST_F(FakePtxas, OldAndBrokenOnesArePassedOver) {
+  const std::string root = folder.str().str();
+  for (const char *place : {"/old", "/broken", "/oldest-that-does"})
+    ASSERT_FALSE(llvm::sys::fs::create_directory(root + place));
+  path = root + "/old/ptxas";
+  write("", "V12.6.85");
+  path = root + "/broken/ptxas";
+  write("", "no version");
+  path = root + "/oldest-that-does/ptxas";
+  write("", "V12.7.0");
+  Variable search("PATH", root + "/old:" + root + "/broken:" + root +
+                              "/oldest-that-does");
+  llvm::Expected<Ptxas> found = findPtxas();
+  ASSERT_TRUE(bool(found)) << llvm::toString(found.takeError());
+  EXPECT_EQ(found->path, path);
+  EXPECT_EQ(found->version, "12.7.0");
+  // What is named is taken as it is.
+  llvm::Expected<Ptxas> named = findPtxas(root + "/old/ptxas");
+  ASSERT_TRUE(bool(named)) << llvm::toString(named.takeError());
+  EXPECT_EQ(named->version, "12.6.85");
+  ASSERT_FALSE(llvm::sys::fs::remove(path));
+  llvm::Expected<Ptxas> none = findPtxas();
+  if (!none) {
+    std::string error = llvm::toString(none.takeError());
+    EXPECT_TRUE(StringRef(error).contains("found 12.6.85 at '" + root +
+                                          "/old/ptxas'; expected '" + root +
+                                          "/broken/ptxas --version' to state"))
+        << error;
+  }
 }
 
 TEST_F(FakePtxas, FailuresAreNamed) {
