@@ -166,7 +166,7 @@ import pathlib, sys, tomllib
 project = tomllib.loads(pathlib.Path(sys.argv[1]).read_text())["project"]
 for name, target in project["scripts"].items():
     module, function = target.split(":")
-    if module != "moa.programs":  # Those become programs of the wheel.
+    if name not in ("moa-compile", "moa-run"):  # Those are built.
         path = pathlib.Path(sys.argv[2], name)
         path.write_text(
             f"#!{sys.executable}\nimport sys\n\nfrom {module} import {function}\n\n"

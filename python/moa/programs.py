@@ -1,10 +1,12 @@
-"""The compiled programs: where they are, and the wheel's console scripts, each of
-which becomes the program it is named after."""
+"""The compiled programs: where they are, and the wheel's console scripts. Those of
+compiled programs become the program they are named after."""
 
 import os
 import shutil
 import sys
 from pathlib import Path
+
+from .extras import run_program
 
 # Programs that a wheel carries; absent in a build tree.
 FOLDER = Path(__file__).parent.absolute() / "bin"
@@ -20,6 +22,11 @@ def find(name: str) -> str | None:
     return shutil.which(name)
 
 
+def cubins() -> Path:
+    """Folder of the finished cubins that come with moa-compile; absent in a build tree."""
+    return FOLDER.parent / "cubins"
+
+
 def _become(name: str):
     program = str(FOLDER / name)
     os.execv(program, [program, *sys.argv[1:]])
@@ -33,3 +40,14 @@ def moa_compile():
 def moa_run():
     """Run moa-run with the arguments of this process."""
     _become("moa-run")
+
+
+def moa_plan() -> int:
+    """Run moa-plan, which needs packages that an extra brings."""
+
+    def load():
+        from .plan.cli import main
+
+        return main
+
+    return run_program("moa-plan", load)

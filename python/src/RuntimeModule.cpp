@@ -300,6 +300,11 @@ void attendBatch(Batch &batch, uint32_t layer, RowTensor q, RowTensor k,
 NB_MODULE(_runtime, m) {
   m.doc() = "Binding of the MoA runtime (moa/runtime.h)";
   m.attr("__version__") = MOA_VERSION;
+  int32_t major = 0, minor = 0;
+  moa_abi_version(&major, &minor);
+  m.attr("C_ABI_VERSION") = std::to_string(major) + "." + std::to_string(minor);
+  m.attr("ARTIFACT_VERSION") = MOA_ARTIFACT_VERSION;
+  m.attr("KERNEL_ABI_VERSION") = MOA_KERNEL_ABI_VERSION;
   bindSpan(m);
 
   nb::class_<Context>(m, "Context", "Where kernels run.")
