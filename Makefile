@@ -55,11 +55,20 @@ coverage: setup
 fuzz: setup
 	$(PYTHON) tools/fuzz.py --jobs $(JOBS)
 
+# WHEEL_PYTHON: 3.11 makes a wheel for 3.11 alone, 3.12 and newer one for all from
+# 3.12 on. Both can lie in $(BUILD)/dist.
+WHEEL_PYTHON ?= $(PYTHON)
+WHEEL_NEW := $(BUILD)/dist/new
+wheel: export PATH := $(abspath $(BUILD)/venv/bin):$(PATH)
 wheel: setup
-	rm -rf $(BUILD)/dist
-	$(PYTHON) -m pip wheel . --no-deps --disable-pip-version-check -q -w $(BUILD)/dist
-	$(PYTHON) tools/check_wheel.py $(BUILD)/dist/moa-*.whl \
-	  $$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	rm -rf $(WHEEL_NEW)
+	$(WHEEL_PYTHON) -m pip wheel . --no-deps --disable-pip-version-check -q -w $(WHEEL_NEW)/built
+	$(PYTHON) -m auditwheel repair --plat auto -w $(WHEEL_NEW) $(WHEEL_NEW)/built/*.whl
+	$(PYTHON) -m auditwheel show $(WHEEL_NEW)/*.whl
+	$(WHEEL_PYTHON) tools/check_wheel.py $(WHEEL_NEW)/*.whl $$($(WHEEL_PYTHON) -c 'import \
+	  importlib.util as u; t = u.find_spec("torch"); print(t and t.origin.rsplit("/", 2)[0] or "")')
+	mv $(WHEEL_NEW)/*.whl $(BUILD)/dist
+	rm -rf $(WHEEL_NEW)
 
 clean:
 	find $(BUILD) -mindepth 1 -maxdepth 1 ! -name venv -exec rm -rf {} + 2>/dev/null || true

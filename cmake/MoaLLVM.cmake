@@ -53,5 +53,4 @@ set_target_properties(LLVMSupport PROPERTIES INTERFACE_LINK_LIBRARIES
   "LLVMDemangle;${MOA_ZLIB};${MOA_ZSTD};${CMAKE_DL_LIBS};m")
 
 # Static libraries bring more than is called: drop it, and the symbols.
-add_compile_options(-ffunction-sections -fdata-sections)
 add_link_options(-Wl,--gc-sections -Wl,--strip-all -Wl,--as-needed)
