@@ -344,6 +344,13 @@ def _within(p: Tensor, begin: int, recorder: Recorder) -> Tensor:
     return inside.div_(inside.sum(-1, keepdim=True))
 
 
+def _checkpointing(model: Any, action: str) -> Callable[..., None]:
+    """A model's method of that action; transformers 5.16 has the older name alone."""
+    new = getattr(model, f"activation_checkpointing_{action}", None)
+    method: Callable[..., None] = new or getattr(model, f"gradient_checkpointing_{action}")
+    return method
+
+
 @contextlib.contextmanager
 def attached(model: Any, recorder: Recorder, checkpoint: bool = True) -> Iterator[None]:
     """`model` attends through the recorder meanwhile; layers are checkpointed if asked.
