@@ -78,11 +78,10 @@ def load(
 def _from_pretrained(name, dtype, kwargs):
     path = Path(name)
     if path.suffix == ".gguf":
-        kwargs = {
-            "quantization_config": transformers.GgufConfig(dequantize=True),
-            **kwargs,
-            "gguf_file": path.name,
-        }
+        # Newer transformers keep GGUF weights quantised unless told; 5.16 never does.
+        if config := getattr(transformers, "GgufConfig", None):
+            kwargs = {"quantization_config": config(dequantize=True), **kwargs}
+        kwargs = {**kwargs, "gguf_file": path.name}
         name, dtype = str(path.parent), dtype or torch.float32
     if dtype is not None:
         kwargs["dtype"] = dtype

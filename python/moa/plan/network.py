@@ -134,8 +134,9 @@ def load(name: str, dtype: str, device: str, lengths: list[int]) -> Network:
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     source, options = _source(name)
     tokenizer = _loaded(name, transformers.AutoTokenizer, source, options)
-    if options:
-        options = options | {"quantization_config": transformers.GgufConfig(dequantize=True)}
+    gguf_config = getattr(transformers, "GgufConfig", None)
+    if options and gguf_config:  # transformers 5.16 has none, and always dequantises.
+        options = options | {"quantization_config": gguf_config(dequantize=True)}
     check_config(load_config(name), lengths)
     model = _loaded(
         name,
