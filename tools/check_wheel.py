@@ -24,7 +24,7 @@ PUBLISHED = ROOT / "test" / "Inputs" / "plans" / "llama-3-8b-moa.json"
 PUBLISHED_SHAPE = "layers=32,q_heads=32,kv_heads=8,head_dim=128"
 MODEL = ROOT / "build" / "models" / "SmolLM2-135M-Instruct"
 MOST_BYTES = 64 * 2**20
-EXTRAS = {"plan", "hf"}
+EXTRAS = {"plan", "hf", "serve"}
 
 COMPILE = f"""
 import moa

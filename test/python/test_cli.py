@@ -240,7 +240,7 @@ def test_a_missing_package_names_its_cure(folder, monkeypatch, capsys):
     for name in [name for name in sys.modules if name.startswith("moa.serving.")]:
         monkeypatch.delitem(sys.modules, name)
     assert moa("serve", folder, "--port", 0) == 1
-    assert "pip install 'moa[serve]'" in capsys.readouterr().err
+    assert "pip install 'moa-mlir[serve]'" in capsys.readouterr().err
 
 
 def start(*arguments):

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         extra = EXTRAS.get(error.name or "")
         if extra is None:
             raise
-        return _fail(f"{error.name} is not installed: pip install 'moa[{extra}]'")
+        return _fail(f"{error.name} is not installed: pip install 'moa-mlir[{extra}]'")
     except BrokenPipeError:
         # Whoever read our output has enough of it; nor may the interpreter write more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
