@@ -186,7 +186,8 @@ int64_t moa::plan::kvBytes(const Plan &plan, const ModelShape &model,
       for (const moa_span_rule &rule :
            plan.layerRules(layer).slice(kv * model.group(), model.group()))
         start = std::min(start, moa_window_start(&rule, seen, n));
-      moa_resident resident = moa_resident_pages(seen, start, plan.span.sink);
+      moa_resident resident =
+          moa_resident_pages(seen, start, plan.rule(layer, 0).sink);
       if (plan.kvFormat(layer, kv) != MOA_KV_MODEL)
         resident = moa_resident_kv8(resident, seen);
       pages += moa_resident_count(&resident);

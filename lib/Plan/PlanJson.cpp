@@ -10,7 +10,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "JsonText.h"
+#include "PlanReader.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
@@ -27,15 +27,10 @@ using llvm::StringRef;
 using llvm::Twine;
 using nlohmann::json;
 
-namespace {
-
-/// Most query heads of a layer, and most layers.
-constexpr int64_t kMaxSize = 1 << 16;
 /// How far a density in a file may be from the recomputed one.
-constexpr double kDensityTolerance = 1e-3;
+static constexpr double kDensityTolerance = 1e-3;
 
-/// "-3", "\"abc\"", "an array of 2": what a message calls a value.
-std::string describe(const json *value) {
+std::string moa::plan::describe(const json *value) {
   if (!value)
     return "none";
   if (value->is_array())
@@ -46,52 +41,6 @@ std::string describe(const json *value) {
   text.pop_back();
   return text.size() <= 60 ? text : text.substr(0, 57) + "...";
 }
-
-/// Walks a document; each method checks one part and fills the plan.
-class Reader {
-public:
-  Reader(json &document, StringRef text, StringRef file)
-      : document(document), text(text), file(file) {}
-
-  Expected<Plan> read();
-
-private:
-  Error refuse(const Twine &key, const Twine &expected, const Twine &found,
-               const Twine &cure) const;
-  /// Member `name` of an object, or null.
-  static json *member(json &object, StringRef name);
-  /// Section `name` of the document into `section`; absent leaves it null.
-  Error section(StringRef name, json *&section);
-  /// Integer `key` of a section within bounds; absent leaves `value`.
-  Error integer(json *in, StringRef path, StringRef key, int64_t low,
-                int64_t high, int64_t &value, StringRef cure);
-  Error optionalInteger(json *in, StringRef path, StringRef key,
-                        std::optional<int64_t> &value);
-  /// Text `key` of a section, one of `choices`; absent leaves `value`.
-  Error choice(json *in, StringRef path, StringRef key,
-               llvm::ArrayRef<StringRef> choices, std::string &value,
-               StringRef cure);
-  Error format();
-  Error matrix(StringRef key, std::vector<double> &values);
-  Error rules();
-  Error span();
-  Error mask();
-  Error model();
-  Error kv();
-  Error kvFormats(json &in);
-  Error kvFormat(const Twine &path, json &value);
-  Error lengths(StringRef path, json &object,
-                llvm::function_ref<Error(StringRef, int64_t, json &)> each);
-  Error budget();
-  Error density();
-  Error densityAt(StringRef path, int64_t n, json &at);
-
-  json &document;
-  StringRef text, file;
-  Plan plan;
-};
-
-} // namespace
 
 Error Reader::refuse(const Twine &key, const Twine &expected,
                      const Twine &found, const Twine &cure) const {
@@ -302,7 +251,7 @@ Error Reader::span() {
     rule.round_to = span.block;
     rule.length_rule = span.lengthRule;
   }
-  return Error::success();
+  return windows(in);
 }
 
 Error Reader::mask() {
@@ -367,97 +316,6 @@ Error Reader::model() {
     plan.warnings.push_back(
         formatv("{0}: span/valid reaches {1}, beyond model/max_position {2}",
                 file, (*plan.valid)[1], *model.maxPosition));
-  return Error::success();
-}
-
-/// One format, for the next KV head.
-Error Reader::kvFormat(const Twine &path, json &value) {
-  if (value.is_number_integer() && value == 16)
-    plan.kvFormats.push_back(MOA_KV_MODEL);
-  else if (value == "e4m3")
-    plan.kvFormats.push_back(MOA_KV_E4M3);
-  else if (value == "int8")
-    plan.kvFormats.push_back(MOA_KV_INT8);
-  else
-    return refuse(path, "16, \"e4m3\" or \"int8\"", describe(&value),
-                  "a KV head keeps complete pages in the model's 16 bits or in "
-                  "8");
-  return Error::success();
-}
-
-/// kv/format: one format for all, or a row per layer with one per KV head.
-Error Reader::kvFormats(json &in) {
-  json *format = member(in, "format");
-  if (!format)
-    return Error::success();
-  const char *cure = "give one format for all, or one row per layer with one "
-                     "format per KV head";
-  if (!format->is_array()) {
-    for (int64_t layer = 0; layer < plan.layers; ++layer)
-      if (Error e = kvFormat("kv/format", *format))
-        return e;
-    return Error::success();
-  }
-  if (int64_t(format->size()) != plan.layers)
-    return refuse("kv/format",
-                  formatv("{0} layers, as alphas has", plan.layers).str(),
-                  Twine(unsigned(format->size())), cure);
-  for (auto [layer, row] : llvm::enumerate(*format)) {
-    std::string path = formatv("kv/format/{0}", layer);
-    int64_t heads = row.is_array() ? row.size() : 0;
-    if (!heads || plan.qHeads % heads)
-      return refuse(path,
-                    formatv("an array of KV heads, a divisor of the {0} query "
-                            "heads",
-                            plan.qHeads)
-                        .str(),
-                    describe(&row), cure);
-    if (!plan.kvColumns)
-      plan.kvColumns = plan.model.kvHeads.value_or(heads);
-    if (heads != plan.kvColumns)
-      return refuse(
-          path,
-          formatv("{0} KV heads, as {1} has", plan.kvColumns,
-                  plan.model.kvHeads ? "model/kv_heads" : "kv/format/0")
-              .str(),
-          Twine(unsigned(heads)), cure);
-    for (auto [head, value] : llvm::enumerate(row))
-      if (Error e = kvFormat(formatv("{0}/{1}", path, head).str(), value))
-        return e;
-  }
-  return Error::success();
-}
-
-Error Reader::kv() {
-  json *in;
-  if (Error e = section("kv", in))
-    return e;
-  if (in)
-    if (Error e = kvFormats(*in))
-      return e;
-  std::string policy;
-  if (Error e = choice(in, "kv", "policy", {"group-max", "per-query-head"},
-                       policy, "a KV head keeps the longest span of its group"))
-    return e;
-  int64_t most = 0;
-  if (Error e = integer(in, "kv", "rules_per_layer", 1, kMaxSize, most,
-                        "leave the key out for no limit"))
-    return e;
-  for (int64_t layer = 0; most && layer < plan.layers; ++layer) {
-    std::vector<std::pair<int64_t, double>> distinct;
-    for (const moa_span_rule &rule : plan.layerRules(layer))
-      distinct.push_back({rule.alpha, rule.beta});
-    llvm::sort(distinct);
-    distinct.erase(llvm::unique(distinct), distinct.end());
-    if (int64_t(distinct.size()) > most)
-      return refuse(formatv("alphas/{0}", layer).str(),
-                    formatv("at most {0} different rules in a layer, as "
-                            "kv/rules_per_layer says",
-                            most)
-                        .str(),
-                    Twine(unsigned(distinct.size())),
-                    "raise kv/rules_per_layer or plan again");
-  }
   return Error::success();
 }
 

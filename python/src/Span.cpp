@@ -30,15 +30,23 @@ static void checkLength(int64_t n) {
 }
 
 static moa_span_rule makeRule(int64_t alpha, double beta, int32_t sink,
-                              int32_t minimum, int32_t block, bool perRow) {
+                              int32_t minimum, int32_t block, bool perRow,
+                              int32_t most) {
   if (!(beta >= 0 && beta <= 1))
     throw nb::value_error("expected beta between 0 and 1");
   if (sink < 0 || minimum <= sink || block < 1)
     throw nb::value_error("expected 0 <= sink < min and block >= 1");
   if (alpha < -(int64_t(1) << 40) || alpha > (int64_t(1) << 40))
     throw nb::value_error("expected alpha between -2^40 and 2^40");
-  return {alpha,   beta,  sink,
-          minimum, block, perRow ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST};
+  if (most < 0 || most > MOA_MOST_WINDOW || (most && sink))
+    throw nb::value_error("expected most between 0 and 2^20, and no sink "
+                          "beside it");
+  return {alpha,
+          beta,
+          sink,
+          minimum,
+          block,
+          (perRow ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST) + MOA_SPAN_MOST(most)};
 }
 
 void bindSpan(nb::module_ &m) {
@@ -48,23 +56,27 @@ void bindSpan(nb::module_ &m) {
       .def(
           "__init__",
           [](moa_span_rule *self, int64_t alpha, double beta, int32_t sink,
-             int32_t minimum, int32_t block, bool perRow) {
+             int32_t minimum, int32_t block, bool perRow, int32_t most) {
             new (self) moa_span_rule(
-                makeRule(alpha, beta, sink, minimum, block, perRow));
+                makeRule(alpha, beta, sink, minimum, block, perRow, most));
           },
           nb::arg("alpha"), nb::arg("beta"), nb::kw_only(),
           nb::arg("sink") = 64, nb::arg("min") = 128, nb::arg("block") = 64,
-          nb::arg("per_row") = false,
+          nb::arg("per_row") = false, nb::arg("most") = 0,
           "alpha in tokens, beta in [0, 1]; per_row selects the length rule "
-          "'row'. ValueError when out of range.")
+          "'row'; most bounds every span, 0 for no bound. ValueError when out "
+          "of range.")
       .def_ro("alpha", &moa_span_rule::alpha)
       .def_ro("beta", &moa_span_rule::beta)
       .def_ro("sink", &moa_span_rule::sink)
       .def_ro("min", &moa_span_rule::min_span)
       .def_ro("block", &moa_span_rule::round_to)
+      .def_prop_ro(
+          "most",
+          [](const moa_span_rule &rule) { return moa_span_most(&rule); })
       .def_prop_ro("per_row",
                    [](const moa_span_rule &rule) {
-                     return rule.length_rule == MOA_LENGTH_ROW;
+                     return moa_length_rule_of(&rule) == MOA_LENGTH_ROW;
                    })
       .def(
           "span",

@@ -35,7 +35,7 @@ moa_resident Module::resident(uint32_t layer, uint32_t kvHead, int64_t seen,
   const int64_t low = groupStart(layer, kvHead, deciding, n);
   if (start)
     *start = low;
-  const moa_resident kept = moa_resident_pages(seen, low, sink());
+  const moa_resident kept = moa_resident_pages(seen, low, sink(layer));
   return kvFormat(layer, kvHead) == MOA_KV_MODEL
              ? kept
              : moa_resident_kv8(kept, deciding);

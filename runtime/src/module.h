@@ -101,8 +101,8 @@ public:
     return geometry.kv8 ? kvFormats[size_t(layer) * geometry.kvHeads + kvHead]
                         : uint8_t(MOA_KV_MODEL);
   }
-  /// Tokens of sink, the same for every head.
-  int32_t sink() const { return rules[0].sink; }
+  /// Tokens of sink, the same for every head of a layer.
+  int32_t sink(uint32_t layer) const { return rule(layer, 0).sink; }
   /// Smallest window start over a KV head's group, for row `i`.
   int64_t groupStart(uint32_t layer, uint32_t kvHead, int64_t i,
                      int64_t n) const;

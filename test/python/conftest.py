@@ -31,14 +31,15 @@ def make_plan(alphas, betas, **span):
 class Rule:
     """A head's rule, written from the definition; shares no code with ours."""
 
-    def __init__(self, alpha, beta, sink=64, block=64, minimum=128, per_row=False):
+    def __init__(self, alpha, beta, sink=64, block=64, minimum=128, per_row=False, most=None):
         self.alpha, self.beta = alpha, beta
         self.sink, self.block, self.minimum = sink, block, minimum
-        self.per_row = per_row
+        self.per_row, self.most = per_row, most
 
     def local(self, n):
         span = max(min(int(self.alpha + self.beta * n), n), self.minimum)
-        return -(-span // self.block) * self.block - self.sink
+        span = -(-span // self.block) * self.block
+        return min(span, self.most or span) - self.sink
 
     def starts(self, rows, n):
         """Window start of rows 0 to rows - 1."""

@@ -39,6 +39,16 @@ def test_window_starts_follow_the_definition(alpha, beta, per_row):
     assert [ours.window_start(i, 1700) for i in range(1500)] == want
 
 
+@pytest.mark.parametrize("per_row", [False, True])
+@pytest.mark.parametrize("most", [1, 100, 300, 1 << 20])
+def test_a_window_of_the_models_bounds_spans(most, per_row):
+    ours = SpanRule(-64, 0.5, sink=0, per_row=per_row, most=most)
+    want = Rule(-64, 0.5, sink=0, per_row=per_row, most=most).starts(1500, 1700)
+    assert [ours.window_start(i, 1700) for i in range(1500)] == want
+    assert (ours.most, ours.per_row) == (most, per_row)
+    assert SpanRule(0, 1.0).most == 0
+
+
 def test_visible_and_resident():
     assert visible(100, 3, 90, 64) and visible(100, 95, 90, 64)
     assert not visible(100, 80, 90, 64) and not visible(100, 101, 90, 64)
@@ -56,6 +66,8 @@ def test_visible_and_resident():
         (dict(alpha=0, beta=0.5, sink=128, min=128), "sink"),
         (dict(alpha=0, beta=0.5, block=0), "block"),
         (dict(alpha=1 << 41, beta=0.5), "alpha"),
+        (dict(alpha=0, beta=0.5, sink=0, most=(1 << 20) + 1), "most"),
+        (dict(alpha=0, beta=0.5, sink=4, most=100), "no sink"),
     ],
 )
 def test_bad_rules_are_refused(arguments, message):

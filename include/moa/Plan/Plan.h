@@ -49,7 +49,8 @@ public:
   std::error_code convertToErrorCode() const override;
 };
 
-/// What all rules of a plan share.
+/// What all rules of a plan share, but that layers whose model has a window of
+/// its own have no sink (see moa_span_most).
 struct SpanParams {
   int64_t sink = 64;  ///< Tokens; counted in every span.
   int64_t block = 64; ///< Spans are rounded up to a multiple of this, tokens.

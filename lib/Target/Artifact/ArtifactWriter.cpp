@@ -77,10 +77,10 @@ static llvm::Error checkRules(const ArtifactContents &c) {
                   expected, c.layers, c.qHeads, c.rules.size());
   for (auto [i, rule] : llvm::enumerate(c.rules)) {
     uint64_t layer = i / c.qHeads, head = i % c.qHeads;
-    if (rule.length_rule != c.lengthRule)
+    if (moa_length_rule_of(&rule) != c.lengthRule)
       return refuse("layer {0} head {1}: expected length rule {2} as "
                     "everywhere, got {3}",
-                    layer, head, c.lengthRule, rule.length_rule);
+                    layer, head, c.lengthRule, moa_length_rule_of(&rule));
     if (!(rule.beta >= 0 && rule.beta <= 1))
       return refuse("layer {0} head {1}: expected beta between 0 and 1, got "
                     "{2}",

@@ -167,7 +167,7 @@ FailureOr<ArtifactContents> moa::collectKernelTable(ModuleOp module) {
     for (uint32_t head = 0; head < contents.kvHeads; ++head)
       contents.kvFormats.push_back(uint8_t(window.kvFormat(head)));
   }
-  contents.lengthRule = contents.rules.front().length_rule;
+  contents.lengthRule = moa_length_rule_of(&contents.rules.front());
   return contents;
 }
 

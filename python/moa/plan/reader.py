@@ -252,6 +252,11 @@ class Reader:
             "see the length rules: per request or per row",
         )  # fmt: skip
         self.span = SpanParams(sink, block, least, length == "row")
+        if get("window") is not _ABSENT:
+            self._fault(
+                "span/window", "no windows of a model's own", _describe(get("window")),
+                "they bound a plan when it is compiled (moa.hf.load adds them): leave them out",
+            )  # fmt: skip
         self._valid(get("valid"))
 
     def _valid(self, valid: object) -> None:

@@ -189,18 +189,23 @@ Status Reader::readRules() {
     bool good = rule.alpha >= -bound && rule.alpha <= bound && rule.beta >= 0 &&
                 rule.beta <= 1 && rule.sink >= 0 && rule.min_span > rule.sink &&
                 rule.round_to >= 1 && rule.round_to <= (1 << 20) &&
-                rule.length_rule == header.length_rule;
+                moa_length_rule_of(&rule) == header.length_rule &&
+                moa_span_most(&rule) >= 0 &&
+                moa_span_most(&rule) <= MOA_MOST_WINDOW &&
+                (!moa_span_most(&rule) || rule.sink == 0);
     if (!good)
       return corrupt("layer ", i / header.q_heads, " head ", i % header.q_heads,
                      ": rule alpha = ", rule.alpha, ", beta = ", rule.beta,
                      ", sink = ", rule.sink, ", min = ", rule.min_span,
                      ", round = ", rule.round_to,
-                     ", length rule = ", rule.length_rule,
+                     ", length rule = ", moa_length_rule_of(&rule),
+                     ", window = ", moa_span_most(&rule),
                      " is not one a plan can have");
-    if (rule.sink != out.rules[0].sink && i > 0)
+    const uint64_t first = i - i % header.q_heads;
+    if (i != first && rule.sink != out.rules[first].sink)
       return corrupt("layer ", i / header.q_heads, " head ", i % header.q_heads,
-                     ": sink ", rule.sink,
-                     ", expected that of the first rule, ", out.rules[0].sink);
+                     ": sink ", rule.sink, ", expected that of head 0, ",
+                     out.rules[first].sink);
     out.rules[i] = rule;
   }
   return ok();

@@ -25,7 +25,7 @@ constexpr int64_t kMostLocal = int64_t(1) << 30;
 
 int32_t GpuWork::startsOf(const EntryView &view, const moa_span_rule &rule,
                           int64_t floor, int64_t first, int64_t rows) {
-  if (rule.length_rule == MOA_LENGTH_REQUEST)
+  if (moa_length_rule_of(&rule) == MOA_LENGTH_REQUEST)
     return -1;
   auto place = static_cast<int32_t>(starts.size());
   for (int64_t r = 0; r < rows; ++r) {
@@ -42,7 +42,8 @@ void GpuWork::addPrefill(const EntryView &view, const HeadPlan &head,
   const Kernel &kernel = module.layers[view.layer].prefill;
   const int64_t rows = kernel.rows, keys = kernel.keys;
   const int64_t blocksPerTile = keys / kBlock;
-  const int64_t floor = head.state->firstResident(), sink = module.sink();
+  const int64_t floor = head.state->firstResident(),
+                sink = module.sink(view.layer);
   const uint32_t group = module.geometry.group();
   // From row 0 of the call, wherever that lies: a bulk copy out must not start
   // before its tensor.
@@ -119,7 +120,7 @@ void GpuWork::addDecodeItem(const EntryView &view, const Plan &plan,
       static_cast<int32_t>(group), view.length,
       static_cast<int32_t>(head.state->firstResident()),
       static_cast<int32_t>(view.total), static_cast<int32_t>(view.entry.tokens),
-      module.sink());
+      module.sink(view.layer));
   item.q = placeIn(launch.q, view.entry.q, bytes);
   item.k = placeIn(launch.k, view.entry.k, bytes);
   item.v = placeIn(launch.v, view.entry.v, bytes);

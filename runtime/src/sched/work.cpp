@@ -119,10 +119,11 @@ void Work::addPrefill(const Head &head) {
       item.out_stride = call.entry.out_row_stride;
       item.rows = static_cast<int32_t>(end - row);
       item.position = static_cast<int32_t>(row);
-      item.sink = module.sink();
+      item.sink = module.sink(call.layer);
       item.scale_log2 = head.scaleLog2;
-      item.ranges = moa_block_ranges_of(row, end - 1, starts[0],
-                                        starts[end - 1 - row], module.sink());
+      item.ranges =
+          moa_block_ranges_of(row, end - 1, starts[0], starts[end - 1 - row],
+                              module.sink(call.layer));
       task.cost = (int64_t(item.ranges.sink_end) + item.ranges.end -
                    item.ranges.edge_begin) *
                   MOA_PREFILL_ROWS;
@@ -149,8 +150,8 @@ void Work::addDecode(const Head &head) {
     high = std::max(high, starts[g]);
   }
   std::fill(starts + group, starts + MOA_PREFILL_ROWS, starts[group - 1]);
-  moa_block_ranges all =
-      moa_block_ranges_of(call.past, call.past, low, high, module.sink());
+  moa_block_ranges all = moa_block_ranges_of(call.past, call.past, low, high,
+                                             module.sink(call.layer));
 
   // The first share has every sink block; the rest is cut evenly.
   int64_t first = std::min<int64_t>(
@@ -185,7 +186,7 @@ void Work::addDecode(const Head &head) {
     item.q_stride = call.entry.q_head_stride;
     item.rows = static_cast<int32_t>(group);
     item.position = static_cast<int32_t>(call.past);
-    item.sink = module.sink();
+    item.sink = module.sink(call.layer);
     item.scale_log2 = head.scaleLog2;
     item.ranges = {share == 0 ? all.sink_end : 0, low, clamp(all.full_begin),
                    clamp(all.diag_begin), high};

@@ -159,3 +159,13 @@ func.func private @kernel_c4_append() attributes {a = #moa.kernel<kind = append,
 
 // expected-error @+1 {{(C1) expected an even rotary_dim of at least 2, got 31}}
 func.func private @rope_c1() attributes {a = #moa.rope<interleaved, 31>}
+
+// -----
+
+// expected-error @+1 {{(C5) expected most between 0 and 1048576 and no sink beside it, got most = 300, sink = 64}}
+func.func private @window_c5_sink() attributes {a = #moa.window<[(N)] most 300, sink = 64, block = 64, min = 128, length = row>}
+
+// -----
+
+// expected-error @+1 {{(C5) expected most between 0 and 1048576 and no sink beside it, got most = 1048577, sink = 0}}
+func.func private @window_c5_long() attributes {a = #moa.window<[(N)] most 1048577, sink = 0, block = 64, min = 128, length = row>}

@@ -150,6 +150,11 @@ def test_refusals_are_one_line_and_come_first(name):
     assert str(faults_of(text, "p.json")[0]) == message
 
 
+def test_windows_of_a_model_are_the_compilers():
+    message = refusal(schema('"span":{"window":[64]}'))
+    assert message.startswith("p.json:1: span/window: expected no windows of a model's own")
+
+
 def test_all_faults_are_listed():
     text = schema(
         '"span":{"sink":-1,"block":0,\n"round":"down"},"mask":{"band":7},\n"scores":3,'

@@ -25,10 +25,15 @@ void Model::randomRules(std::mt19937 &random) {
   const double betas[] = {0, 0, 0.125, 0.5, 1};
   const int32_t mins[] = {1, 2, 64, 100}, rounds[] = {1, 64};
   rules.clear();
-  for (uint32_t i = 0; i < layers * qHeads(); ++i)
-    rules.push_back({alphas[random() % 7], betas[random() % 5], sink,
-                     sink + mins[random() % 4], rounds[random() % 2],
-                     lengthRule});
+  for (uint32_t i = 0; i < layers * qHeads(); ++i) {
+    // Every other layer has a window of its model's, and so no sink.
+    const bool own = i / qHeads() % 2 == 1;
+    const int32_t from = own ? 0 : sink;
+    rules.push_back(
+        {alphas[random() % 7], betas[random() % 5], from,
+         from + mins[random() % 4], rounds[random() % 2],
+         lengthRule + (own ? MOA_SPAN_MOST(1 + random() % 200) : 0)});
+  }
 }
 
 std::vector<uint8_t> Model::artifact() const {
@@ -307,7 +312,7 @@ double Tokens::difference(uint32_t layer, int64_t begin, int64_t end, int64_t n,
       double sum = 0;
       std::vector<double> right(m.dim);
       for (int64_t j = 0; j <= i; ++j) {
-        if (j >= m.sink && j < start)
+        if (j >= rule.sink && j < start)
           continue;
         double dot = 0;
         for (int64_t d = 0; d < m.dim; ++d)

@@ -101,6 +101,24 @@ TEST(Schema, EveryFieldIsRead) {
             MOA_LENGTH_REQUEST);
 }
 
+TEST(Plan, WindowsOfTheModelBoundSpans) {
+  Plan plan = accepted(
+      "{\"format\":\"moa-plan\",\"version\":1,\"alphas\":[[0,100],[0,100],[9,"
+      "9]],\"betas\":[[1,0.25],[1,0.25],[0,0]],\"span\":{\"window\":[null,300,"
+      "1],\"length\":\"row\"}}");
+  const int64_t spans[] = {4096, 1152, 300, 300, 1, 1};
+  for (int64_t i = 0; i < 6; ++i) {
+    const moa_span_rule &rule = plan.rules[i];
+    EXPECT_EQ(moa_span(&rule, 4096), spans[i]) << i;
+    EXPECT_EQ(rule.sink, i < 2 ? 64 : 0);
+    EXPECT_EQ(moa_length_rule_of(&rule), MOA_LENGTH_ROW);
+  }
+  // All; a sink's page and [704, 1023); [724, 1023) twice; a page twice.
+  ModelShape shape{3, 2, 2, 64, 8192};
+  EXPECT_EQ(kvBytes(plan, shape, 4, 1, 1023),
+            (16 + 6 + 2 * 5 + 2 * 1) * moa_page_bytes(64, 4));
+}
+
 TEST(Warnings, OfTheFileAndOfALength) {
   Plan plan = accepted(
       schema("\"mask\":{\"band\":\"block\"},\"span\":{\"valid\":[2048,4096]},"

@@ -138,6 +138,18 @@ const Refused kRefused[] = {
      "p.json:1: mask/band: expected \"token\" or \"block\", found \"row\""},
     {"mask_dense_prefill", schema("\"mask\":{\"prefill\":\"dense\"}"),
      "p.json:1: mask/prefill: expected \"sparse\", found \"dense\""},
+    {"windows_of_other_layers", schema("\"span\":{\"window\":[1,2]}"),
+     "p.json:1: span/window: expected an array of 1 layers, as alphas has, "
+     "found an array of 2"},
+    {"windows_number", schema("\"span\":{\"window\":64}"),
+     "p.json:1: span/window: expected an array of 1 layers"},
+    {"window_zero", schema("\"span\":{\"window\":[0]}"),
+     "p.json:1: span/window/0: expected null or an integer from 1 to 1048576, "
+     "found 0"},
+    {"window_long", schema("\"span\":{\"window\":[1048577]}"),
+     "p.json:1: span/window/0: expected null or an integer"},
+    {"window_text", schema("\"span\":{\"window\":[\"64\"]}"),
+     "p.json:1: span/window/0: expected null or an integer"},
     {"mask_positions", schema("\"mask\":{\"positions\":\"window\"}"),
      "p.json:1: mask/positions: expected \"absolute\", found \"window\""},
     {"model_layers", schema("\"model\":{\"layers\":2}"),

@@ -36,7 +36,7 @@ bool needed(const Module &module, uint32_t layer, uint32_t kvHead, int64_t page,
       int64_t start =
           moa_window_start(&module.rule(layer, kvHead * group + g), i, n);
       for (int64_t j = begin; j < end; ++j)
-        if (moa_visible(i, j, std::max(start, bound), module.sink()))
+        if (moa_visible(i, j, std::max(start, bound), module.sink(layer)))
           return true;
     }
   return false;

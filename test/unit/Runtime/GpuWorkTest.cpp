@@ -123,7 +123,7 @@ void checkTile(const Planner &p, const PrefillLaunch &launch,
   const size_t entry = launch.entries[item.entry];
   EntryView view(p.module, p.call, entry);
   const moa_span_rule &rule = p.module.rule(0, item.head);
-  const int64_t sink = p.module.sink();
+  const int64_t sink = p.module.sink(0);
   const int64_t bound =
       p.sequences[entry]->layers[0].heads[item.kv_head].firstResident();
   EXPECT_EQ(uint32_t(item.kv_head), item.head / p.module.geometry.group());
@@ -330,9 +330,9 @@ TEST(GpuWork, DecodeLinesHoldEachPageOnce) {
           int64_t seen = 0, all = 0;
           for (int64_t block : line)
             for (int64_t j = block * 64; j < block * 64 + 64; ++j)
-              seen += moa_visible(i, j, start, p.module.sink());
+              seen += moa_visible(i, j, start, p.module.sink(0));
           for (int64_t j = 0; j <= i; ++j)
-            all += moa_visible(i, j, start, p.module.sink());
+            all += moa_visible(i, j, start, p.module.sink(0));
           ASSERT_EQ(seen, all) << "head " << head;
         }
         ASSERT_EQ(item.start_max, most);

@@ -55,7 +55,7 @@ int64_t ListModel::deciding(int64_t seen) const {
 /// Whether a block is held after `seen` tokens, if it was until then.
 bool ListModel::keeps(const ListSequence &sequence, uint32_t layer,
                       uint32_t head, int64_t block, int64_t seen) const {
-  return block * kBlock < std::min<int64_t>(module.sink(), seen) ||
+  return block * kBlock < std::min<int64_t>(module.sink(layer), seen) ||
          block >= windowBegin(sequence, layer, head, deciding(seen));
 }
 
@@ -117,7 +117,7 @@ uint64_t ListModel::freePages() const {
 void ListModel::extendBegins(const ListSequence &sequence, uint32_t layer,
                              uint32_t h, ListHead &head, int64_t seen) const {
   for (int64_t t = head.begins.size(); t <= seen; ++t) {
-    const int64_t sinks = blocksOf(std::min<int64_t>(module.sink(), t));
+    const int64_t sinks = blocksOf(std::min<int64_t>(module.sink(layer), t));
     const int64_t begin = std::max(
         head.begins.back(), windowBegin(sequence, layer, h, deciding(t)));
     head.begins.push_back(begin > sinks ? begin : 0);
@@ -146,12 +146,12 @@ uint64_t ListModel::advance(ListSequence &sequence, uint32_t layer,
     head.kv8.resize(blocksOf(seen), false);
     const ListHead old = head;
     for (int64_t block = 0; block < blocksOf(seen); ++block)
-      if (block < head.begins.back() && block * kBlock >= module.sink()) {
+      if (block < head.begins.back() && block * kBlock >= module.sink(layer)) {
         head.pages[block] = nullptr;
         head.kv8[block] = false;
       }
     if (isKv8(layer, h))
-      taken += toKv8(old, head, seen, sharing[h].kv8, brought);
+      taken += toKv8(layer, old, head, seen, sharing[h].kv8, brought);
     for (int64_t block = blocksOf(before); block < blocksOf(seen); ++block)
       taken += head.pages[block] && !head.kv8[block];
   }
@@ -160,13 +160,14 @@ uint64_t ListModel::advance(ListSequence &sequence, uint32_t layer,
 
 /// Brings complete blocks behind the sink to 8 bits, two to a page; the pages
 /// that takes. `shared`: others hold the page of the last one before.
-uint64_t ListModel::toKv8(const ListHead &before, ListHead &head, int64_t seen,
-                          bool shared, uint64_t &brought) const {
+uint64_t ListModel::toKv8(uint32_t layer, const ListHead &before,
+                          ListHead &head, int64_t seen, bool shared,
+                          uint64_t &brought) const {
   uint64_t taken = 0;
   for (int64_t block = 0; block < blocksOf(seen); ++block) {
     // The newest row that stays for sure lies in a later block.
     if (!head.pages[block] || head.kv8[block] ||
-        block * kBlock < module.sink() ||
+        block * kBlock < module.sink(layer) ||
         seen - options.rollback <= (block + 1) * kBlock)
       continue;
     const int64_t other = block - 1;
@@ -279,7 +280,7 @@ bool ListModel::canTruncate(const ListSequence &sequence,
              !head.kv8[tokens / kBlock];
       for (int64_t block = 0; block < blocksOf(tokens); ++block)
         can &= head.pages[block] != nullptr ||
-               (block < first && block * kBlock >= module.sink());
+               (block < first && block * kBlock >= module.sink(layer));
     }
   return can;
 }

@@ -135,8 +135,8 @@ private:
   uint64_t advance(ListSequence &sequence, uint32_t layer, int64_t count,
                    const std::vector<ListSharing> &sharing,
                    uint64_t &brought) const;
-  uint64_t toKv8(const ListHead &before, ListHead &head, int64_t seen,
-                 bool shared, uint64_t &brought) const;
+  uint64_t toKv8(uint32_t layer, const ListHead &before, ListHead &head,
+                 int64_t seen, bool shared, uint64_t &brought) const;
   bool isKv8(uint32_t layer, uint32_t head) const {
     return module.kvFormat(layer, head) != MOA_KV_MODEL;
   }

@@ -127,7 +127,16 @@ TEST_F(ReaderTest, RecordsAreChecked) {
       {"layer 0 head 3", [](Builder &b) { b.rules[3].min_span = 64; }},
       {"layer 0 head 0", [](Builder &b) { b.rules[0].round_to = 0; }},
       {"layer 0 head 0", [](Builder &b) { b.rules[0].sink = -1; }},
-      {"layer 0 head 2", [](Builder &b) { b.rules[2].sink = 0; }},
+      {"layer 0 head 2: sink 0, expected that of head 0, 64",
+       [](Builder &b) { b.rules[2].sink = 0; }},
+      {"window = 9", // Beside a sink.
+       [](Builder &b) { b.rules[2].length_rule = MOA_SPAN_MOST(9); }},
+      {"window = -1", [](Builder &b) { b.rules[2].length_rule = -2; }},
+      {"window = 1048577",
+       [](Builder &b) {
+         b.rules[4].sink = 0;
+         b.rules[4].length_rule = MOA_SPAN_MOST(MOA_MOST_WINDOW + 1);
+       }},
       {"layer 1 head 0",
        [](Builder &b) { b.rules[4].length_rule = MOA_LENGTH_ROW; }},
       {"layer 0 head 0", [](Builder &b) { b.rules[0].alpha = INT64_MIN; }},

@@ -164,6 +164,8 @@ moa_span_rule randomRule(std::mt19937 &random, int32_t sink,
   rule.min_span = sink + int32_t(pick(1, 2, 64, 100));
   rule.round_to = int32_t(pick(1, 64));
   rule.length_rule = lengthRule;
+  if (sink == 0 && random() % 2)
+    rule.length_rule += MOA_SPAN_MOST(pick(1, 20, 64, 100, 200));
   return rule;
 }
 
@@ -176,10 +178,12 @@ void fill(Module &module, const Shape &shape, std::mt19937 &random) {
   g.lengthRule = shape.lengthRule;
   g.maxLength = 1 << 20;
   const int32_t sinks[] = {0, 1, 64, 100};
-  int32_t sink = sinks[random() % 4];
   module.rules.clear();
-  for (uint32_t i = 0; i < g.layers * g.qHeads; ++i)
-    module.rules.push_back(randomRule(random, sink, shape.lengthRule));
+  for (uint32_t layer = 0; layer < g.layers; ++layer) {
+    const int32_t sink = sinks[random() % 4];
+    for (uint32_t head = 0; head < g.qHeads; ++head)
+      module.rules.push_back(randomRule(random, sink, shape.lengthRule));
+  }
   if (shape.kv8) {
     for (uint32_t i = 0; i < g.layers * g.kvHeads; ++i)
       module.kvFormats.push_back(static_cast<uint8_t>(random() % 3));
@@ -252,7 +256,7 @@ double difference(const Module &module, uint32_t layer, const Tokens &tokens,
       start = std::max(start, bound[kvHead]);
       Row row;
       for (int64_t j = 0; j <= i; ++j)
-        if (j < module.sink() || j >= start) {
+        if (j < module.sink(layer) || j >= start) {
           size_t key = (j * g.kvHeads + kvHead) * kDim;
           row.add(
               1.4426950408889634 *

@@ -32,9 +32,10 @@ struct Stored : ListModel {
   /// With `kv8` KV heads keep blocks in 8 bits, and see more.
   explicit Stored(bool kv8 = false) : ListModel(5, options(kv8)) {
     const int32_t local = kv8 ? 170 : 20;
-    for (moa_span_rule &rule : module.rules)
-      rule = {
-          1, 0, module.sink(), module.sink() + local, 1, MOA_LENGTH_REQUEST};
+    for (moa_span_rule &rule : module.rules) {
+      const int32_t sink = module.sink(0);
+      rule = {1, 0, sink, sink + local, 1, MOA_LENGTH_REQUEST};
+    }
     create();
     append({0}, {kv8 ? 280 : 150});
     EXPECT_EQ(kv8Blocks > 0, kv8);

@@ -92,7 +92,7 @@ TEST(Work, PrefillCoversEachRowOnce) {
         int64_t start = moa_window_start(&p.module.rule(0, head), i, n);
         EXPECT_EQ(item.starts[r], start);
         for (int64_t j = 0; j <= i; ++j)
-          if (moa_visible(i, j, start, p.module.sink())) {
+          if (moa_visible(i, j, start, p.module.sink(0))) {
             ASSERT_EQ(visits(item.ranges, j / MOA_BLOCK_KEYS), 1)
                 << "head " << head << " row " << i << " key " << j;
             ASSERT_NE(item.blocks[j / MOA_BLOCK_KEYS].k, nullptr);
@@ -147,7 +147,7 @@ TEST(Work, DecodeSharesPartTheBlocks) {
           for (uint32_t m = h * g.group(); m < (h + 1) * g.group(); ++m)
             seen |= moa_visible(past, j,
                                 moa_window_start(&p.module.rule(0, m), past, n),
-                                p.module.sink()) != 0;
+                                p.module.sink(0)) != 0;
         EXPECT_TRUE(!seen || count[h][block] == 1) << "block " << block;
       }
   }

@@ -46,10 +46,14 @@ struct Step {
         {8, MOA_MAX_GROUP, random.between(group, MOA_MAX_GROUP)}));
     a.tokens = int32_t(random.between(1, MOA_GPU_STEP_TOKENS));
     a.zero = int32_t(random.between(0, 1));
-    a.sink = int32_t(random.of<int64_t>({0, 1, 63, 64, 65, 128, 130}));
-    for (int32_t i = 0; i < a.layers * a.q_heads; ++i)
-      rules.push_back(
-          random.rule(seed % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST, a.sink));
+    a.sink = -1; // Not read any more.
+    for (int32_t layer = 0; layer < a.layers; ++layer) {
+      const auto sink =
+          int32_t(random.of<int64_t>({0, 1, 63, 64, 65, 128, 130}));
+      for (int32_t head = 0; head < a.q_heads; ++head)
+        rules.push_back(
+            random.rule(seed % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST, sink));
+    }
     a.sequence_count = int32_t(
         random.of<int64_t>({1, 2, random.between(1, 12), seed % 16 ? 3 : 90}));
     if (large)
@@ -339,6 +343,7 @@ private:
     const int32_t floor =
         step.after[step.floorOf(sequence.slot, layer, item.kv_head)];
     const int32_t columns = item.tokens * step.group;
+    const int32_t sink = step.rules[layer * a.q_heads].sink;
     std::vector<bool> seen(a.blocks);
     int64_t start = 0, largest = 0;
     for (int32_t c = 0; c < MOA_MAX_GROUP; ++c) {
@@ -350,7 +355,7 @@ private:
             floor);
         largest = std::max(largest, start);
         for (int64_t j = 0; j <= i; ++j)
-          if (seesKey(i, j, start, a.sink))
+          if (seesKey(i, j, start, sink))
             seen[j / kBlock] = true;
       }
       EXPECT_EQ(item.starts[c], start) << "column " << c;
@@ -358,7 +363,7 @@ private:
     EXPECT_EQ(item.start_max, largest);
     const int32_t pages = checkPages(
         item, seen, step.tableOf(sequence.slot, layer, item.kv_head));
-    checkWholePages(item, seen.size());
+    checkWholePages(item, seen.size(), sink);
     checkWindow(item, layer, floor, sequence.n, pages);
     return pages;
   }
@@ -379,15 +384,16 @@ private:
   }
 
   /// In the pages that kernels take without a mask every column sees all.
-  void checkWholePages(const moa_gpu_decode_item &item, size_t blocks) {
+  void checkWholePages(const moa_gpu_decode_item &item, size_t blocks,
+                       int32_t sink) {
     for (int32_t key = 0; key < int32_t(blocks) * kBlock; key += kBlock) {
       if (key + kBlock > item.length - item.tokens + 1 ||
-          (item.start_max > key && key + kBlock > a.sink))
+          (item.start_max > key && key + kBlock > sink))
         continue;
       for (int32_t c = 0; c < item.tokens * step.group; ++c)
         for (int64_t j = key; j < key + kBlock; ++j)
           ASSERT_TRUE(seesKey(item.length - item.tokens + c / step.group, j,
-                              item.starts[c], a.sink))
+                              item.starts[c], sink))
               << "column " << c << ", key " << j;
     }
   }
@@ -403,7 +409,8 @@ private:
                                     step.rules.data() + layer * a.q_heads +
                                         item.kv_head * step.group,
                                     step.group, n, floor, item.length,
-                                    item.tokens, a.sink),
+                                    item.tokens,
+                                    step.rules[layer * a.q_heads].sink),
               pages);
     EXPECT_EQ(std::memcmp(&window, &item, sizeof(item)), 0);
   }

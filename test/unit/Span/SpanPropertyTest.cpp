@@ -177,6 +177,8 @@ TEST(Span, ResidentPagesAreThoseThatARowToComeSees) {
       rule = random.rule(round % 2);
       rule.sink = shared.sink;
       rule.min_span = std::max(rule.min_span, shared.sink + 1);
+      if (rule.sink)
+        rule.length_rule = round % 2; // Windows of the model have no sink.
     }
     int64_t seen = random.between(0, 900), n = 1000, horizon = seen + 130;
     std::vector<int64_t> lowest(horizon, horizon);

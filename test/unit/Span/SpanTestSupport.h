@@ -31,7 +31,9 @@ inline int64_t spanOf(const moa_span_rule &rule, int64_t n) {
   double scaled = rule.beta * double(n);
   double raw = std::trunc(double(rule.alpha) + scaled);
   double span = std::max(std::min(raw, double(n)), double(rule.min_span));
-  return int64_t(std::ceil(span / rule.round_to)) * rule.round_to;
+  const auto rounded = int64_t(std::ceil(span / rule.round_to)) * rule.round_to;
+  const int64_t most = rule.length_rule / 2;
+  return most ? std::min(rounded, most) : rounded;
 }
 
 /// Window starts of rows 0 .. rows - 1.
@@ -40,7 +42,7 @@ inline std::vector<int64_t> startsOf(const moa_span_rule &rule, int64_t rows,
   std::vector<int64_t> starts(rows);
   int64_t running = 0;
   for (int64_t i = 0; i < rows; ++i) {
-    bool perRow = rule.length_rule == MOA_LENGTH_ROW;
+    bool perRow = rule.length_rule % 2 == MOA_LENGTH_ROW;
     int64_t local = spanOf(rule, perRow ? i + 1 : n) - rule.sink;
     int64_t start = std::max<int64_t>(i - local + 1, 0);
     running = std::max(running, start);
@@ -82,6 +84,10 @@ public:
     rule.beta = of<double>({0, 1, 0.5, 0.125 * double(between(0, 8)), share(),
                             share() * 1e-3, 1 - share() * 1e-3, 5e-324});
     rule.length_rule = lengthRule;
+    // The window of a model's own, which may lie below the least span.
+    if (sink == 0 && share() < 0.5)
+      rule.length_rule += MOA_SPAN_MOST(of<int64_t>(
+          {1, 63, 64, 100, between(1, 300), between(1, 3000), 1 << 20}));
     return rule;
   }
 

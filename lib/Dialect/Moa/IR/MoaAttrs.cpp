@@ -202,7 +202,8 @@ LogicalResult SpanAttr::verify(EmitError emitError, int64_t alpha,
 
 LogicalResult WindowAttr::verify(EmitError emitError, ArrayRef<SpanAttr> spans,
                                  int64_t sink, int64_t block, int64_t min,
-                                 LengthRule, ArrayRef<KvFormat> kv) {
+                                 LengthRule, ArrayRef<KvFormat> kv,
+                                 int64_t most) {
   if (spans.empty())
     return emitError() << "(C1) expected at least one span";
   if (sink < 0 || sink >= min || min > plan::kMaxSpanParameter)
@@ -212,6 +213,11 @@ LogicalResult WindowAttr::verify(EmitError emitError, ArrayRef<SpanAttr> spans,
   if (block < 1 || block > plan::kMaxSpanParameter)
     return emitError() << "(C3) expected block between 1 and "
                        << plan::kMaxSpanParameter << ", got " << block;
+  if (most < 0 || most > MOA_MOST_WINDOW || (most && sink))
+    return emitError() << "(C5) expected most between 0 and "
+                       << int64_t(MOA_MOST_WINDOW)
+                       << " and no sink beside it, got most = " << most
+                       << ", sink = " << sink;
   if (kv.empty())
     return success();
   if (spans.size() % kv.size())
@@ -231,7 +237,7 @@ moa_span_rule WindowAttr::rule(int64_t head) const {
           static_cast<int32_t>(getSink()),
           static_cast<int32_t>(getMin()),
           static_cast<int32_t>(getBlock()),
-          static_cast<int32_t>(getLength())};
+          static_cast<int32_t>(getLength()) + MOA_SPAN_MOST(getMost())};
 }
 
 /// Whether a head of this rule sees everything at every length.
@@ -241,7 +247,7 @@ static bool isDenseRule(SpanAttr span) {
 }
 
 bool WindowAttr::isDense() const {
-  return llvm::all_of(getSpans(), isDenseRule);
+  return !getMost() && llvm::all_of(getSpans(), isDenseRule);
 }
 
 WindowAttr WindowAttr::getCanonical() const {
@@ -258,7 +264,7 @@ WindowAttr WindowAttr::getCanonical() const {
       span = SpanAttr::get(getContext(), 0, 1.0);
   }
   return get(getContext(), spans, getSink(), getBlock(), getMin(), getLength(),
-             getKv());
+             getKv(), getMost());
 }
 
 LogicalResult ModelAttr::verify(EmitError emitError, int64_t layers,

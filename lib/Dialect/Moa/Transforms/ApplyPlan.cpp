@@ -45,9 +45,10 @@ WindowAttr moa::planWindow(MLIRContext *ctx, const plan::Plan &plan,
     kv.push_back(static_cast<KvFormat>(plan.kvFormat(layer, head)));
   if (llvm::all_of(kv, [](KvFormat f) { return f == KvFormat::Model; }))
     kv.clear();
-  return WindowAttr::get(ctx, spans, plan.span.sink, plan.span.block,
-                         plan.span.min,
-                         static_cast<LengthRule>(plan.span.lengthRule), kv);
+  const moa_span_rule &first = plan.rule(layer, 0);
+  return WindowAttr::get(ctx, spans, first.sink, plan.span.block, plan.span.min,
+                         static_cast<LengthRule>(plan.span.lengthRule), kv,
+                         moa_span_most(&first));
 }
 
 LogicalResult ApplyPlan::apply(const moa::plan::Plan &parsed) {

@@ -46,8 +46,8 @@ void ResolveSpans::runOnOperation() {
       spans.push_back(
           SpanAttr::get(op->getContext(), moa_span(&rule, length), 0.0));
     }
-    op.setWindowAttr(WindowAttr::get(op->getContext(), spans, window.getSink(),
-                                     window.getBlock(), window.getMin(),
-                                     window.getLength(), window.getKv()));
+    op.setWindowAttr(WindowAttr::get(
+        op->getContext(), spans, window.getSink(), window.getBlock(),
+        window.getMin(), window.getLength(), window.getKv(), window.getMost()));
   });
 }

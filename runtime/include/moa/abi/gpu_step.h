@@ -74,7 +74,7 @@ typedef struct moa_gpu_prepare_args {
   int32_t sequence_count;
   int32_t tokens;  ///< New rows of every sequence.
   int32_t columns; ///< Of the decode kernel; at least the group.
-  int32_t sink;    ///< Tokens.
+  int32_t sink;    ///< Tokens, of layer 0; read from the rules since 1.5.
   int32_t zero;    ///< 0 or 1, as in moa_gpu_decode_item.
   int32_t grid;    ///< Blocks of the decode kernel.
   /// 8-byte aligned.
@@ -290,7 +290,7 @@ static inline int32_t moa_gpu_prepare_item(const moa_gpu_prepare_args *a,
   const int32_t pages = moa_gpu_decode_window(
       item, rules + kv_head * group, group, sequence.n,
       a->words[moa_gpu_step_floor(a, sequence.slot, layer, kv_head)],
-      sequence.length - a->tokens + first + tokens, tokens, a->sink);
+      sequence.length - a->tokens + first + tokens, tokens, rules[0].sink);
   item->q = item->out = item->k = item->v = row;
   item->token = first;
   item->table = (int32_t)table;

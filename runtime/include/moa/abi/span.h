@@ -46,8 +46,26 @@ typedef struct moa_span_rule {
   int32_t sink;     ///< First tokens that every row sees; counted in the span.
   int32_t min_span; ///< Tokens; at least sink + 1.
   int32_t round_to; ///< Spans are rounded up to a multiple of this; >= 1.
-  int32_t length_rule; ///< MOA_LENGTH_REQUEST or MOA_LENGTH_ROW.
+  /// MOA_LENGTH_REQUEST or MOA_LENGTH_ROW; and, for a layer whose model has a
+  /// window of its own, MOA_SPAN_MOST of that (since 1.5). Read it with
+  /// moa_length_rule_of and moa_span_most.
+  int32_t length_rule;
 } moa_span_rule;
+
+/// Most tokens of a span, as added to `length_rule`: 1 to MOA_MOST_WINDOW. No
+/// span exceeds it, rounded up or not. Such a rule has no sink.
+#define MOA_SPAN_MOST(tokens) ((int32_t)(tokens) << 1)
+#define MOA_MOST_WINDOW (1 << 20)
+
+/// MOA_LENGTH_* of a rule.
+static inline int32_t moa_length_rule_of(const moa_span_rule *rule) {
+  return rule->length_rule & 1;
+}
+
+/// Most tokens of a rule's span; 0 where nothing bounds it.
+static inline int64_t moa_span_most(const moa_span_rule *rule) {
+  return rule->length_rule >> 1;
+}
 
 /// trunc(alpha + beta * n) in float64, toward zero.
 static inline int64_t moa_span_raw(const moa_span_rule *rule, int64_t n) {
@@ -69,7 +87,10 @@ static inline int64_t moa_span(const moa_span_rule *rule, int64_t n) {
   if (span < rule->min_span)
     span = rule->min_span;
   int64_t rest = span % rule->round_to;
-  return rest ? span + rule->round_to - rest : span;
+  if (rest)
+    span += rule->round_to - rest;
+  const int64_t most = moa_span_most(rule);
+  return most && span > most ? most : span;
 }
 
 /// The local window in tokens at length `n`: what the span leaves beside the
@@ -110,12 +131,13 @@ static inline int64_t moa_span_previous_plateau(const moa_span_rule *rule,
 /// First key of row `i`'s local window (never above `i`, never negative).
 /// Under MOA_LENGTH_REQUEST the row uses length `n`; under MOA_LENGTH_ROW `n`
 /// is ignored and the result never decreases with `i`: spans grow by one
-/// rounding step at a time and a plateau is at least that long, so the running
+/// rounding step at a time, the last one cut short where a window of the
+/// model's bounds them, and a plateau is at least that long, so the running
 /// maximum is reached either at `i` or at the end of the plateau before it.
 static inline int64_t moa_window_start(const moa_span_rule *rule, int64_t i,
                                        int64_t n) {
   int64_t start;
-  if (rule->length_rule == MOA_LENGTH_ROW) {
+  if (moa_length_rule_of(rule) == MOA_LENGTH_ROW) {
     start = i + 1 - moa_span_local(rule, i + 1);
     int64_t before = moa_span_previous_plateau(rule, i + 1);
     if (before > 0 && before - moa_span_local(rule, before) > start)

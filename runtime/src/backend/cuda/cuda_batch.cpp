@@ -90,7 +90,7 @@ Status CudaBatch::open(const BatchShape &shape) {
   args.blocks = shape.blocks;
   mostTokens = shape.tokens;
   args.columns = static_cast<int32_t>(module.decodeFor(0, mostTokens).rows);
-  args.sink = module.sink();
+  args.sink = module.sink(0);
   const int64_t words = moa_gpu_step_floor(&args, args.slots, 0, 0);
   const int64_t items =
       int64_t(shape.sequences) * g.kvHeads *
@@ -245,8 +245,8 @@ Status CudaBatch::attend(const StepCall &call, size_t sequences, int32_t tokens,
   // does, so it must not overtake prepare.
   Launch what = {"decode",   kernel,      static_cast<size_t>(args.grid),
                  call.layer, call.stream, kernel.waits && !prepared};
-  MOA_RT_TRY(launchDecodeKernel(driver, what, decoding, tables, args.sink,
-                                call.scaleLog2()));
+  MOA_RT_TRY(launchDecodeKernel(driver, what, decoding, tables,
+                                module.sink(call.layer), call.scaleLog2()));
   prepared = false;
   return ok();
 }

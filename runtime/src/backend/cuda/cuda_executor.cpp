@@ -236,7 +236,7 @@ Status CudaExecutor::launchPrefill(const AttendCall &call,
       tables.prefill + part.firstItem * sizeof(moa_gpu_prefill_item);
   CUdeviceptr places = tables.places, starts = tables.starts;
   auto count = static_cast<int32_t>(part.items);
-  int32_t sink = module.sink();
+  int32_t sink = module.sink(call.layer);
   float scale = call.scaleLog2();
   size_t grid = std::min<size_t>(kernel.grid, part.items);
   for (size_t i = 0; i < part.entries.size(); ++i) {
@@ -270,7 +270,8 @@ Status CudaExecutor::launchDecode(const AttendCall &call,
   return launchDecodeKernel(driver,
                             {"decode", kernel, static_cast<size_t>(part.grid),
                              call.layer, call.stream},
-                            decoding, lists, module.sink(), call.scaleLog2());
+                            decoding, lists, module.sink(call.layer),
+                            call.scaleLog2());
 }
 
 Status CudaExecutor::isCapturing(void *stream, bool &capturing) {

@@ -53,6 +53,11 @@ def Moa_WindowAttr : Moa_Attr<"Window", "window"> {
                 kv = [e4m3, model, int8]>
     ```
 
+    `most` bounds every span of a layer whose model has a window of its own:
+    `span(N)` is then at most that, rounded up or not, and there is no sink,
+    as such a window hides the first tokens too:
+    `#moa.window<[2 x (N)] most 512, sink = 0, ...>`.
+
     `kv` has the format of each KV head: `model` is the cache's element type,
     `e4m3` and `int8` keep pages in 8 bits, with a scale for the keys and one
     for the values of 64 tokens, but for the pages of the sink and the newest.
@@ -63,13 +68,16 @@ def Moa_WindowAttr : Moa_Attr<"Window", "window"> {
     - (C3) `block` is between 1 and 2^20.
     - (C4) `kv` is left out or has a number of KV heads that divides the spans,
       not all of them `model`.
+    - (C5) `most` is 0 (none) to 2^20, and stands beside `sink` = 0 alone.
   }];
   let parameters = (ins ArrayRefParameter<"SpanAttr">:$spans,
                         "int64_t":$sink, "int64_t":$block, "int64_t":$min,
                         EnumParameter<Moa_LengthRule>:$length,
-                        OptionalArrayRefParameter<"KvFormat">:$kv);
+                        OptionalArrayRefParameter<"KvFormat">:$kv,
+                        DefaultValuedParameter<"int64_t", "0">:$most);
   let assemblyFormat = [{
-    `<` custom<SpanRuns>($spans) `,` struct($sink, $block, $min, $length)
+    `<` custom<SpanRuns>($spans) (`most` $most^)? `,`
+    struct($sink, $block, $min, $length)
     (`,` `kv` `=` custom<KvRuns>($kv)^)? `>`
   }];
   let extraClassDeclaration = [{
