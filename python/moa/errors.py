@@ -13,6 +13,10 @@ class InvalidArgumentError(Error, ValueError):
     """A call was wrong."""
 
 
+class WrongTypeError(Error, TypeError):
+    """An argument is of a kind that the call does not take."""
+
+
 class OutOfPagesError(Error, MemoryError):
     """The page pool is too small; the cache is as it was."""
 

@@ -1,6 +1,10 @@
 """Run ordinary transformers models under a plan: `load`, `Cache`."""
 
-from .cache import Cache
-from .load import load
+from .versions import check_transformers
+
+check_transformers()
+
+from .cache import Cache  # noqa: E402
+from .load import load  # noqa: E402
 
 __all__ = ["Cache", "load"]

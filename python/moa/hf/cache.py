@@ -7,111 +7,20 @@ attends and evicts in one call. No layer ever holds a dense history.
 
 from __future__ import annotations
 
+import torch
 from transformers.cache_utils import Cache as HFCache
-from transformers.cache_utils import CacheLayerMixin
 
 from .. import ops, runtime
-from .engine import DEFAULT_BUDGET, Engine
-
-_NO_BEAMS = (
-    "the elastic cache cannot {what}: keys outside the windows are gone. "
-    "Generate without {without}."
+from ..errors import (
+    Error,
+    InvalidArgumentError,
+    OutOfRangeError,
+    WrongTypeError,
 )
-
-
-class Layer(CacheLayerMixin):
-    """One layer's part of the cache."""
-
-    is_sliding = False
-    is_croppable = False
-    is_compileable = False
-
-    def __init__(self, owner: Cache, index: int):
-        super().__init__()
-        self.owner, self.index = owner, index
-        self.columns = 0  # tokens seen by transformers, padding included
-
-    def lazy_initialization(self, key_states, value_states):
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.is_initialized = True
-
-    def update(self, key_states, value_states, *args, **kwargs):
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        key_states.moa_layer = self
-        return key_states, value_states
-
-    def attend(self, query, key, value, padding, scaling):
-        """Append and attend; shapes as transformers gives them.
-
-        query [B, Hq, T, D], key and value [B, Hkv, T, D] of the new tokens
-        alone; padding: pad columns on the left of each row, or None.
-        Returns [B, T, Hq, D].
-        """
-        batch, _, tokens, _ = query.shape
-        self.owner.begin(self, batch, tokens, padding)
-        out = query.new_empty(batch, tokens, query.shape[1], query.shape[3])
-        entries = []
-        for row in range(batch):
-            skip = 0
-            if padding is not None:
-                skip = max(0, min(tokens, padding[row] - self.columns))
-                out[row, :skip] = 0
-            if skip < tokens:
-                entries.append((
-                    self.owner.sequences[row],
-                    query[row, :, skip:].transpose(0, 1),
-                    key[row, :, skip:].transpose(0, 1),
-                    value[row, :, skip:].transpose(0, 1),
-                    out[row, skip:],
-                ))  # fmt: skip
-        if entries:
-            self.owner.run(self.index, entries, scaling)
-        self.columns += tokens
-        return out
-
-    def traced(self, query, key, value, mask, scaling):
-        """`attend` for torch.compile: one operator, which finds the cache again."""
-        q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
-        return ops.prefill(self.owner.handle, q, k, v, self.index, scaling, mask)
-
-    def get_seq_length(self) -> int:
-        return self.columns
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.columns + query_length, 0
-
-    def get_max_length(self) -> int:
-        return self.owner.engine.info["max_length"]
-
-    def reset(self) -> None:
-        self.columns = 0
-        self.owner.drop()
-
-    def crop(self, *args, **kwargs):
-        raise NotImplementedError(
-            _NO_BEAMS.format(what="roll back", without="an assistant or prompt lookup")
-        )
-
-    def reorder_cache(self, beam_idx):
-        raise NotImplementedError(
-            _NO_BEAMS.format(what="reorder sequences", without="num_beams")
-        )
-
-    def batch_repeat_interleave(self, repeats):
-        raise NotImplementedError(
-            _NO_BEAMS.format(what="copy sequences", without="contrastive search")
-        )
-
-    def batch_select_indices(self, indices):
-        raise NotImplementedError(
-            _NO_BEAMS.format(what="select sequences", without="contrastive search")
-        )
-
-    def offload(self):
-        raise NotImplementedError("the elastic cache stays on its model's device")
-
-    prefetch = offload
+from . import masks, padding
+from .engine import DEFAULT_BUDGET, Engine
+from .layer import Layer
+from .rows import Rows, alike
 
 
 class Cache(HFCache):
@@ -119,80 +28,135 @@ class Cache(HFCache):
 
     model: a model from `moa.hf.load`. max_bytes: most bytes of pages, 0 for no
     limit (on CUDA, 90 % of the memory that is free);
-    moa.errors.OutOfPagesError when they do not suffice. pages: of another cache
-    of the model, to share them.
+    moa.errors.OutOfPagesError when they do not suffice. rollback_tokens: so
+    many of the newest tokens can always be taken back (`crop`), as assisted
+    decoding does; their windows' pages stay. pages: of another cache of the
+    model, to share them.
     """
 
-    def __init__(self, model, max_bytes: int = 0, *, pages: runtime.Cache | None = None):
+    def __init__(
+        self,
+        model,
+        max_bytes: int = 0,
+        *,
+        rollback_tokens: int = 0,
+        pages: runtime.Cache | None = None,
+    ):
         engine = model if isinstance(model, Engine) else getattr(model, "moa", None)
         if not isinstance(engine, Engine):
-            raise TypeError("expected a model from moa.hf.load")
+            raise WrongTypeError(
+                f"moa.hf.Cache expected a model from moa.hf.load, got a {type(model).__name__}"
+            )
         self.engine = engine
-        self.max_bytes = max_bytes
-        self.sequences: list = []
+        self.max_bytes, self.rollback_tokens = max_bytes, rollback_tokens
+        self.rows, self.history = Rows(), padding.History()
+        #: N of the rows to come, and how many rows generate() made of each.
         self.lengths: list[int] | None = None
+        self.copies = 1
         self.broken: str | None = None
-        self._pads: list[int] = []
-        self._traced_padding: list[int] | None = None
+        #: Of each sequence, the run of its tokens in the forward pass at hand.
+        self.runs: list[tuple[int, int]] = []
         #: The layer that a forward pass meets first; it makes sequences.
         self.leader = 0
-        self._pages = runtime.Cache(engine.module, max_bytes) if pages is None else pages
+        if pages is None:
+            pages = runtime.Cache(engine.module, max_bytes, rollback_tokens)
+        self._pages = pages
         super().__init__(layers=[Layer(self, i) for i in range(engine.layers)])
         #: Names this cache to the operators of `moa.ops`.
         self.handle = ops.handle_of(self)
 
-    def expect(self, lengths: list[int]) -> None:
-        """Sets N of each row: its tokens, prompt and budget, padding not counted."""
-        self.lengths = [self.engine.clamp(n) for n in lengths]
+    @property
+    def sequences(self) -> list[runtime.Sequence]:
+        """One for each row, or for each few rows that are still the same."""
+        return self.rows.sequences
 
-    def begin(self, layer: Layer, batch: int, tokens: int, padding) -> None:
+    @property
+    def batch_size(self) -> int:
+        """Rows of the batch; -1 before the first forward pass."""
+        return len(self.rows) or -1
+
+    @property
+    def is_croppable(self) -> bool:
+        """Whether the newest rollback_tokens columns can be taken back at any time."""
+        return self.rollback_tokens > 0 or self.engine.is_dense
+
+    def expect(self, lengths: list[int], copies: int = 1) -> None:
+        """Sets N of each row: its tokens, prompt and budget, padding not counted.
+
+        copies: of each row, that the batch to come has one after the other.
+        """
+        self.lengths, self.copies = [self.engine.clamp(n) for n in lengths], copies
+
+    def begin(self, layer: Layer, key, mask) -> None:
         """Makes or raises sequences; the first layer of a forward pass decides."""
-        if self.broken:
-            raise RuntimeError(
-                f"this cache stopped at an error ({self.broken}); layers are out "
-                "of step, so start a new one"
-            )
-        if self.sequences and len(self.sequences) != batch:
-            raise ValueError(
-                f"the cache holds {len(self.sequences)} sequences, the batch has {batch}"
-            )
+        self._check_usable()
+        batch, tokens = key.shape[0], key.shape[2]
         if layer.index != self.leader:
+            self._check_batch(batch, len(self.rows))
             return
-        self._check_padding(layer, tokens, padding or [0] * batch)
-        told = self.lengths is not None
-        seen = [max(1, layer.columns + tokens - pad) for pad in padding or [0] * batch]
+        share, same = self._shared(layer, key, mask)
+        held = batch // share if same else batch
+        history = self.history.copy()
+        if not same:
+            history.select([row // share for row in range(batch)])
+        elif mask is not None:
+            mask = mask[::share]
+        history.check(mask, layer.columns)
+        runs = padding.runs(mask, held, tokens)
+        seen = history.count(mask, held, layer.columns + tokens)
+        most = self.engine.info["max_length"]
+        if max(seen) > most:
+            raise OutOfRangeError(
+                f"row {seen.index(max(seen))} would have {max(seen)} tokens, the artifact "
+                f"serves {most}: shorten it, or pass max_length= to moa.hf.load where the "
+                "model's max_position_embeddings allow it"
+            )
         lengths = self._wanted(seen)
-        self.lengths = None
-        if not self.sequences:
-            self.sequences = [runtime.Sequence(self._pages, n) for n in lengths]
+        self.rows.share = share
+        if not same:
+            self.rows.spread()
+        self._lengthen(seen, lengths, tokens)
+        history.advance(mask)
+        self.history, self.runs, self.copies = history, runs, 1
+
+    def _shared(self, layer, key, mask) -> tuple[int, bool]:
+        """How many rows are one sequence until now, and whether they stay the same."""
+        batch, tokens = key.shape[0], key.shape[2]
+        share = self.rows.share
+        if self.copies > 1 and len(self.rows) in (0, batch // self.copies) and share == 1:
+            # Copies that generate() made of a prompt, or of a turn on this cache.
+            share = self.copies
+        elif self.sequences:
+            self._check_batch(batch, len(self.rows))
+        if share == 1 or batch % share:
+            return 1, True
+        same = not (tokens == 1 and layer.columns) and alike(key, share)
+        return share, same and (mask is None or alike(mask, share))
+
+    def _lengthen(self, seen, lengths, tokens) -> None:
+        """Makes sequences, or raises the N of those there are."""
+        told, self.lengths = self.lengths is not None, None
+        if not self.rows.sequences:
+            self.rows.sequences = [runtime.Sequence(self._pages, n) for n in lengths]
             return
-        for sequence, rows, n in zip(self.sequences, seen, lengths):
+        for sequence, rows, n in zip(self.rows.sequences, seen, lengths, strict=True):
             # A chunk within N keeps N; one that goes past it is a new turn. Single
-            # tokens past the budget keep the spans they have.
-            past = tokens > 1 and rows > sequence.length
+            # tokens past the budget, and drafts, keep the spans they have.
+            past = tokens > 1 and rows > sequence.length + self.rollback_tokens
             if n > sequence.length and (told or past):
                 sequence.set_length(n)
 
-    def _check_padding(self, layer, tokens, pads) -> None:
-        """A row's padding is its own for the life of the cache."""
-        for row, (pad, known) in enumerate(zip(pads, self._pads)):
-            if min(pad, layer.columns) != known:
-                raise ValueError(
-                    f"row {row} had {known} pad columns on the left in this cache, the mask "
-                    f"now has {pad}; keep each row's padding, or start a new cache"
-                )
-        self._pads = [min(pad, layer.columns + tokens) for pad in pads]
-
     def _wanted(self, seen) -> list[int]:
-        """N of each row, whose tokens up to the end of this call are `seen`."""
+        """N of each sequence, whose tokens up to the end of this call are `seen`."""
         if self.lengths is not None:
             if len(seen) % len(self.lengths):
-                raise ValueError(
-                    f"lengths are set for {len(self.lengths)} rows, the batch has {len(seen)}"
+                raise InvalidArgumentError(
+                    f"lengths are set for {len(self.lengths)} rows, the batch has {len(seen)}: "
+                    "give expect() a length for each row"
                 )
             repeat = len(seen) // len(self.lengths)
             return [n for n in self.lengths for _ in range(repeat)]
-        return [self.engine.clamp(rows + DEFAULT_BUDGET) for rows in seen]
+        return [self.engine.clamp(max(1, rows) + DEFAULT_BUDGET) for rows in seen]
 
     def run(self, index: int, entries, scaling) -> None:
         try:
@@ -203,36 +167,95 @@ class Cache(HFCache):
 
     def prefill(self, layer, q, k, v, scale, mask):
         """The operator `moa::prefill`: what a traced model calls; see `moa.ops`."""
-        from .attention import left_padding
-
-        if layer == self.leader:
-            self._traced_padding = left_padding(mask)
+        # The first layer decides about the rows.
+        columns = masks.columns_of(mask) if layer == self.leader else None
         q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
-        return self.layers[layer].attend(q, k, v, self._traced_padding, scale)
+        return self.layers[layer].attend(q, k, v, columns, scale)
+
+    def _check_usable(self) -> None:
+        if self.broken:
+            raise Error(
+                f"this cache stopped at an error ({self.broken}); layers are out "
+                "of step, so start a new one"
+            )
+
+    def _check_batch(self, batch: int, held: int) -> None:
+        if held != batch:
+            raise InvalidArgumentError(
+                f"the cache holds {held} sequences, the batch has {batch}: start a new cache, "
+                "or bring it to the batch with batch_repeat_interleave or batch_select_indices"
+            )
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Takes the newest -tokens_to_remove columns back, in all rows or in none.
+
+        moa.errors.NotResidentError where keys that later rows see were given up:
+        make the cache with rollback_tokens.
+        """
+        count = -tokens_to_remove
+        columns = self.get_seq_length()
+        if not 0 <= count <= columns:
+            raise InvalidArgumentError(
+                f"crop({tokens_to_remove}): expected minus the number of columns to remove, "
+                f"of {columns}"
+            )
+        self._check_usable()
+        if count == 0:
+            return
+        dropped = self.history.dropped(columns, count)
+        self.rows.truncate([count] * len(self.sequences) if dropped is None else dropped)
+        self.history.crop(columns - count)
+        for layer in self.layers:
+            layer.columns = columns - count
+
+    def _select(self, rows: list[int]) -> None:
+        self._check_usable()
+        if self.rows.sequences:
+            share = self.rows.share
+            self.rows.select(rows)
+            self.history.select([row // share for row in rows])
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Row i goes on as row beam_idx[i] did; copies share pages, others go back."""
+        self._select(beam_idx.tolist())
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Each row `repeats` times, one after the other; copies share pages."""
+        self._select([row for row in range(len(self.rows)) for _ in range(repeats)])
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keeps the rows of `indices` (numbers, or a mask), in their order."""
+        self._select(torch.arange(len(self.rows))[indices.cpu()].tolist())
 
     def advance(self) -> None:
         """Counts a step that a graph ran: a token in every row."""
+        known = self.history.mask
+        if known is not None:
+            self.history.advance(torch.cat([known, torch.ones_like(known[:, :1])], dim=1))
         for layer in self.layers:
             layer.columns += 1
 
     def fork(self) -> Cache:
         """A cache that has seen the same and shares its pages; each goes on by itself.
 
-        RuntimeError on a cache that stopped at an error.
+        moa.errors.Error on a cache that stopped at an error.
         """
         if self.broken:
-            raise RuntimeError(f"this cache stopped at an error ({self.broken}): no fork of it")
-        other = Cache(self.engine, self.max_bytes, pages=self._pages)
-        other.sequences = [sequence.fork() for sequence in self.sequences]
-        other.lengths, other._pads, other.leader = self.lengths, [*self._pads], self.leader
+            raise Error(f"this cache stopped at an error ({self.broken}): no fork of it")
+        other = Cache(
+            self.engine, self.max_bytes, rollback_tokens=self.rollback_tokens, pages=self._pages
+        )
+        other.rows, other.history = self.rows.fork(), self.history.copy()
+        other.lengths, other.copies, other.leader = self.lengths, self.copies, self.leader
         for mine, theirs in zip(self.layers, other.layers, strict=True):
             theirs.columns = mine.columns
         return other
 
     def drop(self) -> None:
         """Gives every page back."""
-        self.sequences, self._pads = [], []
+        self.rows, self.history = Rows(), padding.History()
         self.lengths = self.broken = None
+        self.copies = 1
 
     @property
     def pages(self) -> runtime.Cache:
@@ -241,18 +264,22 @@ class Cache(HFCache):
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes of pages held now, over all layers and rows."""
+        """Bytes of pages held now, over all layers and sequences; shared ones each time."""
         return sum(sequence.bytes for sequence in self.sequences)
+
+    def _bytes(self, kind: int) -> int:
+        kv_bytes, margin = self.engine.module.kv_bytes, self.rollback_tokens
+        return sum(kv_bytes(s.length, s.seen(0), margin)[kind] for s in self.sequences)
 
     @property
     def closed_form_bytes(self) -> int:
-        """The same from the plan alone: what the rows must hold now."""
-        return sum(self.engine.module.kv_bytes(s.length, s.seen(0))[0] for s in self.sequences)
+        """The same from the plan alone: what the sequences must hold now."""
+        return self._bytes(0)
 
     @property
     def dense_bytes(self) -> int:
         """What a dense cache of whole pages would hold."""
-        return sum(self.engine.module.kv_bytes(s.length, s.seen(0))[1] for s in self.sequences)
+        return self._bytes(1)
 
     @property
     def stats(self) -> dict:

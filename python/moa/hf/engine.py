@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from .. import runtime
@@ -19,10 +21,22 @@ class Engine:
         self.module = runtime.Module(self.context, str(artifact.path))
         self.info = self.module.info
         self.layers = self.info["layers"]
+        #: Of each layer the window of the model's own that bounds its spans, or None.
+        self.windows = [self.module.rule(i, 0).most or None for i in range(self.layers)]
 
     def __deepcopy__(self, memo):
         # Nothing in here changes, so copies of a model share it.
         return self
+
+    @functools.cached_property
+    def is_dense(self) -> bool:
+        """Whether every head sees everything, so that no key is ever given up."""
+        most = self.info["max_length"]
+        return all(
+            self.module.rule(layer, head).span(most) >= most
+            for layer in range(self.layers)
+            for head in range(self.info["q_heads"])
+        )
 
     def clamp(self, length: int) -> int:
         """A length the artifact can take."""
