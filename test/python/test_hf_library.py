@@ -1,5 +1,7 @@
 """What people put around a model: pipelines, PEFT, files, devices, versions."""
 
+import gguf
+import peft
 import pytest
 import torch
 import transformers
@@ -42,7 +44,6 @@ def test_a_pipeline_writes_what_the_reference_writes(tokenizer):
 
 def adapted(model):
     """The model with a LoRA adapter that changes what it says."""
-    peft = pytest.importorskip("peft")
     torch.manual_seed(4)
     lora = peft.LoraConfig(
         r=4, lora_alpha=32, target_modules=["q_proj", "v_proj"], init_lora_weights=False
@@ -78,6 +79,42 @@ def test_a_folder_of_safetensors(tmp_path, dtype):
     found = generate(ours, inputs, NEW)
     if dtype is None:
         assert torch.equal(found, generate(masked(fresh(), PLAN, inputs, NEW), inputs, NEW))
+
+
+def write_gguf(path, model):
+    """A Llama as a .gguf file in float32: its queries and keys are in pairs there."""
+    config, writer = model.config, gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_vocab_size(config.vocab_size)
+    kind = gguf.MODEL_ARCH.LLAMA
+    names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for name, weight in model.state_dict().items():
+        for part, count in heads.items():
+            if part in name:
+                halves = weight.view(count, 2, -1, weight.shape[1])
+                weight = halves.transpose(1, 2).reshape(weight.shape)
+        writer.add_tensor(names.get_name(name, (".weight",)), weight.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file(tmp_path):
+    write_gguf(tmp_path / "tiny.gguf", fresh())
+    ours = moa.hf.load(tmp_path / "tiny.gguf", plan=PLAN, threads=2)
+    inputs = batch([prompt(210)])
+    wanted = generate(masked(fresh(), PLAN, inputs, NEW), inputs, NEW)
+    assert torch.equal(generate(ours, inputs, NEW), wanted)
 
 
 def test_a_model_on_several_devices_is_refused():
