@@ -93,10 +93,9 @@ def _compile(plan, model, config, max_length) -> Artifact:
 def _from_pretrained(name, dtype, kwargs):
     path = Path(name)
     if path.suffix == ".gguf":
-        # Newer transformers keep GGUF weights quantised unless told; 5.16 never does.
-        if config := getattr(transformers, "GgufConfig", None):
-            kwargs = {"quantization_config": config(dequantize=True), **kwargs}
         kwargs = {**kwargs, "gguf_file": path.name}
+        if hasattr(transformers, "GgufConfig"):  # Older versions always dequantise.
+            kwargs.setdefault("quantization_config", transformers.GgufConfig(dequantize=True))
         name, dtype = str(path.parent), dtype or torch.float32
     if dtype is not None:
         kwargs["dtype"] = dtype
