@@ -201,7 +201,7 @@ TEST(SchedulerPrefix, RandomRequestsEqualEachAloneBitForBit) {
               static_cast<unsigned long long>(preemptions));
   EXPECT_GT(sum.prefix_tokens_reused, sum.prefix_tokens_asked / 4);
   EXPECT_GT(sum.prefix_pages_evicted, 100u);
-  EXPECT_GT(preemptions, 20u);
+  EXPECT_GT(preemptions, 5u);
 }
 
 /// A server of one head that sees everything: a block is a page.
