@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from ..errors import Error
+from ..extras import extra_of
 
 #: Subcommands and their modules, in the order of the help.
 COMMANDS = {
@@ -25,11 +25,6 @@ COMMANDS = {
     "report": "moa.cli.report",
     "doctor": "moa.doctor",
 }
-#: Packages that may be missing, and the extra of this one that brings them.
-EXTRAS = {
-    "torch": "hf", "transformers": "hf", "gguf": "hf", "fastapi": "serve",
-    "pydantic": "serve", "uvicorn": "serve",
-}  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,8 +38,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="moa", description="Run language models under span plans.")
     parts = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, path in COMMANDS.items():
-        if importlib.util.find_spec(path) is None:
-            continue  # Not part of this build.
         module = importlib.import_module(path)
         doc = module.__doc__ or ""
         part = parts.add_parser(
@@ -65,10 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get(error.name or "")
+        package = (error.name or "").split(".")[0]
+        extra = extra_of(package)
         if extra is None:
             raise
-        return _fail(f"{error.name} is not installed: pip install 'moa-mlir[{extra}]'")
+        return _fail(
+            f"expected the package {package}, found none; pip install 'moa-mlir[{extra}]'"
+        )
     except BrokenPipeError:
         # Whoever read our output has enough of it; nor may the interpreter write more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
