@@ -10,13 +10,25 @@ from ._runtime import __version__
 from .compiler import Artifact, compile
 from .errors import Error
 
-__all__ = ["Artifact", "Error", "__version__", "compile", "errors", "hf", "ops", "runtime"]
+__all__ = [
+    "Artifact",
+    "Cache",
+    "Error",
+    "__version__",
+    "compile",
+    "errors",
+    "hf",
+    "ops",
+    "runtime",
+]
 
 
 def __getattr__(name):
     # torch and transformers take seconds to import: only when they are asked for.
-    if name in ("hf", "ops"):
+    if name in ("Cache", "hf", "ops"):
         import importlib
 
+        if name == "Cache":
+            return importlib.import_module(".hf", __name__).Cache
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'moa' has no attribute '{name}'")

@@ -33,7 +33,7 @@ def attention_function(
         )
     if layer is None:
         layer = _without_cache(module, engine, query, key)
-    elif layer.owner.engine is not engine:
+    elif layer.owner.engine is not engine and layer.owner.engine.key != engine.key:
         raise InvalidArgumentError(
             "past_key_values belongs to another model or plan; make one for this model "
             "with moa.hf.Cache(model)"

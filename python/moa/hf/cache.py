@@ -11,6 +11,7 @@ import torch
 from transformers.cache_utils import Cache as HFCache
 
 from .. import ops, runtime
+from ..compiler import Artifact
 from ..errors import (
     Error,
     InvalidArgumentError,
@@ -23,15 +24,33 @@ from .layer import Layer
 from .rows import Rows, alike
 
 
+def _engine_of(model, device: str | None) -> Engine:
+    if isinstance(model, Artifact):
+        return Engine(model, device=device or "cpu")
+    engine = model if isinstance(model, Engine) else getattr(model, "moa", None)
+    if not isinstance(engine, Engine):
+        raise WrongTypeError(
+            "moa.hf.Cache expected a model from moa.hf.load or an artifact of moa.compile, got "
+            f"a {type(model).__name__}"
+        )
+    if device is not None:
+        raise InvalidArgumentError(
+            f"device='{device}': the cache is where its model is, on {engine.context.device}; "
+            "leave device out"
+        )
+    return engine
+
+
 class Cache(HFCache):
     """Elastic KV cache of one batch: pass it as `past_key_values`.
 
-    model: a model from `moa.hf.load`. max_bytes: most bytes of pages, 0 for no
-    limit (on CUDA, 90 % of the memory that is free);
+    model: a model from `moa.hf.load`, or the artifact of one, which `device` says
+    the place of ("cpu", "cuda", "cuda:1"). max_bytes: most bytes of pages, 0 for
+    no limit (on CUDA, 90 % of the memory that is free);
     moa.errors.OutOfPagesError when they do not suffice. rollback_tokens: so
     many of the newest tokens can always be taken back (`crop`), as assisted
-    decoding does; their windows' pages stay. pages: of another cache of the
-    model, to share them.
+    decoding does; their windows' pages stay. pages: how many there are at most,
+    in place of max_bytes; or those of another cache of the model, to share them.
     """
 
     def __init__(
@@ -39,15 +58,18 @@ class Cache(HFCache):
         model,
         max_bytes: int = 0,
         *,
+        device: str | None = None,
         rollback_tokens: int = 0,
-        pages: runtime.Cache | None = None,
+        pages: runtime.Cache | int | None = None,
     ):
-        engine = model if isinstance(model, Engine) else getattr(model, "moa", None)
-        if not isinstance(engine, Engine):
-            raise WrongTypeError(
-                f"moa.hf.Cache expected a model from moa.hf.load, got a {type(model).__name__}"
-            )
-        self.engine = engine
+        self.engine = engine = _engine_of(model, device)
+        if isinstance(pages, int):
+            if pages < 1 or max_bytes:
+                raise InvalidArgumentError(
+                    f"pages={pages}, max_bytes={max_bytes}: expected pages of 1 or more, and "
+                    "one of the two"
+                )
+            max_bytes, pages = pages * engine.page_bytes, None
         self.max_bytes, self.rollback_tokens = max_bytes, rollback_tokens
         self.rows, self.history = Rows(), padding.History()
         #: N of the rows to come, and how many rows generate() made of each.

@@ -21,6 +21,12 @@ class Engine:
         self.module = runtime.Module(self.context, str(artifact.path))
         self.info = self.module.info
         self.layers = self.info["layers"]
+        #: Engines that are equal in it read each other's caches.
+        facts = ("plan_id", "dtype", "layers", "q_heads", "kv_heads", "head_dim")
+        self.key = (self.context.device, *(self.info[fact] for fact in facts))
+        width = 4 if self.info["dtype"] == "f32" else 2
+        #: Of 64 tokens of a KV head, keys and values.
+        self.page_bytes = 2 * 64 * self.info["head_dim"] * width
         #: Of each layer the window of the model's own that bounds its spans, or None.
         self.windows = [self.module.rule(i, 0).most or None for i in range(self.layers)]
 
