@@ -142,7 +142,7 @@ class Ours:
             moa.runtime.append(
                 pages, layer, [(s, k, v) for s in sequences], self.layer.stream()
             )
-        cache.sequences = sequences
+        cache.rows.sequences = sequences
         for layer in cache.layers:
             layer.columns = past
         torch.cuda.synchronize()
