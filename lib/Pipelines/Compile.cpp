@@ -228,21 +228,6 @@ llvm::Error Compilation::addGpuJobs(ModuleOp module,
                                     const ArtifactContents &contents,
                                     std::vector<KernelJob> &jobs,
                                     CompileResult &result) {
-  if (plan.hasKv8() && !options.gpuChips.empty()) {
-    const std::string why = *whyUnsupportedOnGpu(
-        MOA_KERNEL_QUANTISE, contents.headDim, contents.dtype, true);
-    if (options.gpuRequired || options.chips.empty())
-      return refuse("--target",
-                    "expected a plan with kernels for " +
-                        options.gpuChips.front()->name +
-                        ", found KV formats of 8 bits",
-                    why);
-    std::string names;
-    for (const GpuChip *chip : options.gpuChips)
-      names += (names.empty() ? "" : ", ") + chip->name.str();
-    result.stats.remarks.push_back("left out for " + names + ": " + why);
-    return llvm::Error::success();
-  }
   // Chips that lack the same kernels for the same reason share a line.
   std::map<std::string, std::string> lacking;
   for (const GpuChip *chip : options.gpuChips) {

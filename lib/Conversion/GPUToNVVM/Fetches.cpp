@@ -15,6 +15,7 @@
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
 
 using namespace mlir;
 using namespace moa::gpu;
@@ -34,6 +35,7 @@ void KernelLowering::lowerFetch(FetchOp op) {
   auto launch = kernel->getAttrOfType<LaunchAttr>(kLaunchAttrName);
   const int64_t rows = launch.getThreads() / 8;
   const int64_t chunks = op.getColumns() * tile.getElementBytes() / kChunk;
+  const int64_t codeChunks = op.getColumns() / kChunk;
   ifThen(op.getPresent(), [&] {
     Value row = shift(threadId(), 3), chunk = bitAnd(threadId(), 7);
     Value swizzled = arith::XOrIOp::create(b, chunk, bitAnd(row, 7));
@@ -67,13 +69,23 @@ void KernelLowering::lowerFetch(FetchOp op) {
                                 offset(from, panel * 128), kChunk,
                                 NVVM::LoadCacheModifierKind::CG, size);
     };
-    for (int64_t panel = 0; panel * 8 < chunks; ++panel) {
-      int64_t left = chunks - panel * 8;
-      if (left >= 8)
-        copyPanel(panel);
-      else
-        ifThen(less(chunk, i32(left)), [&] { copyPanel(panel); });
-    }
+    auto copyRows = [&](int64_t chunks) {
+      for (int64_t panel = 0; panel * 8 < chunks; ++panel) {
+        int64_t left = chunks - panel * 8;
+        if (left >= 8)
+          copyPanel(panel);
+        else
+          ifThen(less(chunk, i32(left)), [&] { copyPanel(panel); });
+      }
+    };
+    if (!op.getCodes())
+      return copyRows(chunks);
+    auto branch = scf::IfOp::create(b, TypeRange{}, op.getCodes(), true);
+    OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(branch.thenBlock());
+    copyRows(codeChunks);
+    b.setInsertionPointToStart(branch.elseBlock());
+    copyRows(chunks);
   });
   NVVM::CpAsyncCommitGroupOp::create(b);
 }

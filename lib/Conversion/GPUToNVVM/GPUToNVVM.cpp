@@ -170,6 +170,11 @@ LogicalResult KernelLowering::run() {
         .Case([&](TransposeOp o) { lowerTranspose(o); })
         .Case([&](MaskColumnsOp o) { lowerMaskColumns(o); })
         .Case([&](CountArrivalOp o) { lowerCountArrival(o); })
+        .Case([&](AsCodesOp o) { lowerAsCodes(o); })
+        .Case([&](CopyWordsOp o) { lowerCopyWords(o); })
+        .Case([&](WeaveOp o) { lowerWeave(o); })
+        .Case([&](LoadWovenOp o) { lowerLoadWoven(o); })
+        .Case([&](UnpackOp o) { lowerUnpack(o); })
         .Case([&](WaitLaunchesOp) { ptx::waitLaunches(b); })
         .Case([&](LaunchNextOp) { ptx::launchNext(b); })
         .Case([&](SharedOp o) {

@@ -65,6 +65,14 @@ private:
   mlir::Value bufferPointer(mlir::TypedValue<BuffersType> buffers,
                             mlir::Value use);
 
+  // Codes.cpp
+  void lowerAsCodes(AsCodesOp op);
+  void lowerCopyWords(CopyWordsOp op);
+  void lowerWeave(WeaveOp op);
+  void lowerLoadWoven(LoadWovenOp op);
+  void lowerUnpack(UnpackOp op);
+  mlir::Value halves(mlir::Value low, mlir::Value high, bool upper);
+
   // Products.cpp
   void lowerScores(ScoresOp op);
   void lowerAccumulate(AccumulateOp op);
@@ -141,6 +149,8 @@ private:
   llvm::DenseMap<Value, int64_t> places; ///< Of tiles, buffers, scratch.
   /// What a value of the dialect's types stands for: a pointer or a vector.
   llvm::DenseMap<Value, Value> lowered;
+  /// By the barrier of a stage being written: where its last words are.
+  llvm::DenseMap<Value, Value> lastWords;
   /// Of a tile in a ring: where stage 0 is, and the tile's stage.
   llvm::DenseMap<Value, std::pair<Value, Value>> stages;
   int64_t sharedBytes = 0;

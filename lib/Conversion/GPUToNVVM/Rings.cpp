@@ -74,10 +74,17 @@ void KernelLowering::lowerPut(PutOp op) {
           b, quad,
           offset(wordsPointer(ring, place, op.getUse()), int64_t(i * 4)), 16);
     }
-    NVVM::MBarrierArriveExpectTxOp::create(
-        b, Type(), full, i32(ring.getTile().getBytes()),
-        NVVM::MemScopeKind::CTA, /*relaxed=*/false, Value());
     Block &body = op.getBody().front();
+    int64_t bytes = cast<SharedType>(body.getArgument(0).getType()).getBytes();
+    if (!body.getOps<CopyWordsOp>().empty()) {
+      bytes += 16;
+      lastWords[body.getArgument(1)] =
+          offset(wordsPointer(ring, place, op.getUse()),
+                 int64_t(op.getWords().size() * 4));
+    }
+    NVVM::MBarrierArriveExpectTxOp::create(b, Type(), full, i32(bytes),
+                                           NVVM::MemScopeKind::CTA,
+                                           /*relaxed=*/false, Value());
     lowered[body.getArgument(0)] = stagePointer(ring, place, op.getUse());
     lowered[body.getArgument(1)] = full;
     inlineBody(body);

@@ -77,6 +77,12 @@ protected:
     int64_t row; ///< The first of them.
   };
 
+  /// What is known of a page that may have 8-bit codes.
+  struct Codes {
+    Value any, int8;            ///< Whether it has any; or int8, not e4m3.
+    Value keyScale, valueScale; ///< 1 where it has none.
+  };
+
   // What a kernel family says.
   virtual int64_t streams() const = 0;   ///< Pages at a time.
   virtual int64_t registers() const = 0; ///< Of a thread.
@@ -122,14 +128,37 @@ protected:
   void loadQueries(const Share &share);
   Value loadQuery(size_t columnTile, int64_t k);
   /// A page whose first key is `firstKey`; `keys` and `values` wait for them.
+  /// `codes` are null in a kernel that takes none.
   using HalfOf = llvm::function_ref<Half()>;
-  State step(Value firstKey, const State &state, HalfOf keys, HalfOf values);
+  State step(Value firstKey, const State &state, HalfOf keys, HalfOf values,
+             const Codes &codes = {});
   llvm::SmallVector<Value> scoresOf(const Half &keys);
   void addValues(const Half &values, llvm::ArrayRef<Value> probabilities,
                  State &state);
+  Value loadBlock(const Half &half, int64_t column, bool transposed);
+  Value query(size_t columnTile, int64_t k) {
+    return keepsQueries() ? queries[columnTile][k] : loadQuery(columnTile, k);
+  }
   State emptyState();
   static llvm::SmallVector<Value> flatten(const State &state);
   State rebuild(ValueRange values);
+
+  // DecodeCodes.cpp
+  Value hasCodes(Value place);
+  Value pageOf(Value place);
+  Codes codesOf(Value place, mlir::ValueRange scales);
+  llvm::SmallVector<Value> scoresOf(const Half &keys, const Codes &codes);
+  llvm::SmallVector<Value> factorsOf(Value firstKey, const Codes &codes,
+                                     bool whole);
+  void addValues(const Half &values, llvm::ArrayRef<Value> probabilities,
+                 State &state, const Codes &codes,
+                 llvm::ArrayRef<Value> factors);
+  llvm::SmallVector<Value> codeScores(const Half &keys, Code code);
+  llvm::SmallVector<Value>
+  codeOutputs(const Half &values, llvm::ArrayRef<Value> probabilities,
+              const State &state, llvm::ArrayRef<Value> factors, Code code);
+  llvm::SmallVector<Value> unpackedBlocks(const Half &half, int64_t column,
+                                          bool transposed, Code code);
 
   // DecodeFresh.cpp
   enum class Fresh { Keys, Values, Both };
@@ -149,9 +178,14 @@ protected:
   void addFresh(const Share &share, Value page, Value firstKey, Value held,
                 Fresh which);
   int64_t piecesIn(Fresh which);
+  /// Whether the first fresh row and the last page's id are asked for early:
+  /// they take registers until they are used.
+  bool asksEarly() const { return !form.kv8 || columnTiles() == 1; }
   /// Fresh rows that a lane asks for before it waits for them: what registers
   /// there are beside outputs allow.
-  int64_t rowsAtOnce() const { return columnTiles() > 1 ? 2 : 4; }
+  int64_t rowsAtOnce() const {
+    return columnTiles() == 1 ? 4 : form.kv8 ? 1 : 2;
+  }
   llvm::SmallVector<Piece> piecesOf(const Share &share, Fresh which);
   Value loadPiece(const Piece &piece, Value token);
   Value zeroPiece();
@@ -194,8 +228,11 @@ protected:
   int64_t group() const { return form.rows; }
   int64_t columnTiles() const { return form.columns / kColumns; }
   int64_t headDim() const { return form.headDim; }
-  /// Whether all queries of a share fit in registers beside its outputs.
-  bool keepsQueries() const { return columnTiles() * headDim() <= 384; }
+  /// Whether all queries of a share fit in registers beside its outputs, and
+  /// beside what unpacking takes.
+  bool keepsQueries() const {
+    return form.kv8 ? columnTiles() == 1 : columnTiles() * headDim() <= 384;
+  }
   /// Bytes of one column in the scratch of a warp: 16 more than its floats, so
   /// that the lanes' stores meet no bank twice.
   int64_t columnBytes() const { return (headDim() + 4) * 4; }

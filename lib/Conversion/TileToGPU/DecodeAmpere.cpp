@@ -46,6 +46,8 @@ private:
     Value page;      ///< Whose id is read next.
     Pages own, next; ///< The run that it is in (without item), and the next.
     SmallVector<Value> ids; ///< Of pages before it, in their order.
+    /// Scales of the page to be computed, where it may have codes, as i32.
+    SmallVector<Value> scales;
   };
 
   int64_t streams() const override { return 1; }
@@ -62,7 +64,11 @@ private:
   State attend(const Share &share, Value page, const State &state,
                Cursor &cursor);
   static SmallVector<Value> flattenCursor(const Cursor &cursor);
-  static Cursor rebuildCursor(ValueRange values);
+  Cursor rebuildCursor(ValueRange values) const;
+  SmallVector<Value> loadScales(Value place);
+  /// Ids that are kept: of the pages whose keys and values are fetched next,
+  /// or, where codes have scales, from the page to be computed on.
+  int64_t idsKept() const { return form.kv8 ? ahead() + 1 : 2; }
   /// How many pages before the step on a page its keys are fetched; values are
   /// one step later.
   int64_t ahead() const { return places / 2; }
@@ -94,14 +100,25 @@ SmallVector<Value> DecodeAmpere::flattenCursor(const Cursor &cursor) {
       cursor.page, own.to,  own.sinkEnd,  own.sinkTable,  own.windowTable,
       next.item,   next.to, next.sinkEnd, next.sinkTable, next.windowTable};
   values.append(cursor.ids);
+  values.append(cursor.scales);
   return values;
 }
 
-DecodeAmpere::Cursor DecodeAmpere::rebuildCursor(ValueRange v) {
+DecodeAmpere::Cursor DecodeAmpere::rebuildCursor(ValueRange v) const {
+  const size_t scales = form.kv8 ? MOA_KV8_SCALES : 0;
   return {v[0],
           {Value(), v[1], v[2], v[3], v[4]},
           {v[5], v[6], v[7], v[8], v[9]},
-          SmallVector<Value>(v.drop_front(10))};
+          SmallVector<Value>(v.drop_front(10).drop_back(scales)),
+          SmallVector<Value>(v.take_back(scales))};
+}
+
+/// Those of the page that a place is in; of any page if it has no codes.
+SmallVector<Value> DecodeAmpere::loadScales(Value place) {
+  Value table = b.loadField(args, offsetof(moa_gpu_decode_args, scales),
+                            b.globalPointer());
+  Value page = b.select(hasCodes(place), pageOf(place), b.i32(0));
+  return b.loadStruct(table, page, 4 * MOA_KV8_SCALES);
 }
 
 /// Returns the id of the cursor's page, and goes to the next. Behind the
@@ -133,7 +150,8 @@ Value DecodeAmpere::advance(Cursor &cursor) {
 /// The cursor behind the ids of the block's first pages, one more than are
 /// ahead. A block without pages reads nothing.
 DecodeAmpere::Cursor DecodeAmpere::start() {
-  SmallVector<Type> types(10 + ahead() + 1, b.getI32Type());
+  SmallVector<Type> types(10 + ahead() + 1 + (form.kv8 ? MOA_KV8_SCALES : 0),
+                          b.getI32Type());
   return rebuildCursor(b.branch(
       b.less(begin, end), types,
       [&] {
@@ -143,6 +161,8 @@ DecodeAmpere::Cursor DecodeAmpere::start() {
         cursor.next = second;
         for (int64_t i = 0; i <= ahead(); ++i)
           cursor.ids.push_back(advance(cursor));
+        if (form.kv8)
+          cursor.scales = loadScales(cursor.ids.front());
         return flattenCursor(cursor);
       },
       [&] { return SmallVector<Value>(types.size(), b.i32(0)); }));
@@ -151,10 +171,27 @@ DecodeAmpere::Cursor DecodeAmpere::start() {
 /// Keys (0) or values (1) of a line page, if the block has it.
 void DecodeAmpere::fetchHalf(Value id, int64_t half, Value page, Value use) {
   const int64_t rowBytes = form.headDim * 2, bytes = MOA_BLOCK_KEYS * rowBytes;
-  Value start = arith::MulIOp::create(b, b.wide(id), i64(2 * bytes));
-  FetchOp::create(b, b.offset(b.offset(pool, start), half * bytes),
-                  i64(rowBytes), b.i32(0), b.i32(MOA_BLOCK_KEYS), form.headDim,
-                  buffers, use, b.less(page, end));
+  if (!form.kv8) {
+    Value start = arith::MulIOp::create(b, b.wide(id), i64(2 * bytes));
+    FetchOp::create(b, b.offset(b.offset(pool, start), half * bytes),
+                    i64(rowBytes), b.i32(0), b.i32(MOA_BLOCK_KEYS),
+                    form.headDim, buffers, use, b.less(page, end), Value());
+    return;
+  }
+  // A page has four quarters: codes of keys or values of a block fill one,
+  // elements two.
+  Value codes = hasCodes(id);
+  Value page2 = b.bitAnd(id, (int64_t(1) << MOA_GPU_CODES_SHIFT) - 1);
+  Value start = arith::MulIOp::create(
+      b,
+      b.select(codes, b.wide(b.add(b.mul(page2, 2), half)),
+               arith::MulIOp::create(b, b.wide(id), i64(4)).getResult()),
+      i64(bytes / 2));
+  Value ofHalf = b.select(codes, i64(0), i64(half * bytes));
+  FetchOp::create(b, b.offset(b.offset(pool, start), ofHalf),
+                  b.select(codes, i64(form.headDim), i64(rowBytes)), b.i32(0),
+                  b.i32(MOA_BLOCK_KEYS), form.headDim, buffers, use,
+                  b.less(page, end), codes);
 }
 
 //===----------------------------------------------------------------------===//
@@ -168,7 +205,7 @@ void DecodeAmpere::run() {
   Cursor first = start();
   for (int64_t use = 0; use < places - 1; ++use)
     fetchHalf(first.ids[use / 2], use % 2, b.add(begin, use / 2), b.i32(use));
-  first.ids.erase(first.ids.begin(), first.ids.end() - 2);
+  first.ids.erase(first.ids.begin(), first.ids.end() - idsKept());
   forShares(flattenCursor(first), [&](const Share &share, ValueRange cursor) {
     loadQueries(share);
     SmallVector<Value> init = flatten(emptyState());
@@ -194,8 +231,15 @@ void DecodeAmpere::run() {
 Decode::State DecodeAmpere::attend(const Share &share, Value page,
                                    const State &state, Cursor &cursor) {
   Value use = b.mul(b.sub(page, begin), 2), behind = b.add(use, 1);
-  Value older = cursor.ids[0], newer = cursor.ids[1];
-  cursor.ids = {newer, advance(cursor)};
+  Value newer = cursor.ids.back(), older = cursor.ids.end()[-2];
+  Codes codes;
+  if (form.kv8)
+    codes = codesOf(cursor.ids.front(), cursor.scales);
+  cursor.ids.erase(cursor.ids.begin());
+  cursor.ids.push_back(advance(cursor));
+  // A page's time before they are used.
+  if (form.kv8)
+    cursor.scales = loadScales(cursor.ids.front());
   Value firstKey = b.mul(blockNumber(share, page), MOA_BLOCK_KEYS);
   auto keys = [&]() -> Half {
     Value held = AwaitOp::create(b, tile, buffers, use, places - 2);
@@ -209,7 +253,7 @@ Decode::State DecodeAmpere::attend(const Share &share, Value page,
     addFresh(share, page, firstKey, held, Fresh::Values);
     return {held, 0};
   };
-  return step(firstKey, state, keys, values);
+  return step(firstKey, state, keys, values, codes);
 }
 
 LLVM::LLVMFuncOp moa::gpu::buildDecodeAmpere(OpBuilder &builder, Location loc,

@@ -37,6 +37,8 @@ void Decode::findFresh(const Share &share) {
 /// with memory saturated a read takes as long as several pages. Fresh rows are
 /// at most MOA_MAX_GROUP: the item's last two pages have them all.
 void Decode::fetchFresh(const Share &share) {
+  if (!asksEarly())
+    return;
   Value any = b.less(freshFrom, length);
   size_t pieces = 0;
   for (FirstRow &row : firstRows)
@@ -152,26 +154,32 @@ void Decode::forFresh(Value firstKey, ArrayRef<Piece> pieces,
   b.loop(from, last, b.i32(rowsAtOnce()), {},
          [&](Value row, ValueRange) -> SmallVector<Value> {
            Value token = b.sub(b.add(key, row), freshFrom);
-           // Of all but the first token, which is here already.
-           SmallVector<Value> others = b.branch(
-               b.less(b.i32(1), tokens), types,
-               [&] {
-                 SmallVector<Value> loaded;
-                 for (int64_t i = 0; i < rowsAtOnce(); ++i) {
-                   Value own = b.max(b.min(b.add(token, i), b.add(tokens, -1)),
-                                     b.i32(1));
-                   for (const Piece &piece : pieces)
-                     loaded.push_back(loadPiece(piece, own));
-                 }
-                 return loaded;
-               },
-               [&] { return SmallVector<Value>(types.size(), zeroPiece()); });
+           auto load = [&] {
+             SmallVector<Value> loaded;
+             for (int64_t i = 0; i < rowsAtOnce(); ++i) {
+               Value own = b.max(b.min(b.add(token, i), b.add(tokens, -1)),
+                                 b.i32(asksEarly() ? 1 : 0));
+               for (const Piece &piece : pieces)
+                 loaded.push_back(loadPiece(piece, own));
+             }
+             return loaded;
+           };
+           // Of all but the first token, where that is here already.
+           SmallVector<Value> others =
+               asksEarly() ? b.branch(b.less(b.i32(1), tokens), types, load,
+                                      [&] {
+                                        return SmallVector<Value>(types.size(),
+                                                                  zeroPiece());
+                                      })
+                           : load();
            for (int64_t i = 0; i < rowsAtOnce(); ++i) {
              Value isFirst = b.equal(b.add(token, i), 0);
              SmallVector<Value> values;
-             for (size_t n = 0; n < pieces.size(); ++n)
-               values.push_back(b.select(isFirst, firstRow[n],
-                                         others[i * pieces.size() + n]));
+             for (size_t n = 0; n < pieces.size(); ++n) {
+               Value other = others[i * pieces.size() + n];
+               values.push_back(
+                   asksEarly() ? b.select(isFirst, firstRow[n], other) : other);
+             }
              Value own = b.add(row, i);
              b.ifThen(b.less(own, last), [&] { fresh(own, values); });
            }
@@ -196,12 +204,14 @@ void Decode::addFresh(const Share &share, Value page, Value firstKey,
     SmallVector<Piece> pieces = piecesOf(share, which);
     Value pool = b.loadField(args, offsetof(moa_gpu_decode_args, pool),
                              b.globalPointer());
-    Value id = b.branch(
-        b.equal(b.sub(share.last, page), 1), b.getI32Type(),
-        [&] { return SmallVector<Value>{lastId}; },
-        [&] {
-          return SmallVector<Value>{pageId(loadPages(share.item), page)};
-        })[0];
+    auto idOf = [&] {
+      return SmallVector<Value>{pageId(loadPages(share.item), page)};
+    };
+    Value id = asksEarly()
+                   ? b.branch(
+                         b.equal(b.sub(share.last, page), 1), b.getI32Type(),
+                         [&] { return SmallVector<Value>{lastId}; }, idOf)[0]
+                   : idOf()[0];
     Value target = b.element(pool, id, 2 * MOA_BLOCK_KEYS * rowBytes);
     auto put = [&](const Piece &piece, Value row, Value value) {
       StorePieceOp::create(b, value, held, b.add(piece.row, row), piece.column);

@@ -25,6 +25,10 @@ using namespace moa::gpu;
 /// Bytes that every block has besides: barriers and what aligns them.
 static constexpr int64_t kSharedLimit = 227 * 1024 - 1024;
 
+/// Words that travel with a page that may be in 8 bits: where it lies, and the
+/// scales of both halves of its place.
+static constexpr int64_t kPlaceWords = 4, kScaleWords = MOA_KV8_SCALES;
+
 namespace {
 
 class DecodeHopper : public Decode {
@@ -48,7 +52,9 @@ private:
 
   void produce();
   Value broadcast(Value value, Value lane);
-  void putPage(Value id, Value use);
+  void putPage(Value place, Value use);
+  void putModel(Value page, Value use, ValueRange words);
+  void putCodes(Value place, Value use, ValueRange words);
   void consume(Value warp);
 
   SharedType pageTile() const {
@@ -66,9 +72,12 @@ private:
 void DecodeHopper::placePages(int64_t bytes) {
   // Uses n and n + stages must belong to one stream: else a warp that waits
   // for the later one by parity passes before the earlier has landed.
-  int64_t stages = (kSharedLimit - bytes) / tile.getBytes();
+  int64_t words = form.kv8 ? 4 * (kPlaceWords + kScaleWords) : 0;
+  int64_t stages = (kSharedLimit - bytes) / (tile.getBytes() + words);
   stages = std::min<int64_t>(8, stages / streams() * streams());
-  ring = RingOp::create(b, RingType::get(b.getContext(), stages, tile, 0),
+  ring = RingOp::create(b,
+                        RingType::get(b.getContext(), stages, tile,
+                                      form.kv8 ? kPlaceWords + kScaleWords : 0),
                         kSharers);
 }
 
@@ -146,10 +155,27 @@ Value DecodeHopper::broadcast(Value value, Value lane) {
                               b.i32(31), NVVM::ShflKind::idx, UnitAttr());
 }
 
+void DecodeHopper::putPage(Value place, Value use) {
+  if (!form.kv8)
+    return putModel(place, use, {});
+  SmallVector<Value> words(kPlaceWords, b.i32(0));
+  words[0] = place;
+  b.branch(
+      hasCodes(place), {},
+      [&] {
+        putCodes(place, use, words);
+        return SmallVector<Value>();
+      },
+      [&] {
+        putModel(place, use, words);
+        return SmallVector<Value>();
+      });
+}
+
 /// Keys are half 2 * id of the pool, values the one behind. A step reads a page
 /// once, and what else is in the L2 cache is worth more to the step.
-void DecodeHopper::putPage(Value id, Value use) {
-  auto put = PutOp::create(b, ring, use, ValueRange{});
+void DecodeHopper::putModel(Value id, Value use, ValueRange words) {
+  auto put = PutOp::create(b, ring, use, words);
   OpBuilder::InsertionGuard guard(b);
   Block *body = b.createBlock(&put.getBody(), {},
                               {tile, BarrierType::get(b.getContext())},
@@ -162,6 +188,30 @@ void DecodeHopper::putPage(Value id, Value use) {
                        body->getArgument(1), /*read_once=*/true);
 }
 
+/// Codes of keys and values of a block, and the scales of its page.
+void DecodeHopper::putCodes(Value place, Value use, ValueRange words) {
+  const SharedType codes = tile.codes();
+  auto put = PutOp::create(b, ring, use, words);
+  OpBuilder::InsertionGuard guard(b);
+  Block *body = b.createBlock(&put.getBody(), {},
+                              {codes, BarrierType::get(b.getContext())},
+                              {b.getLoc(), b.getLoc()});
+  Value map = b.offset(args, int64_t(offsetof(moa_gpu_decode_args, codes)));
+  // Page and half, twice: quarters of pages.
+  Value quarter =
+      b.mul(b.bitAnd(place, (int64_t(1) << MOA_GPU_CODES_SHIFT) - 1), 2);
+  for (int64_t half : {0, 1})
+    for (int64_t panel = 0; panel < codes.getPanels(); ++panel)
+      CopyInOp::create(b, map, b.i32(panel * codes.getPanelColumns()), b.i32(0),
+                       b.add(quarter, half), body->getArgument(0),
+                       b.getDenseI64ArrayAttr({half, panel}),
+                       body->getArgument(1), /*read_once=*/true);
+  Value scales = b.loadField(args, offsetof(moa_gpu_decode_args, scales),
+                             b.globalPointer());
+  CopyWordsOp::create(b, b.element(scales, pageOf(place), 4 * MOA_KV8_SCALES),
+                      body->getArgument(1));
+}
+
 //===----------------------------------------------------------------------===//
 // The warps that compute
 //===----------------------------------------------------------------------===//
@@ -172,6 +222,8 @@ void DecodeHopper::consume(Value number) {
   WaitLaunchesOp::create(b);
   b.ifThen(b.equal(b.threadId(), 0), [&] { LaunchNextOp::create(b); });
   takePlace(number);
+  SmallVector<Type> types(form.kv8 ? kPlaceWords + kScaleWords : 0,
+                          b.getI32Type());
   forShares({}, [&](const Share &share, ValueRange) -> SmallVector<Value> {
     loadQueries(share);
     // Use n of the ring is stream n % streams()'s.
@@ -182,14 +234,19 @@ void DecodeHopper::consume(Value number) {
         first, share.to, b.i32(streams()), flatten(emptyState()),
         [&](Value page, ValueRange carried) {
           Value use = b.sub(page, begin);
-          Value held = GetOp::create(b, tile, TypeRange{}, ring, use).getTile();
+          auto got = GetOp::create(b, tile, types, ring, use);
+          Value held = got.getTile();
+          Codes codes;
+          if (form.kv8)
+            codes = codesOf(got.getWords().front(),
+                            got.getWords().take_back(kScaleWords));
           Value firstKey = b.mul(blockNumber(share, page), MOA_BLOCK_KEYS);
           auto keys = [&]() -> Half {
             addFresh(share, page, firstKey, held, Fresh::Both);
             return {held, 0};
           };
           auto values = [&]() -> Half { return {held, MOA_BLOCK_KEYS}; };
-          State state = step(firstKey, rebuild(carried), keys, values);
+          State state = step(firstKey, rebuild(carried), keys, values, codes);
           ReleaseOp::create(b, ring, use);
           return flatten(state);
         });

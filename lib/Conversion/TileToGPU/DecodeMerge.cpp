@@ -79,14 +79,15 @@ void Decode::mergeWarps(const Share &share, const State &state) {
 }
 
 /// Element e of block d of a warp's outputs is dimension 16 d + laneRow +
-/// 8 * (e / 2) of column laneColumn + e % 2 of the tile.
+/// 8 * (e / 2) of column laneColumn + e % 2 of the tile; or, of woven operands,
+/// 16 d + 2 laneRow + e / 2.
 void Decode::writeColumns(const Columns &columns) {
   Value first = b.add(b.mul(warp, kColumns), laneColumn);
-  Value place =
-      b.offset(outputs, b.add(b.mul(first, columnBytes()), b.mul(laneRow, 4)));
+  Value place = b.offset(outputs, b.add(b.mul(first, columnBytes()),
+                                        b.mul(laneRow, form.kv8 ? 8 : 4)));
   for (auto [d, block] : llvm::enumerate(columns.outputs))
     for (auto [e, element] : llvm::enumerate(b.split(block))) {
-      int64_t dimension = 16 * d + 8 * (e / 2);
+      int64_t dimension = 16 * d + (form.kv8 ? 1 : 8) * (e / 2);
       LLVM::StoreOp::create(
           b, element,
           b.offset(place, int64_t(e % 2) * columnBytes() + 4 * dimension), 4);

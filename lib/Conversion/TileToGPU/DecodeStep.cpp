@@ -55,7 +55,7 @@ void Decode::loadQueries(const Share &share) {
     Value row = queryRow(share, offsetof(moa_gpu_decode_args, q),
                          offsetof(moa_gpu_decode_item, q),
                          b.add(laneRow, kColumns * i));
-    queryRows.push_back(b.offset(row, b.mul(laneColumn, 2)));
+    queryRows.push_back(b.offset(row, b.mul(laneColumn, form.kv8 ? 4 : 2)));
     for (int64_t k = 0; keepsQueries() && k < headDim() / 16; ++k)
       queries[i].push_back(loadQuery(i, k));
     Value column = b.add(laneColumn, kColumns * i);
@@ -65,8 +65,14 @@ void Decode::loadQueries(const Share &share) {
   fetchFresh(share); // Last: nothing waits for it.
 }
 
-/// A right operand: dimensions 16 k + laneColumn + {0, 1} and those 8 on.
+/// A right operand: dimensions 16 k + laneColumn + {0, 1} and those 8 on; or,
+/// woven, 16 k + 2 laneColumn + {0, 2} and {1, 3}.
 Value Decode::loadQuery(size_t columnTile, int64_t k) {
+  if (form.kv8)
+    return WeaveOp::create(
+        b, b.i32s(2),
+        LLVM::LoadOp::create(b, b.i32s(2),
+                             b.offset(queryRows[columnTile], 32 * k), 8));
   SmallVector<Value> pairs;
   for (int64_t half : {0, 1})
     pairs.push_back(LLVM::LoadOp::create(
@@ -103,17 +109,23 @@ Decode::State Decode::rebuild(ValueRange values) {
   return state;
 }
 
+/// The warp's 16 rows of a half, 16 columns from `column`: a left operand.
+Value Decode::loadBlock(const Half &half, int64_t column, bool transposed) {
+  Value row = b.add(warpRow, half.row);
+  if (form.kv8)
+    return LoadWovenOp::create(b, b.i32s(4), half.tile, row, column,
+                               transposed);
+  return LoadMatrixOp::create(b, b.i32s(4), half.tile, row, column, transposed);
+}
+
 /// Scores of the warp's 16 keys, for each column tile.
 SmallVector<Value> Decode::scoresOf(const Half &keys) {
-  Value row = b.add(warpRow, keys.row);
   SmallVector<Value> scores(columnTiles(), b.splat(4, 0));
   for (int64_t k = 0; k < headDim() / 16; ++k) {
-    Value block =
-        LoadMatrixOp::create(b, b.i32s(4), keys.tile, row, 16 * k, false);
+    Value block = loadBlock(keys, 16 * k, false);
     for (auto [i, sums] : llvm::enumerate(scores))
-      sums = MultiplyOp::create(
-          b, b.f32s(4), block, keepsQueries() ? queries[i][k] : loadQuery(i, k),
-          sums, TypeAttr::get(form.element));
+      sums = MultiplyOp::create(b, b.f32s(4), block, query(i, k), sums,
+                                TypeAttr::get(form.element));
   }
   return scores;
 }
@@ -121,10 +133,8 @@ SmallVector<Value> Decode::scoresOf(const Half &keys) {
 /// O^T += V^T P^T: 16 dimensions a product, over the warp's 16 keys.
 void Decode::addValues(const Half &values, ArrayRef<Value> probabilities,
                        State &state) {
-  Value row = b.add(warpRow, values.row);
   for (int64_t d = 0; d < headDim() / 16; ++d) {
-    Value block =
-        LoadMatrixOp::create(b, b.i32s(4), values.tile, row, 16 * d, true);
+    Value block = loadBlock(values, 16 * d, true);
     for (auto [i, columns] : llvm::enumerate(state))
       columns.outputs[d] =
           MultiplyOp::create(b, b.f32s(4), block, probabilities[i],
@@ -133,16 +143,26 @@ void Decode::addValues(const Half &values, ArrayRef<Value> probabilities,
 }
 
 Decode::State Decode::step(Value firstKey, const State &before, HalfOf keys,
-                           HalfOf values) {
-  SmallVector<Value> scores = scoresOf(keys());
+                           HalfOf values, const Codes &codes) {
+  SmallVector<Value> scores =
+      form.kv8 ? scoresOf(keys(), codes) : scoresOf(keys());
   // Masks only where some column does not see all of the page.
   Value behind = b.add(firstKey, MOA_BLOCK_KEYS);
   Value whole = b.both(
       b.lessEqual(behind, firstEnd),
       b.either(b.lessEqual(startMax, firstKey), b.lessEqual(behind, sink)));
   SmallVector<Type> types(scores.size(), b.f32s(4));
+  // Of values in 8 bits, by column tile.
+  SmallVector<Value> factors;
+  if (form.kv8)
+    types.append(scores.size(), b.f32s(2));
+  auto withFactors = [&](SmallVector<Value> scores, bool whole) {
+    if (form.kv8)
+      scores.append(factorsOf(firstKey, codes, whole));
+    return scores;
+  };
   scores = b.branch(
-      whole, types, [&] { return scores; },
+      whole, types, [&] { return withFactors(scores, true); },
       [&] {
         SmallVector<Value> masked;
         Value key = b.add(firstKey, warpRow);
@@ -153,8 +173,10 @@ Decode::State Decode::step(Value firstKey, const State &before, HalfOf keys,
               windowStarts[i].second, endOf(column), endOf(b.add(column, 1)),
               sink));
         }
-        return masked;
+        return withFactors(masked, false);
       });
+  factors.assign(scores.begin() + before.size(), scores.end());
+  scores.truncate(before.size());
 
   auto pair = b.f32s(2);
   Value scales = splat(2, scale);
@@ -178,6 +200,9 @@ Decode::State Decode::step(Value firstKey, const State &before, HalfOf keys,
         PackOp::create(b, b.i32s(2), exponents, TypeAttr::get(form.element));
     probabilities.push_back(TransposeOp::create(b, b.i32s(2), rounded));
   }
-  addValues(values(), probabilities, state);
+  if (form.kv8)
+    addValues(values(), probabilities, state, codes, factors);
+  else
+    addValues(values(), probabilities, state);
   return state;
 }

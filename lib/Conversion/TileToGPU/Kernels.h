@@ -24,6 +24,11 @@ mlir::LLVM::LLVMFuncOp buildAppend(mlir::OpBuilder &builder, mlir::Location loc,
                                    llvm::StringRef name,
                                    const KernelForm &form);
 
+/// Blocks of keys and values to 8-bit codes, and back, on any chip.
+mlir::LLVM::LLVMFuncOp buildQuantise(mlir::OpBuilder &builder,
+                                     mlir::Location loc, llvm::StringRef name,
+                                     const KernelForm &form);
+
 /// Rotations of query and key rows, and copies as of append, on any chip.
 mlir::LLVM::LLVMFuncOp buildRope(mlir::OpBuilder &builder, mlir::Location loc,
                                  llvm::StringRef name, const KernelForm &form);

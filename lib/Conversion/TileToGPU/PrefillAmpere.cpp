@@ -228,7 +228,8 @@ void PrefillAmpere::fetchQueries(const Item &item) {
                       ENTRY_FIELD(q_row_stride), ENTRY_FIELD(q_head_stride));
   Value yes = arith::ConstantOp::create(b, b.getBoolAttr(true));
   FetchOp::create(b, rowOf(q, FIELD(item, row)), q.stride, FIELD(item, row),
-                  item.tokens, form.headDim, queryBuffer, b.i32(0), yes);
+                  item.tokens, form.headDim, queryBuffer, b.i32(0), yes,
+                  /*codes=*/Value());
 }
 
 /// Keys or values of step `step`, from a page or from the call's own tensor.
@@ -248,7 +249,8 @@ void PrefillAmpere::fetchTile(const Item &item, Value step, Value place,
   FetchOp::create(b, source, b.select(fromCall, own.stride, i64(rowBytes)),
                   b.select(fromCall, row, part),
                   b.select(fromCall, item.tokens, b.i32(MOA_BLOCK_KEYS)),
-                  form.headDim, buffers, use, b.less(step, item.steps));
+                  form.headDim, buffers, use, b.less(step, item.steps),
+                  /*codes=*/Value());
 }
 
 //===----------------------------------------------------------------------===//

@@ -144,6 +144,8 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip,
   Location loc = tileKernel.getLoc();
   if (form->kind == ItemKind::Append)
     buildAppend(builder, loc, name, *form);
+  else if (form->kind == ItemKind::Quantise)
+    buildQuantise(builder, loc, name, *form);
   else if (form->kind == ItemKind::Rope)
     buildRope(builder, loc, name, *form);
   else if (form->kind == ItemKind::Decode && hopper)

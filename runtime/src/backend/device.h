@@ -57,6 +57,12 @@ public:
   virtual Status copyPages(const Kernel &append,
                            const std::vector<moa_append_item> &copies,
                            void *stream) = 0;
+  /// Brings blocks to 8 bits by a quantise kernel, on `stream`. Where steps run
+  /// as calls do, calls do so themselves.
+  virtual Status quantise(const Kernel &,
+                          const std::vector<moa_quantise_item> &, void *) {
+    return ok();
+  }
   /// Leaves `out` null where steps run as calls do.
   virtual Status makeBatch(const BatchShape &, std::unique_ptr<BatchDevice> &) {
     return ok();

@@ -13,6 +13,7 @@
 #include "cache/batch.h"
 
 #include "cache/cache.h"
+#include "moa/abi/gpu_args.h"
 
 #include <algorithm>
 
@@ -134,6 +135,16 @@ void Batch::planHeads(uint32_t layer, size_t member) {
     if (change.copies)
       copies.push_back({member, layer, h, kNoPage});
     change.copies = false; // The copy is there before the step's rows.
+    // A step's rows are stored by its layers, which come behind this: a block
+    // that they complete goes to 8 bits when the next step begins.
+    if (device && change.kv8.begin < change.kv8.end &&
+        change.kv8.end * kBlock > state.seen) {
+      change.next.kv8_end = std::max<int32_t>(
+          change.next.window_begin, static_cast<int32_t>(state.seen / kBlock));
+      change.kv8.end = std::max(change.kv8.begin, state.seen / kBlock);
+      change.brings &= change.kv8.begin < change.kv8.end;
+      slot.quiet = 0;
+    }
     const size_t fresh = change.newPages();
     if (fresh == 0 && change.kv8.begin >= change.kv8.end &&
         change.next.window_begin == head.resident.window_begin)
@@ -165,13 +176,43 @@ void Batch::useCopies() noexcept {
   }
 }
 
+int32_t Batch::placeOf(uint32_t layer, uint32_t head, int64_t block,
+                       PageId page, bool kv8) const {
+  if (!kv8 || page == kNoPage)
+    return static_cast<int32_t>(page);
+  return moa_gpu_codes_place(static_cast<int32_t>(page), block % 2,
+                             cache.module.kvFormat(layer, head));
+}
+
+/// Lists the blocks of all layers that the step's rows see in 8 bits for the
+/// first time.
+void Batch::quantiseBlocks() {
+  blocksToQuantise.clear();
+  for (const Change &change : changes) {
+    const HeadChange &pages = change.pages;
+    const HeadPages &head =
+        members[change.member]->layers[change.layer].heads[change.head];
+    for (int64_t block = pages.kv8.begin; block < pages.kv8.end; ++block) {
+      moa_quantise_item item = quantiseTo(
+          cache.pool,
+          pages.kv8Page(head, newPages.data() + change.firstPage, block), block,
+          cache.module.kvFormat(change.layer, change.head),
+          pages.brings && block == pages.kv8.begin ? head.pages[block - 1]
+                                                   : kNoPage);
+      quantiseFrom(item, cache.module.geometry, cache.pool, head.pages[block]);
+      blocksToQuantise.push_back(item);
+    }
+  }
+}
+
 void Batch::addWord(int64_t to, int32_t value) {
   lists.runs.push_back({to, static_cast<int32_t>(lists.values.size()), 1});
   lists.values.push_back(value);
 }
 
-/// All tables and floors of a sequence that is new to its slot.
-void Batch::addTables(uint32_t layer, size_t slot) {
+/// All tables and floors of a member that is new to its slot.
+void Batch::addTables(uint32_t layer, size_t member) {
+  const size_t slot = slotOf[member];
   static_assert(sizeof(PageId) == sizeof(int32_t), "tables are copied");
   const LayerState &state = slots[slot].sequence->layers[layer];
   const auto begun = static_cast<size_t>(blocksOf(state.seen));
@@ -179,13 +220,15 @@ void Batch::addTables(uint32_t layer, size_t slot) {
     const HeadPages &head = state.heads[h];
     addWord(moa_gpu_step_floor(&places, slot, layer, h),
             static_cast<int32_t>(head.firstResident()));
+    tableAt[member * state.heads.size() + h] = lists.values.size();
     if (!begun)
       continue;
     lists.runs.push_back({moa_gpu_step_table(&places, slot, layer, h),
                           static_cast<int32_t>(lists.values.size()),
                           static_cast<int32_t>(begun)});
-    lists.values.insert(lists.values.end(), head.pages.begin(),
-                        head.pages.begin() + begun);
+    for (size_t block = 0; block < begun; ++block)
+      lists.values.push_back(
+          placeOf(layer, h, block, head.pages[block], head.isKv8(block)));
   }
 }
 
@@ -200,6 +243,8 @@ void Batch::listChanges() {
         {members[i]->length, static_cast<int32_t>(slotOf[i]),
          static_cast<int32_t>(members[i]->layers[0].seen + tokens)});
   size_t next = 0, copied = 0;
+  const size_t kvHeads = cache.module.geometry.kvHeads;
+  tableAt.resize(members.size() * kvHeads);
   for (uint32_t layer = 0; layer < cache.module.geometry.layers; ++layer) {
     lists.firstRun.push_back(static_cast<int32_t>(lists.runs.size()));
     for (; next < late.size() && late[next].layer == layer; ++next)
@@ -208,7 +253,7 @@ void Batch::listChanges() {
         addWord(late[next].to, late[next].value);
     for (size_t i = 0; i < members.size(); ++i)
       if (!known[slotOf[i]])
-        addTables(layer, slotOf[i]);
+        addTables(layer, i);
     for (; copied < copies.size() && copies[copied].layer == layer; ++copied) {
       const Copy &copy = copies[copied];
       const size_t slot = slotOf[copy.member];
@@ -219,11 +264,29 @@ void Batch::listChanges() {
     }
     for (size_t c = firstChange[layer]; c < firstChange[layer + 1]; ++c) {
       const Change &change = changes[c];
+      const int64_t table = moa_gpu_step_table(&places, slotOf[change.member],
+                                               layer, change.head);
       for (int64_t p = 0; p < change.pages.fullPages; ++p)
-        addWord(moa_gpu_step_table(&places, slotOf[change.member], layer,
-                                   change.head) +
-                    change.pages.begun() + p,
+        addWord(table + change.pages.begun() + p,
                 static_cast<int32_t>(newPages[change.firstPage + p]));
+      // The block that a page brings along is in both until the step ends.
+      const HeadPages &head =
+          members[change.member]->layers[layer].heads[change.head];
+      const Kv8Blocks &kv8 = change.pages.kv8;
+      for (int64_t block = kv8.begin - change.pages.brings; block < kv8.end;
+           ++block) {
+        const int32_t place = placeOf(
+            layer, change.head, block,
+            change.pages.kv8Page(head, newPages.data() + change.firstPage,
+                                 std::max(block, kv8.begin)),
+            true);
+        // Of two runs to the same word none is known to come last.
+        if (known[slotOf[change.member]])
+          addWord(table + block, place);
+        else
+          lists.values[tableAt[change.member * kvHeads + change.head] + block] =
+              place;
+      }
     }
   }
   lists.firstRun.push_back(static_cast<int32_t>(lists.runs.size()));
@@ -280,11 +343,14 @@ Status Batch::begin(Sequence *const *sequences, size_t count, int64_t rows,
   Status failed;
   try {
     if (device) {
+      quantiseBlocks();
       listChanges();
       failed = device->begin(lists, stream);
     }
     if (!failed)
       failed = cache.copyPages(rowsToCopy, stream);
+    if (!failed && device)
+      failed = cache.quantise(blocksToQuantise, stream);
   } catch (...) {
     cancel();
     throw;

@@ -82,9 +82,13 @@ private:
   void assignSlots(Sequence *const *sequences, size_t count);
   void planHeads(uint32_t layer, size_t member);
   void addWord(int64_t to, int32_t value);
-  void addTables(uint32_t layer, size_t slot);
+  void addTables(uint32_t layer, size_t member);
   PageId &placeOf(const Copy &copy) const;
   void useCopies() noexcept;
+  void quantiseBlocks();
+  /// What a slot's table says of a block: its page, or half of one.
+  int32_t placeOf(uint32_t layer, uint32_t head, int64_t block, PageId page,
+                  bool kv8) const;
   void listChanges();
   void count() noexcept;
   void giveUp() noexcept;
@@ -107,7 +111,11 @@ private:
   std::vector<size_t> firstChange; ///< Of each layer, and their number.
   std::vector<Copy> copies;        ///< By layer, member, head.
   std::vector<PageId> newPages;    ///< Those of changes, then of copies.
+  /// Of each head of members whose tables are told whole, in the layer at hand:
+  /// where they begin in lists.values.
+  std::vector<size_t> tableAt;
   std::vector<moa_append_item> rowsToCopy;
+  std::vector<moa_quantise_item> blocksToQuantise;
   StepLists lists;
   std::vector<moa_attend_entry> entries;
   std::vector<const HeadChange *> decided; ///< Of each entry's KV heads.

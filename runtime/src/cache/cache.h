@@ -81,6 +81,8 @@ public:
   Status fork(Sequence &sequence, Sequence *&out);
   /// Copies pages ahead of a step's layers, on the step's stream.
   Status copyPages(const std::vector<moa_append_item> &copies, void *stream);
+  /// Brings blocks of any layer to 8 bits; see Executor::quantise.
+  Status quantise(const std::vector<moa_quantise_item> &items, void *stream);
   /// Takes a sequence out of every batch and destroys it.
   void destroy(Sequence &sequence) noexcept;
   /// Gives the batch's step up, if one is under way, and destroys it.

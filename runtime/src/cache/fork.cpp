@@ -44,4 +44,16 @@ Status Cache::copyPages(const std::vector<moa_append_item> &copies,
   return executor->copyPages(append, copies, stream);
 }
 
+Status Cache::quantise(const std::vector<moa_quantise_item> &items,
+                       void *stream) {
+  if (items.empty())
+    return ok();
+  // Those of all layers that have one do the same.
+  for (const LayerKernels &kernels : module.layers)
+    if (kernels.quantise.entry)
+      return executor->quantise(kernels.quantise, items, stream);
+  return error(MOA_UNSUPPORTED, "no layer has a quantise kernel; compile the "
+                                "plan again");
+}
+
 } // namespace moa::rt

@@ -53,6 +53,10 @@ private:
 
 } // namespace
 
+Status PageMemory::spare(uint64_t, PageId &) {
+  return error(MOA_UNSUPPORTED, "this memory has no spare pages");
+}
+
 Status PageMemory::copy(void *to, const void *from, size_t bytes) {
   std::memcpy(to, from, bytes);
   return ok();

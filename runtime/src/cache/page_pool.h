@@ -37,8 +37,17 @@ public:
   /// Page 0 where all pages lie in one slab that is known from the start; else
   /// null.
   virtual char *base() const { return nullptr; }
+  /// The scales beside page 0, where those of all pages lie apart from them;
+  /// else null: then they lie behind the pages of each slab.
+  virtual char *scales() const { return nullptr; }
   /// Bytes taken for pages.
   virtual uint64_t bytes() const = 0;
+  /// Makes `pages` spare pages usable, which are nobody's: for what a device
+  /// puts there during a call. The first of them, counted as pages are.
+  virtual Status spare(uint64_t pages, PageId &first);
+  /// Most pages there can ever be, spare ones and what is between included; 0
+  /// for no limit.
+  virtual uint64_t addressable() const { return most(); }
   /// Most pages there can ever be; 0 for no limit.
   virtual uint64_t most() const { return 0; }
   /// Waits until no call under way reads or writes pages.
@@ -117,6 +126,8 @@ public:
 
   /// The scales beside a page, where the pool has any.
   float *scales(PageId page) const {
+    if (char *table = memory->scales())
+      return reinterpret_cast<float *>(table + page * besideBytes);
     return reinterpret_cast<float *>(slabs[page / pagesPerSlab] +
                                      pagesPerSlab * bytes +
                                      (page % pagesPerSlab) * besideBytes);
@@ -142,6 +153,11 @@ public:
 
   /// See PageMemory::base.
   char *base() const { return memory->base(); }
+  /// See PageMemory.
+  Status spare(uint64_t pages, PageId &first) {
+    return memory->spare(pages, first);
+  }
+  uint64_t addressable() const { return memory->addressable(); }
   size_t pageBytes() const { return bytes; }
   uint64_t limit() const { return mostPages; }
   /// Pages that somebody holds.

@@ -93,6 +93,41 @@ void GpuWork::addPrefill(const EntryView &view, const HeadPlan &head,
   }
 }
 
+void GpuWork::takeBack(const EntryView &view, const PagePool &pool,
+                       const HeadPlan &head, uint32_t kvHead) {
+  const int32_t format = view.module.kvFormat(view.layer, kvHead);
+  if (format == MOA_KV_MODEL)
+    return;
+  const int64_t seen = std::max(
+      head.state->firstResident(),
+      view.module.groupStart(view.layer, kvHead, view.past, view.length));
+  for (int64_t block = 0; block < blocksOf(view.past); ++block) {
+    if (!head.change.seesKv8(*head.state, block))
+      continue;
+    int32_t &place = places[head.table + block];
+    // What no row sees reads as zeros; a tile may have such a block.
+    const auto page = static_cast<PageId>(place);
+    place = MOA_GPU_FROM_CALL;
+    if ((block + 1) * kBlock <= seen)
+      continue;
+    backAt.push_back(head.table + block);
+    backs.push_back(quantiseTo(pool, page, block, format, kNoPage));
+    backs.back().back = 1;
+  }
+}
+
+void GpuWork::bringBack(const Module &module, const PagePool &pool,
+                        PageId first) {
+  const Geometry &g = module.geometry;
+  for (size_t i = 0; i < backs.size(); ++i) {
+    places[backAt[i]] = static_cast<int32_t>(first + i);
+    const char *data = pool.base() + (first + i) * g.pageBytes();
+    backs[i].k = data;
+    backs[i].v = data + g.pageBytes() / 2;
+    backs[i].k_stride = backs[i].v_stride = g.headDim;
+  }
+}
+
 /// A tensor of which `row` and `head` say how far rows and heads lie apart;
 /// where an item lies is counted in elements from `base`.
 static moa_gpu_rows rowsOf(const void *base, int64_t row, int64_t head) {
@@ -106,6 +141,21 @@ static int64_t placeIn(const moa_gpu_rows &rows, const void *place,
   return static_cast<int64_t>(reinterpret_cast<intptr_t>(place) -
                               reinterpret_cast<intptr_t>(rows.base)) /
          static_cast<int64_t>(elementBytes);
+}
+
+void GpuWork::addPlaces(const EntryView &view, const Plan &plan,
+                        const HeadPlan &head, uint32_t kvHead, int64_t begin,
+                        int64_t end) {
+  const int32_t format = view.module.kvFormat(view.layer, kvHead);
+  const int32_t *table = plan.places.data() + head.table;
+  if (format == MOA_KV_MODEL) {
+    pages.insert(pages.end(), table + begin, table + end);
+    return;
+  }
+  for (int64_t block = begin; block < end; ++block)
+    pages.push_back(head.change.seesKv8(*head.state, block)
+                        ? moa_gpu_codes_place(table[block], block % 2, format)
+                        : table[block]);
 }
 
 void GpuWork::addDecodeItem(const EntryView &view, const Plan &plan,
@@ -129,10 +179,9 @@ void GpuWork::addDecodeItem(const EntryView &view, const Plan &plan,
   item.kv_head = static_cast<int32_t>(kvHead);
   item.zero = view.dirtyTail;
   item.table = item.window_table = static_cast<int32_t>(pages.size());
-  const int32_t *table = plan.places.data() + head.table;
-  pages.insert(pages.end(), table, table + item.sink_pages);
-  pages.insert(pages.end(), table + item.window_begin,
-               table + item.window_begin + count - item.sink_pages);
+  addPlaces(view, plan, head, kvHead, 0, item.sink_pages);
+  addPlaces(view, plan, head, kvHead, item.window_begin,
+            item.window_begin + count - item.sink_pages);
   decode.push_back(item);
   lines.push_back(lines.back() + count);
 }
@@ -233,8 +282,8 @@ void GpuWork::deal(PrefillLaunch &launch, uint32_t grid) {
   tiles.clear();
 }
 
-void GpuWork::build(const Module &module, const Plan &plan,
-                    const AttendCall &call, uint32_t grid) {
+void GpuWork::build(const Module &module, const PagePool &pool,
+                    const Plan &plan, const AttendCall &call, uint32_t grid) {
   const Geometry &g = module.geometry;
   prefill.clear();
   launches.clear();
@@ -244,6 +293,9 @@ void GpuWork::build(const Module &module, const Plan &plan,
   cuts.clear();
   pages.clear();
   starts.clear();
+  backs.clear();
+  backAt.clear();
+  places = plan.places;
   for (size_t i = 0; i < call.count; ++i) {
     EntryView view(module, call, i);
     if (!view.attends())
@@ -260,8 +312,10 @@ void GpuWork::build(const Module &module, const Plan &plan,
     }
     auto entry = static_cast<int32_t>(launches.back().entries.size());
     launches.back().entries.push_back(i);
-    for (uint32_t h = 0; h < g.kvHeads; ++h)
+    for (uint32_t h = 0; h < g.kvHeads; ++h) {
       addPrefill(view, plan.head(g, i, h), h, entry);
+      takeBack(view, pool, plan.head(g, i, h), h);
+    }
   }
   if (!launches.empty())
     deal(launches.back(), grid);

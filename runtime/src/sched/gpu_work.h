@@ -46,8 +46,10 @@ class GpuWork {
 public:
   /// Lays out all items of a placed plan. Prefill items are ordered for `grid`
   /// blocks of which block b takes items b, b + grid, and so on.
-  void build(const Module &module, const Plan &plan, const AttendCall &call,
-             uint32_t grid);
+  void build(const Module &module, const PagePool &pool, const Plan &plan,
+             const AttendCall &call, uint32_t grid);
+  /// Puts blocks that prefill brings back in spare pages, from `first` on.
+  void bringBack(const Module &module, const PagePool &pool, PageId first);
 
   std::vector<moa_gpu_prefill_item> prefill;
   std::vector<PrefillLaunch> launches;
@@ -57,6 +59,10 @@ public:
   std::vector<moa_gpu_cut> cuts; ///< One a block of a decode launch.
   std::vector<int32_t> pages;    ///< Page ids that decode items visit.
   std::vector<int32_t> starts;   ///< Window starts of the length rule `row`.
+  /// Block tables of prefill: the plan's, but for blocks in 8 bits.
+  std::vector<int32_t> places;
+  /// What brings those back that its rows see, a spare page each.
+  std::vector<moa_quantise_item> backs;
 
 private:
   /// A tile before it is put in order.
@@ -76,11 +82,17 @@ private:
   void addDecode(const EntryView &view, const Plan &plan, size_t entry);
   void addDecodeItem(const EntryView &view, const Plan &plan,
                      const HeadPlan &head, uint32_t kvHead);
+  /// Appends the places of blocks [begin, end) of a head to `pages`.
+  void addPlaces(const EntryView &view, const Plan &plan, const HeadPlan &head,
+                 uint32_t kvHead, int64_t begin, int64_t end);
   void endLine(const Module &module, uint32_t layer);
   /// Where a rule's window starts for the rows of the tile at `first` begin in
   /// `starts`; -1 where the closed form holds.
   int32_t startsOf(const EntryView &view, const moa_span_rule &rule,
                    int64_t floor, int64_t first, int64_t rows);
+  /// Takes blocks in 8 bits out of the table of a head that prefill reads.
+  void takeBack(const EntryView &view, const PagePool &pool,
+                const HeadPlan &head, uint32_t kvHead);
   void sortTiles();
   void deal(PrefillLaunch &launch, uint32_t grid);
 
@@ -88,6 +100,7 @@ private:
   std::vector<Tile> tiles;
   std::vector<Load> loads;
   std::vector<uint32_t> names; ///< By the block of a tile, its final number.
+  std::vector<size_t> backAt;  ///< Of each of `backs`: its entry of `places`.
 };
 
 } // namespace moa::rt

@@ -31,12 +31,35 @@ moa_append_item copyOfPage(const Geometry &g, const PagePool &pool, PageId from,
   return item;
 }
 
+moa_quantise_item quantiseTo(const PagePool &pool, PageId to, int64_t block,
+                             int32_t format, PageId kept) {
+  moa_quantise_item item = {};
+  item.page = pool.data(to);
+  item.scales = pool.scales(to);
+  if (kept != kNoPage) {
+    item.kept = pool.data(kept);
+    item.kept_scales = pool.scales(kept);
+  }
+  item.half = static_cast<int32_t>(block % 2);
+  item.format = format;
+  return item;
+}
+
+void quantiseFrom(moa_quantise_item &item, const Geometry &g,
+                  const PagePool &pool, PageId from) {
+  const char *data = pool.data(from);
+  item.k = data;
+  item.v = data + g.pageBytes() / 2;
+  item.k_stride = item.v_stride = g.headDim;
+}
+
 void Plan::clear() {
   newPageCount = copyCount = 0;
   newPages.clear();
   appends.clear();
   ropes.clear();
   quantises.clear();
+  lateQuantises.clear();
   heads.clear();
 }
 
@@ -105,10 +128,14 @@ void Plan::rotateBlock(const EntryView &view, uint32_t kvHead, int64_t block,
 void Plan::quantiseBlocks(const EntryView &view, const PagePool &pool,
                           const HeadPlan &head, uint32_t kvHead) {
   const HeadChange &change = head.change;
-  const Geometry &g = view.module.geometry;
   int32_t *table = places.data() + head.table;
   for (int64_t block = change.kv8.begin; block < change.kv8.end; ++block) {
-    moa_quantise_item item = {};
+    const PageId page =
+        change.kv8Page(*head.state, newPages.data() + head.firstNew, block);
+    const bool brings = change.brings && block == change.kv8.begin;
+    moa_quantise_item item =
+        quantiseTo(pool, page, block, view.module.kvFormat(view.layer, kvHead),
+                   brings ? head.state->pages[block - 1] : kNoPage);
     const int64_t token = block * kBlock - view.past;
     if (token >= 0) {
       item.k = view.key(token, kvHead);
@@ -116,25 +143,15 @@ void Plan::quantiseBlocks(const EntryView &view, const PagePool &pool,
       item.k_stride = view.entry.k_row_stride;
       item.v_stride = view.entry.v_row_stride;
     } else {
-      const char *data = pool.data(static_cast<PageId>(table[block]));
-      item.k = data;
-      item.v = data + g.pageBytes() / 2;
-      item.k_stride = item.v_stride = g.headDim;
+      quantiseFrom(item, view.module.geometry, pool,
+                   static_cast<PageId>(table[block]));
     }
-    const PageId page =
-        change.kv8Page(*head.state, newPages.data() + head.firstNew, block);
-    item.page = pool.data(page);
-    item.scales = pool.scales(page);
-    if (change.brings && block == change.kv8.begin) {
-      const PageId kept = head.state->pages[block - 1];
-      item.kept = pool.data(kept);
-      item.kept_scales = pool.scales(kept);
-    }
-    item.half = static_cast<int32_t>(block % 2);
-    item.format = view.module.kvFormat(view.layer, kvHead);
-    quantises.push_back(item);
-    if (change.seesKv8(*head.state, block))
+    if (change.seesKv8(*head.state, block)) {
+      quantises.push_back(item);
       table[block] = static_cast<int32_t>(page);
+    } else {
+      lateQuantises.push_back(item);
+    }
   }
 }
 

@@ -28,6 +28,15 @@ namespace moa::rt {
 moa_append_item copyOfPage(const Geometry &geometry, const PagePool &pool,
                            PageId from, PageId to, int64_t rows, int64_t zero);
 
+/// What brings a block to 8 bits in half of page `to`; rows of its keys and
+/// values are still to be named. With `kept`, the other half of that page comes
+/// along.
+moa_quantise_item quantiseTo(const PagePool &pool, PageId to, int64_t block,
+                             int32_t format, PageId kept);
+/// Names the rows of page `from`.
+void quantiseFrom(moa_quantise_item &item, const Geometry &geometry,
+                  const PagePool &pool, PageId from);
+
 /// One KV head of one entry.
 struct HeadPlan {
   HeadPages *state = nullptr;
@@ -63,9 +72,12 @@ public:
   /// the call's tensors or, given up, by nobody. Each has an even length. Which
   /// blocks lie in 8 bits says HeadChange::seesKv8.
   std::vector<int32_t> places;
-  std::vector<moa_append_item> appends;     ///< Without a rotation.
-  std::vector<moa_rope_item> ropes;         ///< With one.
-  std::vector<moa_quantise_item> quantises; ///< After those.
+  std::vector<moa_append_item> appends; ///< Without a rotation.
+  std::vector<moa_rope_item> ropes;     ///< With one.
+  /// After those: of blocks that the call's rows see in 8 bits,
+  std::vector<moa_quantise_item> quantises;
+  /// and of others, whose rows a decode kernel may append in this call.
+  std::vector<moa_quantise_item> lateQuantises;
 
 private:
   void placeHead(const EntryView &view, const PagePool &pool,

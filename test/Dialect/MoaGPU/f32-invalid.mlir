@@ -11,7 +11,7 @@ func.func @column_f32(%tile: !moa_gpu.shared<64x64xf32>, %row: i32) {
 // -----
 
 func.func @transposed_f32(%tile: !moa_gpu.shared<64x64xf32>, %row: i32) {
-  // expected-error @+1 {{(C2) expected a tile of 16-bit elements to be transposed, got '!moa_gpu.shared<64x64xf32>'}}
+  // expected-error @+1 {{(C2) expected a tile of 16-bit elements, or of codes, to be transposed, got '!moa_gpu.shared<64x64xf32>'}}
   %a = moa_gpu.load_matrix %tile[%row, 8] transposed : !moa_gpu.shared<64x64xf32>
   return
 }

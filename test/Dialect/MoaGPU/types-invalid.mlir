@@ -25,7 +25,7 @@ func.func private @shared_c1_f32_columns(!moa_gpu.shared<16x80xf32>)
 
 // -----
 
-// expected-error @+1 {{(C2) expected element type f32, f16 or bf16, got 'i32'}}
+// expected-error @+1 {{(C2) expected element type f32, f16, bf16 or i8, got 'i32'}}
 func.func private @shared_c2(!moa_gpu.shared<64x64xi32>)
 
 // -----

@@ -17,9 +17,9 @@ func.func private @ring_c2_negative(!moa_gpu.ring<2 x !moa_gpu.shared<64x64xf16>
 
 !t = !moa_gpu.shared<64x64xf16>
 !r = !moa_gpu.ring<2 x !t, words = 4>
-func.func @put_c3_none(%r: !r, %n: i32, %map: !llvm.ptr) {
-  // expected-error @+1 {{(C3) expected 4 words, as the ring has, got 0}}
-  moa_gpu.put %r[%n] : !r {
+func.func @put_c3_fewer(%r: !r, %n: i32, %map: !llvm.ptr) {
+  // expected-error @+1 {{(C3) expected 4 words, as the ring has, or four fewer and at most one moa_gpu.copy_words, got 1 and 0}}
+  moa_gpu.put %r[%n] words(%n) : !r {
   ^bb0(%t: !t, %full: !moa_gpu.barrier):
     moa_gpu.copy_in %map[%n, %n, %n] to %t[0, 0], %full : !llvm.ptr, !t
   }
@@ -31,7 +31,7 @@ func.func @put_c3_none(%r: !r, %n: i32, %map: !llvm.ptr) {
 !t = !moa_gpu.shared<64x64xf16>
 !r = !moa_gpu.ring<2 x !t>
 func.func @put_c3_more(%r: !r, %n: i32, %map: !llvm.ptr) {
-  // expected-error @+1 {{(C3) expected 0 words, as the ring has, got 1}}
+  // expected-error @+1 {{(C3) expected 0 words, as the ring has, or four fewer and at most one moa_gpu.copy_words, got 1 and 0}}
   moa_gpu.put %r[%n] words(%n) : !r {
   ^bb0(%t: !t, %full: !moa_gpu.barrier):
     moa_gpu.copy_in %map[%n, %n, %n] to %t[0, 0], %full : !llvm.ptr, !t

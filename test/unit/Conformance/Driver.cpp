@@ -391,8 +391,6 @@ Outputs moa::conformance::runScenario(const Scenario &scenario,
 }
 
 const char *moa::conformance::reasonAgainstOnCuda(const Scenario &s) {
-  if (!s.kv.empty())
-    return "8-bit KV has kernels for CPUs alone";
   if (s.scale && !(*s.scale > 0))
     return "GPU kernels scale behind the maximum, which asks for a scale above "
            "0";

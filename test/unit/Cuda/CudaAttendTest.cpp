@@ -48,7 +48,7 @@ int64_t chunkOf(std::mt19937 &random) {
 /// alone, batches, raised lengths, both forms of kernels, wide ones, all types,
 /// every tile.
 TEST_F(CudaAttend, RandomModelsGiveTheDefinition) {
-  for (uint32_t seed = 0; seed < 48; ++seed) {
+  for (uint32_t seed = 0; seed < 48 + 16; ++seed) {
     SCOPED_TRACE(seed);
     fakeCuda()->reset();
     random.seed(seed);
@@ -72,8 +72,13 @@ TEST_F(CudaAttend, RandomModelsGiveTheDefinition) {
     model.rope = seed % 4 >= 2;
     if (seed % 3 == 1) // By address.
       model.images = {{MOA_TARGET_CUDA_PTX, 80, "sm_80"}};
-    model.randomRules(random);
     fakeCuda()->virtualMemory = seed % 7 != 6;
+    // Where keys stay as they are, and prompts have spare pages.
+    model.kv8 = seed >= 48 && !model.rope && fakeCuda()->virtualMemory &&
+                model.dtype != MOA_DTYPE_F32;
+    if (model.kv8)
+      model.kvHeads = 3;
+    model.randomRules(random);
     Session session;
     ASSERT_TRUE(session.open(model, 8 << 20));
     int64_t n[] = {400, 600}, seen[] = {0, 0};
@@ -118,6 +123,27 @@ TEST_F(CudaAttend, RandomModelsGiveTheDefinition) {
     }
     ASSERT_TRUE(fakeCuda()->faults.empty()) << fakeCuda()->faults[0];
   }
+}
+
+/// Without addresses to map memory at later there is no room to bring 8 bits
+/// back in.
+TEST_F(CudaAttend, PromptsOverEightBitsNeedSparePages) {
+  fakeCuda()->virtualMemory = false;
+  Model model;
+  model.kvHeads = 3;
+  model.kv8 = true;
+  Session session;
+  ASSERT_TRUE(session.open(model, 1 << 20));
+  Tokens tokens(session, 400, random);
+  Sequence sequence;
+  ASSERT_TRUE(sequence.create(session.cache, 400));
+  ASSERT_TRUE(session.cache.attend(0, {tokens.entry(sequence, 0, 300)}));
+  Status status = session.cache.attend(0, {tokens.entry(sequence, 300, 340)});
+  EXPECT_EQ(status.code(), MOA_UNSUPPORTED);
+  EXPECT_NE(std::string(status.message()).find("feed"), std::string::npos)
+      << status.message();
+  ASSERT_TRUE(session.cache.attend(0, {tokens.entry(sequence, 300, 301)}));
+  EXPECT_LT(tokens.difference(0, 0, 301, 400, {0, 0, 0}), kTolerance);
 }
 
 /// Steps whose outputs are looked at once all are enqueued: tables in flight

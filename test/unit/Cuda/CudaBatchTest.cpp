@@ -140,6 +140,9 @@ private:
   void *tensors[4] = {};
 };
 
+/// Seeds from this one on have KV heads that keep 8 bits.
+constexpr uint32_t kFirstKv8 = 24;
+
 Model randomModel(std::mt19937 &random, uint32_t seed) {
   Model model;
   model.layers = 1 + random() % 3;
@@ -151,6 +154,10 @@ Model randomModel(std::mt19937 &random, uint32_t seed) {
   model.columns = model.group * (1 + random() % 3);
   model.wide = seed % 4 < 2 ? MOA_MAX_GROUP : 0;
   model.rope = seed % 8 >= 4;
+  // Those whose keys stay as they are.
+  model.kv8 = seed >= kFirstKv8 && !model.rope;
+  if (model.kv8)
+    model.kvHeads = 3;
   if (seed % 3 == 1) // Pages by address.
     model.images = {{MOA_TARGET_CUDA_PTX, 80, "sm_80"}};
   model.randomRules(random);
@@ -249,7 +256,7 @@ void runRandomly(uint32_t seed, bool capture) {
 }
 
 TEST_F(CudaBatch, StepsOfRandomModelsGiveTheDefinition) {
-  for (uint32_t seed = 0; seed < 24; ++seed) {
+  for (uint32_t seed = 0; seed < kFirstKv8 + 8; ++seed) {
     fakeCuda()->reset();
     runRandomly(seed, false);
     if (HasFatalFailure())
@@ -258,7 +265,7 @@ TEST_F(CudaBatch, StepsOfRandomModelsGiveTheDefinition) {
 }
 
 TEST_F(CudaBatch, OneGraphServesEveryStep) {
-  for (uint32_t seed = 0; seed < 24; ++seed) {
+  for (uint32_t seed = 0; seed < kFirstKv8 + 8; ++seed) {
     fakeCuda()->reset();
     runRandomly(seed, true);
     if (HasFatalFailure())

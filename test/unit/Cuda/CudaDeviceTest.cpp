@@ -237,13 +237,16 @@ TEST_F(CudaDevice, KeyTilesNobodyListsFor) {
              {"key tiles of 176", "64 or 128"});
 }
 
-TEST_F(CudaDevice, PagesOfEightBits) {
+TEST_F(CudaDevice, PagesOfEightBitsWithoutKernel) {
   Model model;
   model.kv8 = true;
+  model.quantise = false;
   Session session;
   expectSays(session.open(model), MOA_UNSUPPORTED,
-             {"Fake GPU: the plan keeps pages in 8 bits",
-              "open the cache on the CPU, or leave kv/format out of the plan"});
+             {"Fake GPU: layer 0 keeps pages in 8 bits and has no quantise "
+              "kernel for this device",
+              "compile the plan again with --target for it, or leave kv/format "
+              "out of the plan"});
 }
 
 TEST_F(CudaDevice, PagesTakeNineTenthsOrWhatWasAsked) {
@@ -269,6 +272,7 @@ TEST_F(CudaDevice, PagesTakeNineTenthsOrWhatWasAsked) {
 TEST_F(CudaDevice, EveryFailureOfOpeningLeavesNothing) {
   Model model;
   model.rope = true;
+  model.kv8 = true;
   model.images = {{}, {MOA_TARGET_CUDA_PTX, 80, "sm_80"}};
   for (bool virtualMemory : {true, false}) {
     int failures = 0;

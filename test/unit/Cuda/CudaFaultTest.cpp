@@ -153,6 +153,55 @@ TEST_F(CudaFault, SnapshotsInFiles) {
   EXPECT_LT(tokens.difference(0, 100, 150, 200, {0, 0}), kTolerance);
 }
 
+/// Blocks that go to 8 bits, come back for a chunk, and are shared by a fork.
+TEST_F(CudaFault, BlocksInEightBits) {
+  session.cache = Cache();
+  session.module = Module();
+  session.context = Context();
+  Model model;
+  model.kvHeads = 3;
+  model.kv8 = true;
+  ASSERT_TRUE(session.open(model, 4 << 20));
+  const std::vector<int64_t> bound(3, 0);
+  Tokens tokens(session, 500, random);
+  Sequence one, two;
+  ASSERT_TRUE(one.create(session.cache, 500));
+  int failures = 0;
+  auto feed = [&](Sequence &sequence, int64_t begin, int64_t end) {
+    failures += failThrough([&] {
+      return session.cache.attend(0, {tokens.entry(sequence, begin, end)});
+    });
+  };
+  feed(one, 0, 300);
+  feed(one, 300, 340);
+  ASSERT_TRUE(two.fork(one));
+  feed(one, 340, 383);
+  for (int64_t row = 383; row < 387; ++row)
+    feed(one, row, row + 1);
+  EXPECT_LT(tokens.difference(0, 0, 387, 500, bound), kTolerance);
+  tokens.clearOut();
+  feed(two, 340, 460);
+  EXPECT_LT(tokens.difference(0, 340, 460, 500, bound), kTolerance);
+  Batch batch;
+  moa_batch_options options = {};
+  options.max_sequences = 1;
+  options.max_length = 500;
+  ASSERT_TRUE(batch.create(session.cache, options));
+  for (int64_t row = 387; row < 450; ++row) {
+    failures += failThrough([&] { return batch.begin({one.get()}); });
+    moa_attend_entry e = tokens.entry(one, row, row + 1);
+    moa_batch_attend_options o = {};
+    o.q = {const_cast<void *>(e.q), 0, e.q_row_stride, model.dim};
+    o.k = {const_cast<void *>(e.k), 0, e.k_row_stride, model.dim};
+    o.v = {const_cast<void *>(e.v), 0, e.v_row_stride, model.dim};
+    o.out = {e.out, 0, e.out_row_stride, model.dim};
+    failures += failThrough([&] { return batch.attend(o); });
+    batch.end();
+  }
+  EXPECT_GT(failures, 300);
+  EXPECT_LT(tokens.difference(0, 387, 450, 500, bound), kTolerance);
+}
+
 /// Two requests served while every driver call of every step fails once: a step
 /// that failed is given up and made again, and no row counts twice.
 TEST_F(CudaFault, StepsOfAScheduler) {

@@ -74,9 +74,8 @@ std::vector<uint8_t> Model::artifact() const {
   for (uint32_t kind : kinds) {
     const bool decodes = kind == MOA_KERNEL_DECODE;
     std::vector<std::pair<ImageSpec, uint32_t>> own;
-    // No GPU has a kernel that makes 8 bits.
     for (const ImageSpec &image : images) {
-      if (kind == MOA_KERNEL_QUANTISE)
+      if (kind == MOA_KERNEL_QUANTISE && !quantise)
         break;
       own.push_back({image, decodes ? std::max(columns, group) : rows});
       if (decodes && wide && image.target != MOA_TARGET_CPU_X86_64)
@@ -124,9 +123,10 @@ std::vector<uint8_t> Model::artifact() const {
   add(header.images, list);
   add(header.strings, strings);
   add(header.code, code);
-  add(header.kv_formats,
-      std::vector<uint8_t>(size_t(layers) * kvHeads,
-                           kv8 ? MOA_KV_INT8 : MOA_KV_MODEL));
+  std::vector<uint8_t> formats;
+  for (size_t head = 0; head < size_t(layers) * kvHeads; ++head)
+    formats.push_back(format(head % kvHeads));
+  add(header.kv_formats, formats);
   header.magic = MOA_ARTIFACT_MAGIC;
   header.version = MOA_ARTIFACT_VERSION;
   header.kernel_abi_version = MOA_KERNEL_ABI_VERSION;
@@ -213,11 +213,13 @@ Tokens::Tokens(const Session &session, int64_t count, std::mt19937 &random,
       qRow(int64_t(session.model.qHeads()) * session.model.dim + padding),
       kvRow(int64_t(session.model.kvHeads) * session.model.dim + padding) {
   std::uniform_real_distribution<double> values(-1, 1);
-  auto make = [&](void *&tensor, int64_t row) {
+  auto make = [&](void *&tensor, int64_t row, bool exact = false) {
     const size_t bytes = session.model.elementBytes();
     std::vector<char> host(count * row * bytes);
     for (size_t at = 0; at < host.size(); at += bytes)
       storeElement(values(random), session.model.dtype, host.data() + at);
+    if (exact)
+      makeExact(host, random);
     moa_context *context = session.context.get();
     EXPECT_TRUE(Status(moa_device_alloc(context, host.size(), &tensor)));
     EXPECT_TRUE(
@@ -225,10 +227,30 @@ Tokens::Tokens(const Session &session, int64_t count, std::mt19937 &random,
     return host;
   };
   firstQ = make(q, qRow);
-  firstK = make(k, kvRow);
-  make(v, kvRow);
+  firstK = make(k, kvRow, session.model.kv8);
+  make(v, kvRow, session.model.kv8);
   make(out, qRow);
   clearOut();
+}
+
+void Tokens::makeExact(std::vector<char> &host, std::mt19937 &random) const {
+  const Model &m = session.model;
+  for (int64_t i = 0; i < count * kvRow; ++i) {
+    const int64_t column = i % kvRow, head = column / m.dim;
+    // The first element of each row is the largest: the scale is 1 / 128 or
+    // 1 / 512.
+    const bool largest = column % m.dim == 0;
+    double value = 0;
+    if (m.format(head) == MOA_KV_E4M3) // 1.5 * 2^7 is below 448.
+      value = (largest ? 448
+                       : (1 + int(random() % 8) / 8.0) *
+                             std::exp2(int(random() % 14) - 6)) /
+              512;
+    else
+      value = (largest ? 127 : double(random() % 128)) / 128;
+    storeElement(random() % 2 ? value : -value, m.dtype,
+                 host.data() + i * m.elementBytes());
+  }
 }
 
 Tokens::~Tokens() {

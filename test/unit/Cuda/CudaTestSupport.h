@@ -56,13 +56,22 @@ struct Model {
   uint32_t wide = 0;    ///< Of a second image of it; 0: none.
   bool prefill = true, decode = true;
   bool rope = false; ///< A session sets rotations of whole heads, by halves.
-  bool kv8 = false;  ///< KV heads keep int8.
+  /// KV heads keep int8, e4m3 and the model's type in turn. Keys and values are
+  /// such that 8 bits keep them as they are.
+  bool kv8 = false;
+  bool quantise = true; ///< With kv8: that kernel has images.
   int64_t maxLength = 1 << 16;
   std::vector<moa_span_rule> rules; ///< [layer][query head].
   std::vector<ImageSpec> images = {ImageSpec()};
 
   uint32_t qHeads() const { return kvHeads * group; }
   int64_t elementBytes() const { return dtype == MOA_DTYPE_F32 ? 4 : 2; }
+  /// MOA_KV_* of a KV head, counted over all layers.
+  uint8_t format(size_t head) const {
+    static constexpr uint8_t kFormats[] = {MOA_KV_INT8, MOA_KV_E4M3,
+                                           MOA_KV_MODEL};
+    return kv8 ? kFormats[head % 3] : uint8_t(MOA_KV_MODEL);
+  }
   /// Rules that matter, with one sink.
   void randomRules(std::mt19937 &random);
   std::vector<uint8_t> artifact() const;
@@ -111,6 +120,10 @@ public:
   double rotationError(int64_t begin, int64_t end) const;
 
 private:
+  /// Puts what 8 bits keep as it is in the place of keys or values: the same
+  /// for all formats, up to the sign of a power of two that is their scale.
+  void makeExact(std::vector<char> &host, std::mt19937 &random) const;
+
   const Session &session;
   int64_t count, qRow, kvRow;
   void *q = nullptr, *k = nullptr, *v = nullptr, *out = nullptr;

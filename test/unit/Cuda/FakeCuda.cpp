@@ -296,7 +296,7 @@ EXPORT CUresult cuModuleLoadDataEx(CUmodule *module, const void *image,
   std::string text = static_cast<const char *>(image), chip, kind;
   std::istringstream(text) >> chip >> kind;
   if (kind != "prefill" && kind != "decode" && kind != "append" &&
-      kind != "prepare" && kind != "rope")
+      kind != "prepare" && kind != "rope" && kind != "quantise")
     return kErrorInvalidImage; // Real ones, say.
   for (const auto &[prefix, result] : fake.refusals)
     if (text.rfind(prefix, 0) == 0) {
@@ -439,11 +439,12 @@ EXPORT CUresult cuTensorMapEncodeTiled(void *map, int type, uint32_t rank,
                                        const uint32_t *steps, int interleave,
                                        int swizzle, int, int fill) {
   ENTER(cuTensorMapEncodeTiled);
-  bool good = reinterpret_cast<uintptr_t>(map) % 64 == 0 && rank == 3 &&
-              (type == kTensorF16 || type == kTensorBF16) && box[0] == 64 &&
-              box[1] == 64 && box[2] == 1 && interleave == 0 &&
-              swizzle == kTensorSwizzle128B && fill == 0 &&
-              reinterpret_cast<uintptr_t>(address) % 16 == 0;
+  bool good =
+      reinterpret_cast<uintptr_t>(map) % 64 == 0 && rank == 3 &&
+      (type == kTensorF16 || type == kTensorBF16 || type == kTensorU8) &&
+      box[0] == (type == kTensorU8 ? 128u : 64u) && box[1] == 64 &&
+      box[2] == 1 && interleave == 0 && swizzle == kTensorSwizzle128B &&
+      fill == 0 && reinterpret_cast<uintptr_t>(address) % 16 == 0;
   TensorMap tensor = {};
   tensor.address = reinterpret_cast<uint64_t>(address);
   for (int i = 0; i < 3; ++i) {

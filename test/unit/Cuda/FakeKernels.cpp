@@ -5,12 +5,13 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Prefill, decode, append and rope in float64, and prepare, that do what
+// Prefill, decode, append, rope and quantise, and prepare, that do what
 // abi/gpu_args.h says to the letter. A masked key has weight 0 but its values
 // are multiplied all the same, as kernels do: what is not finite leaks.
 //
 //===----------------------------------------------------------------------===//
 
+#include "FakeCodes.h"
 #include "FakeCuda.h"
 
 #include "moa/abi/gpu_step.h"
@@ -239,6 +240,24 @@ struct Decode {
     }
   }
 
+  /// What the codes of keys or values at a place stand for.
+  std::vector<char> elements(int32_t place, bool values) const {
+    const int32_t format = place >> MOA_GPU_CODES_SHIFT, half = place & 1;
+    const int64_t page = place >> 1 & (MOA_GPU_CODES_PAGES - 1);
+    const Tensor codes = kernel.maps
+                             ? fromMap(args.codes)
+                             : Tensor{static_cast<char *>(args.pool), 64,
+                                      INT64_MAX, kernel.dim, 64 * kernel.dim};
+    const double scale = args.scales[page * 4 + half * 2 + values];
+    std::vector<char> result(64 * kernel.dim * 2);
+    for (int64_t i = 0; i < 64 * kernel.dim; ++i) {
+      const char *row = codes.at(i / kernel.dim, 4 * page + 2 * half + values);
+      fake::store(kernel, scale * valueOf(uint8_t(row[i % kernel.dim]), format),
+                  result.data() + 2 * i);
+    }
+    return result;
+  }
+
   void operator()() const {
     // Where a kernel may write.
     std::memset(partials, 0xab,
@@ -259,6 +278,8 @@ struct Decode {
       if (item.tokens < 1 || item.tokens * kernel.group > kernel.rows)
         fakeCuda()->fault("an item has more columns than the kernel, or none");
       std::vector<int32_t> ids;
+      std::vector<std::vector<char>> unpacked;
+      std::vector<std::pair<const char *, const char *>> rows;
       for (int64_t p = 0; p < count; ++p) {
         ids.push_back(
             tables[(p < item.sink_pages ? item.table : item.window_table) + p]);
@@ -269,6 +290,15 @@ struct Decode {
       }
       lineIds.insert(lineIds.end(), ids.begin(), ids.end());
       store(item, pool, ids);
+      for (int32_t id : ids)
+        if (id >= 1 << MOA_GPU_CODES_SHIFT) {
+          unpacked.push_back(elements(id, false));
+          unpacked.push_back(elements(id, true));
+          rows.push_back({unpacked.end()[-2].data(), unpacked.back().data()});
+        } else {
+          rows.push_back(
+              {pool.at(0, 2 * int64_t(id)), pool.at(0, 2 * int64_t(id) + 1)});
+        }
       for (int64_t column = 0; column < item.tokens * kernel.group; ++column) {
         const int64_t token = column / kernel.group;
         const int64_t head =
@@ -290,10 +320,10 @@ struct Decode {
             if (full && !seen)
               fakeCuda()->fault("a full page has a masked key");
             row.add(kernel, at(args.q, item.q, item.token + token, head),
-                    pool.at(j % 64, 2 * int64_t(ids[p])),
+                    rows[p].first + j % 64 * 2 * kernel.dim,
                     grown && j >= item.length
                         ? nullptr
-                        : pool.at(j % 64, 2 * int64_t(ids[p]) + 1),
+                        : rows[p].second + j % 64 * 2 * kernel.dim,
                     scaleLog2, seen);
           }
         }
@@ -370,6 +400,51 @@ struct Append {
       };
       copy(item.k, item.page_k, item.k_stride);
       copy(item.v, item.page_v, item.v_stride);
+    }
+  }
+};
+
+struct Quantise {
+  Kernel kernel;
+  const moa_quantise_item *items;
+  int32_t count;
+
+  void rows(const moa_quantise_item &item, bool values) const {
+    const int64_t codes = 64 * kernel.dim;
+    const int64_t stride = values ? item.v_stride : item.k_stride;
+    auto *from =
+        static_cast<char *>(const_cast<void *>(values ? item.v : item.k));
+    auto at = [&](int64_t i) {
+      return from + (i / kernel.dim * stride + i % kernel.dim) * kernel.bytes();
+    };
+    auto *to =
+        static_cast<uint8_t *>(item.page) + (2 * item.half + values) * codes;
+    float &scale = item.scales[2 * item.half + values];
+    if (item.back) {
+      for (int64_t i = 0; i < codes; ++i)
+        store(kernel, double(scale) * valueOf(to[i], item.format), at(i));
+      return;
+    }
+    double most = 0;
+    for (int64_t i = 0; i < codes; ++i)
+      most = std::max(most, std::fabs(load(kernel, at(i))));
+    scale = float(most / (item.format == MOA_KV_INT8 ? 127 : 448));
+    for (int64_t i = 0; i < codes; ++i)
+      to[i] = codeOf(load(kernel, at(i)) / double(scale), item.format);
+  }
+
+  void operator()() const {
+    for (int32_t i = 0; i < count; ++i) {
+      const moa_quantise_item &item = items[i];
+      if (item.kept) {
+        const int64_t bytes = 128 * kernel.dim, other = 1 - item.half;
+        std::memcpy(static_cast<char *>(item.page) + other * bytes,
+                    static_cast<const char *>(item.kept) + other * bytes,
+                    bytes);
+        std::memcpy(item.scales + 2 * other, item.kept_scales + 2 * other, 8);
+      }
+      rows(item, false);
+      rows(item, true);
     }
   }
 };
@@ -460,6 +535,13 @@ std::function<void()> bindKernel(const Kernel &kernel, unsigned grid,
     if (int64_t(grid) != append.count)
       fakeCuda()->fault("append has one block an item");
     return append;
+  }
+  if (kernel.kind == "quantise") {
+    Quantise quantise = {kernel, take<const moa_quantise_item *>(p),
+                         take<int32_t>(p)};
+    if (int64_t(grid) != quantise.count)
+      fakeCuda()->fault("quantise has one block an item");
+    return quantise;
   }
   if (kernel.kind == "rope")
     return Rope{kernel, take<moa_gpu_rope_args>(p), take<const void *>(p)};

@@ -85,7 +85,7 @@ struct Planner {
       placed.addEntry(call, i);
     ASSERT_FALSE(cache->pool.allocate(placed.newPageCount, placed.newPages));
     placed.place(module, cache->pool, call);
-    work.build(module, placed, call, grid);
+    work.build(module, cache->pool, placed, call, grid);
   }
   void commit() { placed.commit(cache->pool, call); }
 

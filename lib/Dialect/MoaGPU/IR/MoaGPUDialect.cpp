@@ -80,11 +80,13 @@ void SharedType::print(AsmPrinter &printer) const {
 
 LogicalResult SharedType::verify(function_ref<InFlightDiagnostic()> emitError,
                                  int64_t rows, int64_t cols, Type element) {
-  if (!element.isF32() && !element.isF16() && !element.isBF16())
-    return emitError() << "(C2) expected element type f32, f16 or bf16, got "
-                       << element;
+  const bool codes = element.isInteger(8);
+  if (!element.isF32() && !element.isF16() && !element.isBF16() && !codes)
+    return emitError()
+           << "(C2) expected element type f32, f16, bf16 or i8, got "
+           << element;
   const int64_t rowStep = element.isF32() ? 16 : 64;
-  const int64_t panel = element.isF32() ? 32 : 64;
+  const int64_t panel = element.isF32() ? 32 : codes ? 128 : 64;
   if (rows >= rowStep && rows % rowStep == 0 && cols >= panel &&
       cols % panel == 0)
     return success();

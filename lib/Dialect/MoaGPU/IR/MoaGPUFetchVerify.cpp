@@ -50,7 +50,12 @@ LogicalResult BuffersOp::verify() {
 LogicalResult FetchOp::verify() {
   int64_t columns = getColumns();
   SharedType tile = getBuffers().getType().getTile();
-  int64_t chunk = tile.getPanelColumns() / 8, most = tile.getCols();
+  if (getCodes() && tile.getElementBytes() != 2)
+    return emitOpError("(C2) expected a tile of 16-bit elements with codes, "
+                       "got ")
+           << tile;
+  const int64_t most = tile.getCols();
+  const int64_t chunk = getCodes() ? 16 : tile.getPanelColumns() / 8;
   if (columns >= chunk && columns % chunk == 0 && columns <= most)
     return success();
   return emitOpError("(C1) expected columns to be a multiple of ")

@@ -143,14 +143,23 @@ LogicalResult SharedOp::verify() {
 LogicalResult PutOp::verifyRegions() {
   Block &body = getBody().front();
   SharedType tile = getRing().getType().getTile();
+  if (body.getNumArguments() == 2 &&
+      body.getArgument(0).getType() == tile.codes())
+    tile = tile.codes();
   if (body.getNumArguments() != 2 || body.getArgument(0).getType() != tile ||
       !isa<BarrierType>(body.getArgument(1).getType()))
     return emitOpError("(C1) expected body arguments (")
            << tile << ", !moa_gpu.barrier), got " << body.getArgumentTypes();
-  int64_t words = getRing().getType().getWords();
-  if (int64_t(getWords().size()) != words)
+  const int64_t words = getRing().getType().getWords(),
+                given = getWords().size(),
+                copies = llvm::range_size(body.getOps<CopyWordsOp>());
+  if (copies > 1 || (given != words && given != words - 4) ||
+      (copies == 1 && given == words))
     return emitOpError("(C3) expected ")
-           << words << " words, as the ring has, got " << getWords().size();
+           << words
+           << " words, as the ring has, or four fewer and at most one "
+              "moa_gpu.copy_words, got "
+           << given << " and " << copies;
   int64_t boxes = tile.getRows() / 64 * tile.getPanels();
   llvm::SmallSet<int64_t, 16> covered;
   CopyInOp astray;

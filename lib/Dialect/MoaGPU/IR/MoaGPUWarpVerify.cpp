@@ -80,9 +80,9 @@ LogicalResult LoadMatrixOp::verify() {
   if (column < 0 || column % step || column >= tile.getCols())
     return emitOpError("(C1) expected a column that is a multiple of ")
            << step << " below " << tile.getCols() << ", got " << column;
-  if (getTransposed() && tile.getElementBytes() != 2)
-    return emitOpError("(C2) expected a tile of 16-bit elements to be "
-                       "transposed, got ")
+  if (getTransposed() && tile.getElementBytes() == 4)
+    return emitOpError("(C2) expected a tile of 16-bit elements, or of codes, "
+                       "to be transposed, got ")
            << tile;
   return success();
 }

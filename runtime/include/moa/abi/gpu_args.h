@@ -18,6 +18,7 @@
 //  decode:          moa_gpu_decode_args (by value), items, line, tables,
 //                   cuts, partials, counters, int32 sink, float scale_log2
 //  append:          moa_append_item *items, int32 items
+//  quantise:        moa_quantise_item *items, int32 items
 //  rope:            moa_gpu_rope_args (by value), items
 //  prepare:         moa_gpu_prepare_args (by value; see abi/gpu_step.h)
 //
@@ -27,12 +28,13 @@
 // memory, and `counters` to one zeroed int32 an item, left zeroed.
 //
 // A block table belongs to one KV head of one sequence; entry b says where keys
-// and values of block b lie: a page of the pool, or MOA_GPU_FROM_CALL for the
-// tensors of the call.
+// and values of block b lie: a page of the pool, half of one in 8 bits (see
+// moa_gpu_codes_place; in tables of decode kernels alone), or MOA_GPU_FROM_CALL
+// for the tensors of the call.
 //
 // The grid of prefill and rope may be of any size: blocks take items in turn.
-// That of decode is the one its cuts were made for. Append has one block an
-// item.
+// That of decode is the one its cuts were made for. Append and quantise have
+// one block an item.
 //
 //===----------------------------------------------------------------------===//
 
@@ -57,9 +59,20 @@ extern "C" {
 /// tensor read as zero.
 #define MOA_GPU_FROM_CALL (-1)
 
+/// An entry of a block table for a block in 8 bits, below this many pages: its
+/// codes of MOA_KV_* `format` lie in half `half` of a page.
+#define MOA_GPU_CODES_PAGES (1 << 28)
+#define MOA_GPU_CODES_SHIFT 29 ///< The format is above these bits.
+static inline int32_t moa_gpu_codes_place(int32_t page, int32_t half,
+                                          int32_t format) {
+  return (format << MOA_GPU_CODES_SHIFT) | (page << 1) | half;
+}
+
 /// A CUtensorMap: three dimensions {D, rows, heads or page halves}, box {64,
 /// 64, 1}, 128-byte swizzle, zero fill. In a map of the pool, half 2 * page has
-/// the keys of a page and 2 * page + 1 its values.
+/// the keys of a page and 2 * page + 1 its values. The map of its codes is of
+/// bytes, {D, rows, quarters of pages} with box {128, 64, 1}: the codes of half
+/// h are quarters 4 * page + 2 * h, its keys, and the one behind.
 typedef struct moa_gpu_tensor_map {
   uint64_t opaque[16]; ///< 64-byte aligned where the device reads it.
 } moa_gpu_tensor_map;
@@ -131,8 +144,10 @@ typedef struct moa_gpu_rows {
 typedef struct moa_gpu_decode_args {
   moa_gpu_tensor_map map; ///< Of the pool; read on sm_90a alone.
   moa_gpu_rows q, k, v, out;
-  void *pool; ///< Page 0.
-  uint64_t reserved[7];
+  void *pool;          ///< Page 0.
+  const float *scales; ///< MOA_KV8_SCALES a page; NULL without 8 bits.
+  uint64_t reserved[6];
+  moa_gpu_tensor_map codes; ///< As `map`; with 8 bits.
 } moa_gpu_decode_args;
 
 /// Where items lie in the line of all pages: item i has pages [first[i],
@@ -245,7 +260,8 @@ static_assert(sizeof(moa_gpu_prefill_item) == 64, "kernel ABI");
 static_assert(sizeof(moa_gpu_rows) == 32, "kernel ABI");
 static_assert(offsetof(moa_gpu_decode_args, q) == 128, "kernel ABI");
 static_assert(offsetof(moa_gpu_decode_args, pool) == 256, "kernel ABI");
-static_assert(sizeof(moa_gpu_decode_args) == 320, "kernel ABI");
+static_assert(offsetof(moa_gpu_decode_args, codes) == 320, "kernel ABI");
+static_assert(sizeof(moa_gpu_decode_args) == 448, "kernel ABI");
 static_assert(offsetof(moa_gpu_line, first) == 16, "kernel ABI");
 static_assert(offsetof(moa_gpu_cut, own) == 32, "kernel ABI");
 static_assert(offsetof(moa_gpu_cut, ids) == 64, "kernel ABI");

@@ -147,6 +147,10 @@ typedef struct moa_quantise_item {
   const float *kept_scales;
   int32_t half;   ///< 0 or 1.
   int32_t format; ///< MOA_KV_E4M3 or MOA_KV_INT8.
+  /// On GPUs 1 for the way back: `k` and `v` get what the codes stand for, in
+  /// the model's type. Else 0.
+  int32_t back;
+  int32_t reserved;
 } moa_quantise_item;
 
 static_assert(offsetof(moa_key_block, scales) == 32, "kernel ABI");
@@ -160,7 +164,7 @@ static_assert(offsetof(moa_rope_item, q) == 56, "kernel ABI");
 static_assert(offsetof(moa_rope_item, heads) == 88, "kernel ABI");
 static_assert(sizeof(moa_rope_item) == 104, "kernel ABI");
 static_assert(offsetof(moa_quantise_item, half) == 64, "kernel ABI");
-static_assert(sizeof(moa_quantise_item) == 72, "kernel ABI");
+static_assert(sizeof(moa_quantise_item) == 80, "kernel ABI");
 
 /// Entry point types of CPU kernels.
 typedef void (*moa_attention_kernel)(const moa_work_item *item, void *scratch);

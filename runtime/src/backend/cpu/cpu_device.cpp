@@ -107,6 +107,7 @@ Status CpuExecutor::run(const AttendCall &call, const Plan &plan) {
   runRows(kernels.rope, plan.ropes, heads);
   // Of the rows that are in pages or rotated by now.
   runRows(kernels.quantise, plan.quantises, 0);
+  runRows(kernels.quantise, plan.lateQuantises, 0);
   size_t scratchBytes =
       std::max(kernels.prefill.scratchBytes, kernels.decode.scratchBytes);
   threads.run(work.order.size(), scratchBytes, [&](size_t i, void *scratch) {

@@ -32,12 +32,6 @@ public:
   }
   Status makePool(const Geometry &geometry, uint64_t maxBytes,
                   std::unique_ptr<PagePool> &out) override {
-    if (geometry.kv8)
-      return error(
-          MOA_UNSUPPORTED, gpu.facts.name,
-          ": the plan keeps pages in 8 bits, for which there are "
-          "kernels for CPUs alone; open the cache on the CPU, or leave "
-          "kv/format out of the plan");
     return cuda::makePool(gpu, geometry, maxBytes, out);
   }
   Status makeExecutor(const Module &module, PagePool &pool,

@@ -35,6 +35,9 @@ public:
   Status copyPages(const Kernel &append,
                    const std::vector<moa_append_item> &copies,
                    void *stream) override;
+  Status quantise(const Kernel &kernel,
+                  const std::vector<moa_quantise_item> &items,
+                  void *stream) override;
   Status makeBatch(const BatchShape &shape,
                    std::unique_ptr<BatchDevice> &out) override {
     return makeBatchDevice(gpu, module, decoding, counts.waitNs, shape, out);
@@ -43,15 +46,18 @@ public:
 private:
   /// Where the parts of a call's tables lie on the device.
   struct Tables {
-    CUdeviceptr appends, ropes, prefill, decode, lines, cuts, pages, places,
-        starts;
+    CUdeviceptr appends, ropes, quantises, backs, lateQuantises, prefill,
+        decode, lines, cuts, pages, places, starts;
     size_t bytes;
   };
 
   Status isCapturing(void *stream, bool &capturing);
   Tables fill(const Plan &plan, Staging::Lease lease);
-  Status launchAppend(const Kernel &kernel, uint32_t layer, CUdeviceptr items,
-                      size_t count, void *stream);
+  /// Sends items of an append or quantise kernel, and launches it.
+  template <typename Item>
+  Status sendAndLaunch(const char *name, const Kernel &kernel,
+                       const std::vector<Item> &items, void *stream);
+  Status launchItems(const Launch &what, CUdeviceptr items);
   Status launchPrefill(const AttendCall &call, const PrefillLaunch &launch,
                        const Tables &tables);
   Status launchDecode(const AttendCall &call, const DecodeLaunch &part,
@@ -93,7 +99,14 @@ Status CudaExecutor::open() {
   base = reinterpret_cast<CUdeviceptr>(pool.base());
   int64_t bytes = 0;
   bool maps = false;
-  for (const LayerKernels &layer : module.layers) {
+  for (uint32_t l = 0; l < g.layers; ++l) {
+    const LayerKernels &layer = module.layers[l];
+    for (uint32_t h = 0; h < g.kvHeads; ++h)
+      if (module.kvFormat(l, h) != MOA_KV_MODEL && !layer.quantise.entry)
+        return error(MOA_UNSUPPORTED, gpu.facts.name, ": layer ", l,
+                     " keeps pages in 8 bits and has no quantise kernel for "
+                     "this device; compile the plan again with --target for "
+                     "it, or leave kv/format out of the plan");
     for (const Kernel *kernel : {&layer.decode, &layer.wide}) {
       maps |= kernel->maps;
       bytes = std::max(
@@ -102,10 +115,16 @@ Status CudaExecutor::open() {
     maps |= layer.prefill.maps;
   }
   if (maps)
-    MOA_RT_TRY(encodeTensorMap(driver, g,
-                               {pool.base(), MOA_BLOCK_KEYS, 2 * pool.limit(),
-                                g.headDim, MOA_BLOCK_KEYS * int64_t(g.headDim)},
-                               "the pages", prefillMaps.maps.pool));
+    MOA_RT_TRY(
+        encodeTensorMap(driver, g,
+                        {pool.base(), MOA_BLOCK_KEYS, 2 * pool.addressable(),
+                         g.headDim, MOA_BLOCK_KEYS * int64_t(g.headDim)},
+                        "the pages", prefillMaps.maps.pool));
+  if (maps && g.kv8)
+    MOA_RT_TRY(encodeCodesMap(driver, g, pool.base(), pool.limit(),
+                              decoding.args.codes));
+  if (g.kv8)
+    decoding.args.scales = pool.scales(0);
   decoding.args.map = prefillMaps.maps.pool;
   decoding.args.pool = pool.base();
   if (!bytes)
@@ -158,6 +177,9 @@ CudaExecutor::Tables CudaExecutor::fill(const Plan &plan,
   Staging::Layout layout{lease};
   tables.appends = layout.add(plan.appends);
   tables.ropes = layout.add(plan.ropes);
+  tables.quantises = layout.add(plan.quantises);
+  tables.backs = layout.add(work.backs);
+  tables.lateQuantises = layout.add(plan.lateQuantises);
   tables.prefill = layout.add(work.prefill);
   tables.decode = layout.add(work.decode);
   tables.lines = layout.add(work.lines);
@@ -165,7 +187,7 @@ CudaExecutor::Tables CudaExecutor::fill(const Plan &plan,
   tables.pages = layout.add(work.pages);
   // Single rows have their pages in the line above.
   if (!work.launches.empty())
-    tables.places = layout.add(plan.places);
+    tables.places = layout.add(work.places);
   tables.starts = layout.add(work.starts);
   tables.bytes = layout.bytes;
   return tables;
@@ -220,12 +242,13 @@ moa_gpu_entry CudaExecutor::describeEntry(const AttendCall &call,
           0};
 }
 
-Status CudaExecutor::launchAppend(const Kernel &kernel, uint32_t layer,
-                                  CUdeviceptr items, size_t count,
-                                  void *stream) {
-  auto number = static_cast<int32_t>(count);
+/// One block an item, of an append or quantise kernel.
+Status CudaExecutor::launchItems(const Launch &what, CUdeviceptr items) {
+  if (!what.grid)
+    return ok();
+  auto number = static_cast<int32_t>(what.grid);
   void *parameters[] = {&items, &number};
-  return launch(driver, {"append", kernel, count, layer, stream}, parameters);
+  return launch(driver, what, parameters);
 }
 
 Status CudaExecutor::launchPrefill(const AttendCall &call,
@@ -283,20 +306,33 @@ Status CudaExecutor::isCapturing(void *stream, bool &capturing) {
   return ok();
 }
 
-Status CudaExecutor::copyPages(const Kernel &append,
-                               const std::vector<moa_append_item> &copies,
-                               void *stream) {
+template <typename Item>
+Status CudaExecutor::sendAndLaunch(const char *name, const Kernel &kernel,
+                                   const std::vector<Item> &list,
+                                   void *stream) {
   Current current(driver, gpu.context);
   MOA_RT_TRY(std::move(current.status));
   bool capturing = false;
   MOA_RT_TRY(isCapturing(stream, capturing));
   Staging::Lease lease;
-  const size_t bytes = copies.size() * sizeof(copies[0]);
+  const size_t bytes = list.size() * sizeof(list[0]);
   MOA_RT_TRY(staging.take(bytes, capturing, lease));
   Staging::Layout layout{lease};
-  const CUdeviceptr items = layout.add(copies);
+  const CUdeviceptr items = layout.add(list);
   MOA_RT_TRY(staging.send(lease, bytes, static_cast<CUstream>(stream)));
-  return launchAppend(append, 0, items, copies.size(), stream);
+  return launchItems({name, kernel, list.size(), 0, stream}, items);
+}
+
+Status CudaExecutor::copyPages(const Kernel &append,
+                               const std::vector<moa_append_item> &copies,
+                               void *stream) {
+  return sendAndLaunch("append", append, copies, stream);
+}
+
+Status CudaExecutor::quantise(const Kernel &kernel,
+                              const std::vector<moa_quantise_item> &items,
+                              void *stream) {
+  return sendAndLaunch("quantise", kernel, items, stream);
 }
 
 Status CudaExecutor::run(const AttendCall &call, const Plan &plan) {
@@ -306,15 +342,23 @@ Status CudaExecutor::run(const AttendCall &call, const Plan &plan) {
   auto stream = static_cast<CUstream>(call.stream);
   bool capturing = false;
   MOA_RT_TRY(isCapturing(stream, capturing));
-  work.build(module, plan, call, std::max(1u, kernels.prefill.grid));
+  work.build(module, pool, plan, call, std::max(1u, kernels.prefill.grid));
+  if (!work.backs.empty()) {
+    PageId first = 0;
+    MOA_RT_TRY(pool.spare(work.backs.size(), first));
+    work.bringBack(module, pool, first);
+  }
   Staging::Lease lease;
   const size_t bytes = fill(plan, lease).bytes;
   MOA_RT_TRY(staging.take(bytes, capturing, lease));
   const Tables tables = fill(plan, lease);
   MOA_RT_TRY(staging.send(lease, bytes, stream));
-  if (!plan.appends.empty())
-    MOA_RT_TRY(launchAppend(kernels.append, call.layer, tables.appends,
-                            plan.appends.size(), call.stream));
+  auto launchList = [&](const char *name, const Kernel &kernel, size_t count,
+                        CUdeviceptr items) {
+    return launchItems({name, kernel, count, call.layer, call.stream}, items);
+  };
+  MOA_RT_TRY(launchList("append", kernels.append, plan.appends.size(),
+                        tables.appends));
   if (!plan.ropes.empty()) {
     CUdeviceptr items = tables.ropes;
     moa_gpu_rope_args args = {};
@@ -325,10 +369,17 @@ Status CudaExecutor::run(const AttendCall &call, const Plan &plan) {
                       {"rope", kernels.rope, grid, call.layer, call.stream},
                       parameters));
   }
+  MOA_RT_TRY(launchList("quantise", kernels.quantise, plan.quantises.size(),
+                        tables.quantises));
+  MOA_RT_TRY(launchList("quantise", kernels.quantise, work.backs.size(),
+                        tables.backs));
   for (const PrefillLaunch &part : work.launches)
     MOA_RT_TRY(launchPrefill(call, part, tables));
   for (const DecodeLaunch &part : work.decodes)
     MOA_RT_TRY(launchDecode(call, part, tables));
+  // Of rows that decode kernels may have stored.
+  MOA_RT_TRY(launchList("quantise", kernels.quantise, plan.lateQuantises.size(),
+                        tables.lateQuantises));
   counts.items += work.prefill.size() + work.decode.size();
   return ok();
 }

@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "backend/cuda/cuda_device.h"
+#include "moa/abi/gpu_args.h"
 
 #include <algorithm>
 
@@ -31,8 +32,9 @@ CUmemAllocationProp propertiesOf(const Gpu &gpu) {
 
 class DevicePages : public PageMemory {
 public:
-  DevicePages(Gpu &gpu, size_t pageBytes, uint64_t pages)
-      : gpu(gpu), driver(*gpu.driver), pageBytes(pageBytes), pages(pages) {}
+  DevicePages(Gpu &gpu, size_t pageBytes, size_t scaleBytes, uint64_t pages)
+      : gpu(gpu), driver(*gpu.driver), pageBytes(pageBytes),
+        scaleBytes(scaleBytes), pages(pages) {}
   ~DevicePages() override;
 
   /// Reserves addresses, or allocates everything where that is not possible.
@@ -40,28 +42,44 @@ public:
 
   size_t pagesPerSlab() const override { return pages; }
   char *base() const override { return reinterpret_cast<char *>(first); }
-  uint64_t bytes() const override { return mapped; }
+  char *scales() const override { return reinterpret_cast<char *>(table); }
+  uint64_t bytes() const override { return mapped + spareMapped; }
   uint64_t most() const override { return pages; }
+  uint64_t addressable() const override {
+    return spares ? spareFirst() + pages : pages;
+  }
+  Status spare(uint64_t count, PageId &first) override;
   Status settle() override;
   Status copy(void *to, const void *from, size_t bytes) override;
   Status grow(std::vector<char *> &slabs, uint64_t &usable) override;
 
 private:
-  Status map(size_t chunk);
+  Status map(size_t offset, size_t chunk);
+  /// Spare pages begin behind what all others are mapped with.
+  size_t spareOffset() const { return roundUp(pages * pageBytes, granularity); }
+  uint64_t spareFirst() const {
+    return (spareOffset() + pageBytes - 1) / pageBytes;
+  }
 
   Gpu &gpu;
   const Driver &driver;
-  const size_t pageBytes;
+  const size_t pageBytes, scaleBytes; ///< Of a page, of its scales.
   const uint64_t pages;
+  CUdeviceptr table = 0; ///< Scales of all pages; 0 where there are none.
   CUdeviceptr first = 0;
   size_t reserved = 0; ///< 0: one plain allocation.
   size_t granularity = 0;
   size_t mapped = 0;
   std::vector<size_t> chunks; ///< Sizes of what is mapped, in order.
+  bool spares = false;        ///< Whether there can be spare pages: as many.
+  size_t spareMapped = 0;
+  std::vector<size_t> spareChunks;
 };
 
 DevicePages::~DevicePages() {
   Current current(driver, gpu.context);
+  if (table)
+    driver.cuMemFree(table);
   if (!first)
     return;
   if (!reserved) {
@@ -69,21 +87,30 @@ DevicePages::~DevicePages() {
     return;
   }
   // Each chunk is unmapped by itself, as it was mapped.
-  size_t offset = 0;
-  for (size_t chunk : chunks) {
-    driver.cuMemUnmap(first + offset, chunk);
-    offset += chunk;
-  }
+  auto unmap = [&](size_t offset, const std::vector<size_t> &sizes) {
+    for (size_t chunk : sizes) {
+      driver.cuMemUnmap(first + offset, chunk);
+      offset += chunk;
+    }
+  };
+  unmap(0, chunks);
+  unmap(spareOffset(), spareChunks);
   driver.cuMemAddressFree(first, reserved);
 }
 
 Status DevicePages::open() {
+  if (scaleBytes)
+    MOA_CUDA_TRY(driver, cuMemAlloc, (&table, pages * scaleBytes),
+                 "allocating ", pages * scaleBytes, " bytes for the scales of ",
+                 pages, " pages");
   if (gpu.virtualMemory) {
     CUmemAllocationProp properties = propertiesOf(gpu);
     MOA_CUDA_TRY(driver, cuMemGetAllocationGranularity,
                  (&granularity, &properties, 0),
                  "asking for the granularity of memory");
-    size_t size = roundUp(pages * pageBytes, granularity);
+    // What is in 8 bits is brought back in spare pages.
+    spares = scaleBytes != 0;
+    size_t size = roundUp(addressable() * pageBytes, granularity);
     MOA_CUDA_TRY(driver, cuMemAddressReserve, (&first, size, 0, 0, 0),
                  "reserving ", size, " bytes of addresses for pages");
     reserved = size;
@@ -95,13 +122,13 @@ Status DevicePages::open() {
   return ok();
 }
 
-Status DevicePages::map(size_t chunk) {
+Status DevicePages::map(size_t offset, size_t chunk) {
   CUmemAllocationProp properties = propertiesOf(gpu);
   CUmemHandle handle = 0;
   MOA_CUDA_TRY(driver, cuMemCreate, (&handle, chunk, &properties, 0),
                "allocating ", chunk, " bytes for pages beside ", mapped,
                " in use");
-  CUdeviceptr place = first + mapped;
+  CUdeviceptr place = first + offset;
   CUresult result = driver.cuMemMap(place, chunk, 0, handle, 0);
   driver.cuMemRelease(handle); // The mapping keeps the memory.
   MOA_RT_TRY(
@@ -121,15 +148,37 @@ Status DevicePages::grow(std::vector<char *> &slabs, uint64_t &usable) {
   if (reserved) {
     RelaxedCapture relaxed(driver);
     size_t chunk =
-        std::min(reserved - mapped, roundUp(kChunkBytes, granularity));
+        std::min(spareOffset() - mapped, roundUp(kChunkBytes, granularity));
     chunks.reserve(chunks.size() + 1);
-    MOA_RT_TRY(map(chunk));
+    MOA_RT_TRY(map(mapped, chunk));
     chunks.push_back(chunk);
     mapped += chunk;
   }
   if (slabs.empty())
     slabs.push_back(reinterpret_cast<char *>(first));
   usable = std::min<uint64_t>(pages, mapped / pageBytes);
+  return ok();
+}
+
+Status DevicePages::spare(uint64_t count, PageId &page) {
+  if (!spares || count > pages)
+    return error(MOA_UNSUPPORTED, gpu.facts.name, ": the call reads ", count,
+                 " pages in 8 bits, which prompts need in ",
+                 "the model's type; there is room for ", spares ? pages : 0,
+                 " beside the cache's: feed fewer sequences in a call, or one "
+                 "token at a time");
+  Current current(driver, gpu.context);
+  MOA_RT_TRY(std::move(current.status));
+  page = static_cast<PageId>(spareFirst());
+  const size_t end = (page + count) * pageBytes - spareOffset();
+  if (end <= spareMapped)
+    return ok();
+  RelaxedCapture relaxed(driver);
+  const size_t chunk = roundUp(end - spareMapped, granularity);
+  spareChunks.reserve(spareChunks.size() + 1);
+  MOA_RT_TRY(map(spareOffset() + spareMapped, chunk));
+  spareChunks.push_back(chunk);
+  spareMapped += chunk;
   return ok();
 }
 
@@ -157,19 +206,24 @@ Status makePool(Gpu &gpu, const Geometry &geometry, uint64_t maxBytes,
   Current current(*gpu.driver, gpu.context);
   MOA_RT_TRY(std::move(current.status));
   const size_t pageBytes = geometry.pageBytes();
+  const size_t scaleBytes = geometry.scaleBytes();
   size_t available = 0, total = 0;
   MOA_CUDA_TRY(*gpu.driver, cuMemGetInfo, (&available, &total),
                "asking for free memory");
   if (!maxBytes)
     maxBytes = available / 10 * 9;
-  uint64_t pages = std::min<uint64_t>(maxBytes / pageBytes, INT32_MAX);
+  // What entries of block tables can say.
+  const uint64_t most = geometry.kv8 ? MOA_GPU_CODES_PAGES : INT32_MAX;
+  uint64_t pages = std::min<uint64_t>(maxBytes / pageBytes, most);
   if (!pages)
     return error(MOA_OUT_OF_MEMORY, gpu.facts.name, " has ", available, " of ",
                  total, " bytes free, expected room for a page of ", pageBytes,
                  "; free memory of other programs on the device");
-  auto memory = std::make_unique<DevicePages>(gpu, pageBytes, pages);
+  auto memory =
+      std::make_unique<DevicePages>(gpu, pageBytes, scaleBytes, pages);
   MOA_RT_TRY(memory->open());
-  out = std::make_unique<PagePool>(pageBytes, pages, std::move(memory));
+  out = std::make_unique<PagePool>(pageBytes, pages, std::move(memory),
+                                   scaleBytes);
   return ok();
 }
 

@@ -114,6 +114,7 @@ struct CUlaunchConfig {
 
 /// Arguments of cuTensorMapEncodeTiled.
 enum {
+  kTensorU8 = 0,
   kTensorF16 = 6,
   kTensorBF16 = 9,
   kTensorNoInterleave = 0,

@@ -29,6 +29,11 @@ Status encodeTensorMap(const Driver &driver, const Geometry &geometry,
                        const TensorShape &shape, const std::string &what,
                        moa_gpu_tensor_map &map);
 
+/// The same for the 8-bit codes of `pages` pages from `address` on.
+Status encodeCodesMap(const Driver &driver, const Geometry &geometry,
+                      const void *address, uint64_t pages,
+                      moa_gpu_tensor_map &map);
+
 } // namespace moa::rt::cuda
 
 #endif // MOA_RT_BACKEND_CUDA_TENSOR_MAP_H

@@ -15,5 +15,6 @@ include "moa/Dialect/MoaGPU/IR/MoaGPUProductOps.td"
 include "moa/Dialect/MoaGPU/IR/MoaGPUFragmentOps.td"
 include "moa/Dialect/MoaGPU/IR/MoaGPUWarpOps.td"
 include "moa/Dialect/MoaGPU/IR/MoaGPUFetchOps.td"
+include "moa/Dialect/MoaGPU/IR/MoaGPUCodesOps.td"
 
 #endif // MOA_GPU_TD

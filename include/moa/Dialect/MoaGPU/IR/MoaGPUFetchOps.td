@@ -44,10 +44,13 @@ def MoaGPU_FetchOp : MoaGPU_Op<"fetch"> {
     of 16) if `first` + r is at least 0 and less than `end`; other rows become
     zero and are not read. Only the first `columns` columns are copied. Nothing
     is copied unless `present`, which is the same in all threads; a fetch that
-    copies nothing counts like any other.
+    copies nothing counts like any other. Where `codes` holds, the same in all
+    threads too, columns are of one byte, and the place becomes the tile's
+    `codes`.
 
     - (C1) `columns` is at most the tile's, and a positive multiple of those in
-      16 bytes: 8, or 4 of f32.
+      16 bytes: 8, or 4 of f32; with `codes` 16.
+    - (C2) With `codes` the tile's elements have 16 bits.
 
     ```mlir
     moa_gpu.fetch %source stride %bytes rows %first to %end columns 80
@@ -56,10 +59,12 @@ def MoaGPU_FetchOp : MoaGPU_Op<"fetch"> {
   }];
   let arguments = (ins LLVM_PointerInAddressSpace<1>:$source, I64:$stride,
                        I32:$first, I32:$end, I64Attr:$columns,
-                       MoaGPU_BuffersType:$buffers, I32:$use, I1:$present);
+                       MoaGPU_BuffersType:$buffers, I32:$use, I1:$present,
+                       Optional<I1>:$codes);
   let assemblyFormat = [{
     $source `stride` $stride `rows` $first `to` $end `columns` $columns `into`
-    $buffers `[` $use `]` `if` $present attr-dict `:` type($buffers)
+    $buffers `[` $use `]` `if` $present (`codes` `if` $codes^)? attr-dict `:`
+    type($buffers)
   }];
   let hasVerifier = 1;
 }

@@ -113,10 +113,12 @@ def MoaGPU_PutOp : MoaGPU_Op<"put", [SingleBlock, NoTerminator]> {
     fill the whole tile; readers of use `n` go on when all bytes have landed.
     The words are stored with it.
 
-    - (C1) The body's arguments are the ring's tile and a barrier.
-    - (C2) The copies in the body cover each 64 x 64 box of the tile exactly
-      once.
-    - (C3) As many words as the ring has.
+    - (C1) The body's arguments are the ring's tile, or its `codes`, and a
+      barrier.
+    - (C2) The copies in the body cover each box of 64 rows of a panel of the
+      tile exactly once.
+    - (C3) As many words as the ring has, or four fewer: the last four are then
+      those of one `moa_gpu.copy_words` in the body, or nobody's.
     - (C4) Every copy stands directly in the body, writes its tile and counts
       at its barrier.
 
@@ -137,10 +139,10 @@ def MoaGPU_PutOp : MoaGPU_Op<"put", [SingleBlock, NoTerminator]> {
 }
 
 def MoaGPU_CopyInOp : MoaGPU_Op<"copy_in"> {
-  let summary = "bulk tensor copy of a 64 x 64 box to shared memory";
+  let summary = "bulk tensor copy of a box to shared memory";
   let description = [{
-    Coordinates are those of the map, innermost first: column, row, head (or
-    page half). What lies outside the tensor reads as zero. `box` names the
+    A box has 64 rows of a panel. Coordinates are those of the map, innermost
+    first: column, row, head (or part of a page). What lies outside the tensor reads as zero. `box` names the
     place in the tile: 64 rows from 64 * box[0], panel box[1]. What is `read_once`
     is the first that the L2 cache gives up.
 

@@ -20,14 +20,16 @@ class MoaGPU_Type<string name, string typeMnemonic>
 def MoaGPU_SharedType : MoaGPU_Type<"Shared", "shared"> {
   let summary = "a tile in shared memory";
   let description = [{
-    Panels of 128 bytes a row (64 columns, or 32 of f32), one after the other,
-    with the 128-byte swizzle that bulk tensor copies write and warpgroup
-    products read. Tiles of f32 are fetched by threads and multiplied by warps
-    alone. Example: `!moa_gpu.shared<128x128xbf16>`.
+    Panels of 128 bytes a row (64 columns, 32 of f32 or 128 of i8), one after
+    the other, with the 128-byte swizzle that bulk tensor copies write and
+    warpgroup products read. Tiles of f32 are fetched by threads and multiplied
+    by warps alone; those of i8 have 8-bit codes of keys and values, in the
+    memory of a tile of 16-bit elements. Example:
+    `!moa_gpu.shared<128x128xbf16>`.
 
     - (C1) `rows` is a positive multiple of 64 (of f32: of 16) and `cols` a
       positive multiple of a panel's columns.
-    - (C2) The element type is f32, f16 or bf16.
+    - (C2) The element type is f32, f16, bf16 or i8.
   }];
   let parameters = (ins "int64_t":$rows, "int64_t":$cols,
                         "::mlir::Type":$elementType);
@@ -41,6 +43,12 @@ def MoaGPU_SharedType : MoaGPU_Type<"Shared", "shared"> {
     int64_t getPanels() const { return getCols() / getPanelColumns(); }
     int64_t getPanelBytes() const { return getRows() * 128; }
     int64_t getBytes() const { return getPanels() * getPanelBytes(); }
+    /// A tile of 8-bit codes that lies in the memory of this one.
+    SharedType codes() const {
+      return SharedType::get(getContext(), getRows(),
+                             (getCols() + 127) / 128 * 128,
+                             ::mlir::IntegerType::get(getContext(), 8));
+    }
   }];
 }
 

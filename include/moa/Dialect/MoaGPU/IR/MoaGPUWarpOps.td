@@ -100,14 +100,15 @@ def MoaGPU_LaneCountOp : MoaGPU_Op<"lane_count"> {
 def MoaGPU_LoadMatrixOp : MoaGPU_Op<"load_matrix"> {
   let summary = "read 16 rows of 32 bytes of a tile as operands";
   let description = [{
-    Rows from `row` (i32, a multiple of 16), 16 columns (8 of f32) from
-    `column`. They are a left operand; with `right` two right ones, the first 8
+    Rows from `row` (i32, a multiple of 16), 16 columns (8 of f32, 32 of codes)
+    from `column`. They are a left operand; with `right` two right ones, the first 8
     rows, which are its columns, in registers 0 and 1, the others in 2 and 3.
     `transposed` makes the tile's columns what its rows are otherwise.
 
-    - (C1) `column` is a multiple of 16 (of f32: of 8) below the tile's columns.
+    - (C1) `column` is a multiple of 16 (of f32: of 8, of codes: of 32) below the
+      tile's columns.
     - (C2) Tiles of f32 are read as they lie: matrices are transposed by pairs
-      of bytes.
+      of bytes. (Of codes, so by two columns at a time.)
 
     ```mlir
     %a = moa_gpu.load_matrix %tile[%row, 16] transposed right
