@@ -11,6 +11,10 @@
     replay_row.moa    the same by the rule `row`, heads of 64 in groups of 3
     ops.moa       2 such layers of a small model
     vicuna.moa, llama3.moa    the published plans of Vicuna-7B and Llama-3-8B
+    kv8_16.moa    4 layers of layer 16's rules that keep bf16; kv8_e4m3.moa and
+                  kv8_int8.moa the same in 8 bits
+    kv8_mixed.moa     2 small layers whose KV heads keep e4m3, bf16 and int8
+    kv8_mixed_row.moa the same by the rule `row`, heads of 64 in groups of 3
 
 `--target cpu` compiles the same for the CPU, where the checks run as well.
 """
@@ -58,12 +62,29 @@ def published_plan(model):
     return json.loads((PLANS / f"{model}-moa.json").read_text())
 
 
+#: What KV heads keep in the small layers of 8-bit KV.
+MIXED = [["e4m3", 16, "int8"], ["int8", "e4m3", 16]]
+
+
+def keeping(plan, formats):
+    """A plan whose KV heads keep complete pages so."""
+    return {"format": "moa-plan", "version": 1, **plan, "kv": {"format": formats}}
+
+
 def sources():
     """Of each artifact: plan, layers, query heads, KV heads, head size, most tokens."""
     published = published_plan("llama-3-8b")
     one = equal_layers(published, LAYER, 1)
     all_layers = equal_layers(published, LAYER, LAYERS)
+    four = {key: one[key] * 4 for key in ("alphas", "betas")}
+    kv8 = {
+        f"kv8_{kept}": (keeping(four, kept), 4, Q_HEADS, KV_HEADS, 128, 1 << 17)
+        for kept in (16, "e4m3", "int8")
+    }
     return {
+        **kv8,
+        "kv8_mixed": (keeping(short_spans(2, 12, "request"), MIXED), 2, 12, 3, 128, 4096),
+        "kv8_mixed_row": (keeping(short_spans(2, 9, "row"), MIXED), 2, 9, 3, 64, 4096),
         "layers": (all_layers, LAYERS, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "one": (one, 1, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "d64": (one, 1, Q_HEADS, KV_HEADS, 64, 1 << 17),

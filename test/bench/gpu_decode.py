@@ -110,9 +110,9 @@ class Decode:
         return worst
 
 
-def ours(model, timer, case, batch, length):
-    """Records of a batch, by each method."""
-    decode = Decode(model, batch, length, steps=2 * PAGE + 2)
+def ours(model, timer, case, batch, length, kind=Decode):
+    """Records of a batch, of a `kind` of Decode, by each method."""
+    decode = kind(model, batch, length, steps=2 * PAGE + 2)
     if not decode.batch.replays:
         raise ValueError("expected an artifact with a decode kernel for this device")
     decode.capture()

@@ -32,7 +32,8 @@ CASE = {
     "kind": str, "who": str, "method": str, "mask": str, "plan": str, "dtype": str,
     "batch": int, "length": int, "q_heads": int, "kv_heads": int, "head_dim": int,
     "prompt": int, "tokens": int, "max_tokens": int, "new": int,
-    "case": str, "layers": int, "rules": int, "rules_per_layer": int, "objectives": int,
+    "case": str, "kv": str, "layers": int, "rules": int, "rules_per_layer": int,
+    "objectives": int,
 }  # fmt: skip
 KINDS = {"prefill", "decode", "prepare", "generate", "model", "serve", "optimize", "quality",
          "profile"}  # fmt: skip
@@ -45,7 +46,7 @@ UNITS = ("_us", "_ms", "_s", "_per_s", "_mb", "_bytes", "_layers", "_tokens", "_
 PLAIN = {"us", "max_rel_err", "density", "fraction_of_matmul", "fraction_of_read",
          "fraction_of_floor", "captured", "gap_at_difference", "gap", "median_gap", "objective",
          "plans", "requests", "errors", "closed_by_clients", "preemptions", "most_running",
-         "most_waiting", "ratio_to_one_by_one", "asked", "predicted"}  # fmt: skip
+         "most_waiting", "of_bf16", "ratio_to_one_by_one", "asked", "predicted"}  # fmt: skip
 
 
 def driver_version():
