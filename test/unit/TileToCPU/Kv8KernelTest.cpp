@@ -105,8 +105,9 @@ struct Block {
     return most;
   }
   moa_quantise_item item(int32_t half, int32_t format) {
-    return {rows[0].data(), rows[1].data(), stride,  stride, page.data(),
-            scales.data(),  nullptr,        nullptr, half,   format};
+    return {rows[0].data(), rows[1].data(), stride,  stride,
+            page.data(),    scales.data(),  nullptr, nullptr,
+            half,           format,         0};
   }
   uint8_t code(int64_t half, int part, int64_t i) const {
     return page[(half * 2 + part) * 64 * dims + i];
