@@ -245,9 +245,14 @@ def test_a_missing_package_names_its_cure(folder, monkeypatch, capsys):
 
 def start(*arguments):
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "moa.cli", *map(str, arguments)]
+    # Where the tests run in the background, Ctrl-C is ignored, and children inherit that.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "moa.cli"]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [*command, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
 
 

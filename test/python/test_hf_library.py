@@ -127,7 +127,7 @@ def test_a_model_on_several_devices_is_refused():
 def test_what_is_not_a_model_is_refused():
     with pytest.raises(TypeError, match="got a Linear"):
         moa.hf.load(torch.nn.Linear(2, 2), plan=PLAN)
-    with pytest.raises(moa.errors.WrongTypeError, match="from moa.hf.load, got a Llama"):
+    with pytest.raises(moa.errors.WrongTypeError, match="or an artifact.*, got a Llama"):
         moa.hf.Cache(fresh())
 
 

@@ -13,7 +13,7 @@ from plan_support import PLANS, SMOLLM2, refused, run, schema, write_json, write
 
 import moa
 from moa.plan import load_plan
-from moa.plan.cli import build_parser, main, subcommands
+from moa.plan.cli import build_parser, subcommands
 from moa.plan.curves import load_curves
 
 LLAMA = "layers=32,q_heads=32,kv_heads=8,head_dim=128"
@@ -36,10 +36,14 @@ def test_every_subcommand_explains_itself(capsys):
     assert build_parser().prog == "moa-plan"
 
 
-def test_the_command_is_installed():
+def test_the_command_is_installed(monkeypatch, capsys):
     project = tomllib.loads((PLANS.parents[2] / "pyproject.toml").read_text())["project"]
     module, function = project["scripts"]["moa-plan"].split(":")
-    assert getattr(importlib.import_module(module), function) is main
+    monkeypatch.setattr(sys, "argv", ["moa-plan", "nothing"])
+    with pytest.raises(SystemExit) as ended:
+        getattr(importlib.import_module(module), function)()
+    assert ended.value.code == 2
+    assert "invalid choice: 'nothing'" in capsys.readouterr().err
 
 
 def test_check(capsys, tmp_path):

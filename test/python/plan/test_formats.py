@@ -271,10 +271,10 @@ def test_plans_of_bits_are_shown_compared_and_handed_on(capsys, tmp_path):
     plan = load_plan(path)
     out = run(capsys, "show", path, "--model", text, "--at", "2048")[1]
     assert "KV heads by format of complete pages: 16: 1, e4m3: 1, int8: 0" in out
-    # Equal bytes: (128 + 1920 / 2 + 128) / 2 of 2048 tokens, in whole blocks.
+    # Equal bytes: (128 + 1920 / 2 + 128) / 2 of 2048 tokens.
     assert byte_density(plan, 2, 2048) == 1216 / 4096
     uniform = uniform_like(plan, model, 2048)
-    assert kv_density(uniform, 2, 2048) == 1216 // 2 // 64 * 64 / 2048
+    assert kv_density(uniform, 2, 2048) == 1216 / 4096
     swapped = next(
         p for p in (random_like(plan, model, seed) for seed in range(9))
         if p.rules() != plan.rules()
