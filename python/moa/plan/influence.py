@@ -382,12 +382,6 @@ def attached(model: Any, recorder: Recorder, checkpoint: bool = True) -> Iterato
         model.set_attn_implementation(before)
 
 
-def _checkpointing(model: Any, verb: str) -> Callable[..., None]:
-    """transformers' method; earlier releases name it otherwise."""
-    found: Callable[..., None] | None = getattr(model, f"activation_checkpointing_{verb}", None)
-    return found or getattr(model, f"gradient_checkpointing_{verb}")
-
-
 def _no_mask(*args: Any, **kwargs: Any) -> None:
     """One whole sequence without padding: causal, and nothing else."""
 
