@@ -90,15 +90,8 @@ void moa::gpu::copyRows(KernelBuilder &b, const KernelForm &form, Value item) {
 LLVM::LLVMFuncOp moa::gpu::buildAppend(OpBuilder &builder, Location loc,
                                        StringRef name, const KernelForm &form) {
   KernelBuilder b(loc, builder);
-  MLIRContext *ctx = b.getContext();
-  auto function = LLVM::LLVMFuncOp::create(
-      b, name,
-      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(ctx),
-                                  {b.globalPointer(), b.getI32Type()}));
-  function->setAttr("nvvm.kernel", b.getUnitAttr());
-  b.markReadOnly(function, 0);
-  function->setAttr(kLaunchAttrName,
-                    LaunchAttr::get(ctx, kAppendThreads, kRegisters, 0, 0));
+  LLVM::LLVMFuncOp function = b.itemKernel(
+      name, LaunchAttr::get(b.getContext(), kAppendThreads, kRegisters, 0, 0));
   OpBuilder::InsertionGuard guard(b);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);

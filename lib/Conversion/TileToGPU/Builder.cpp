@@ -165,22 +165,36 @@ Type KernelBuilder::globalPointer() {
   return LLVM::LLVMPointerType::get(getContext(), 1);
 }
 
+/// An empty kernel with these parameters.
+static LLVM::LLVMFuncOp emptyKernel(OpBuilder &b, Location loc, StringRef name,
+                                    ArrayRef<Type> types, LaunchAttr launch) {
+  auto function = LLVM::LLVMFuncOp::create(
+      b, loc, name,
+      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(b.getContext()),
+                                  types));
+  function->setAttr("nvvm.kernel", b.getUnitAttr());
+  function->setAttr(kLaunchAttrName, launch);
+  return function;
+}
+
+LLVM::LLVMFuncOp KernelBuilder::itemKernel(StringRef name, LaunchAttr launch) {
+  LLVM::LLVMFuncOp function = emptyKernel(
+      *this, getLoc(), name, {globalPointer(), getI32Type()}, launch);
+  markReadOnly(function, 0);
+  return function;
+}
+
 LLVM::LLVMFuncOp KernelBuilder::kernel(StringRef name, int64_t bytes,
                                        int64_t align, ArrayRef<Type> rest,
                                        LaunchAttr launch) {
   SmallVector<Type> types{LLVM::LLVMPointerType::get(getContext())};
   llvm::append_range(types, rest);
-  auto function = LLVM::LLVMFuncOp::create(
-      *this, name,
-      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(getContext()),
-                                  types));
-  function->setAttr("nvvm.kernel", getUnitAttr());
+  LLVM::LLVMFuncOp function = emptyKernel(*this, getLoc(), name, types, launch);
   function.setArgAttr(
       0, "llvm.byval",
       TypeAttr::get(LLVM::LLVMArrayType::get(getI8Type(), bytes)));
   function.setArgAttr(0, "llvm.align", getI64IntegerAttr(align));
   function.setArgAttr(0, "nvvm.grid_constant", getUnitAttr());
-  function->setAttr(kLaunchAttrName, launch);
   return function;
 }
 

@@ -85,6 +85,9 @@ public:
   mlir::LLVM::LLVMFuncOp kernel(llvm::StringRef name, int64_t bytes,
                                 int64_t align, llvm::ArrayRef<mlir::Type> types,
                                 LaunchAttr launch);
+  /// An empty kernel that takes a pointer to items in global memory, which it
+  /// only reads, and their number.
+  mlir::LLVM::LLVMFuncOp itemKernel(llvm::StringRef name, LaunchAttr launch);
   /// Marks a pointer parameter through which the kernel only reads.
   void markReadOnly(mlir::LLVM::LLVMFuncOp function, unsigned number);
 

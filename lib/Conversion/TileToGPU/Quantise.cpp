@@ -345,14 +345,8 @@ void Quantise::back() {
 
 LLVM::LLVMFuncOp Quantise::build(StringRef name) {
   MLIRContext *ctx = b.getContext();
-  auto function = LLVM::LLVMFuncOp::create(
-      b, name,
-      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(ctx),
-                                  {b.globalPointer(), b.getI32Type()}));
-  function->setAttr("nvvm.kernel", b.getUnitAttr());
-  b.markReadOnly(function, 0);
-  function->setAttr(kLaunchAttrName,
-                    LaunchAttr::get(ctx, kThreads, kRegisters, 0, 0));
+  LLVM::LLVMFuncOp function =
+      b.itemKernel(name, LaunchAttr::get(ctx, kThreads, kRegisters, 0, 0));
   OpBuilder::InsertionGuard guard(b);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);
