@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 
 from ..errors import IncompatibleError
+from ..extras import EXTRAS, is_supported
 
-#: The first minor version that works, and the first that is not tried yet.
-OLDEST, BEHIND = (5, 16), (5, 24)
-RANGE = f">={OLDEST[0]}.{OLDEST[1]},<{BEHIND[0]}.{BEHIND[1]}"
+RANGE = EXTRAS["hf"]["transformers"]
 
 
 def check_transformers(found: str | None = None) -> None:
@@ -24,12 +23,7 @@ def check_transformers(found: str | None = None) -> None:
                 f"moa.hf needs transformers, which is not installed: "
                 f"pip install 'transformers{RANGE}'"
             ) from error
-    numbers = found.split(".")
-    try:
-        version = int(numbers[0]), int(numbers[1])
-    except (IndexError, ValueError):
-        version = (0, 0)
-    if not OLDEST <= version < BEHIND:
+    if not is_supported("transformers", found):
         raise IncompatibleError(
             f"moa.hf works with transformers {RANGE}, found {found}: "
             f"pip install 'transformers{RANGE}'"
