@@ -35,13 +35,15 @@ def bucket_of(sequences: int) -> int:
     return 4 if sequences <= 4 else -(-sequences // 8) * 8
 
 
-class _StepLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """One layer during a step: attention goes to the step's batch."""
+class StepLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+    """One layer during a step, whose positions are given: tags keys for the attention
+    function, which calls `attend` of the kind that this becomes.
+    """
 
     is_sliding = False
     is_compileable = False
 
-    def __init__(self, owner: _StepCache, index: int):
+    def __init__(self, owner: Any, index: int):
         super().__init__()  # type: ignore[no-untyped-call]
         self.owner, self.index = owner, index
 
@@ -54,16 +56,8 @@ class _StepLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         key_states.moa_layer = self  # type: ignore[attr-defined]
         return key_states, value_states
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, _: Any, scaling: Any) -> Tensor:
-        """[B, 1, Hq, D] of query [B, Hq, 1, D], key and value [B, Hkv, 1, D]."""
-        q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
-        out: Tensor = ops.decode(self.owner.batch.handle, q, k, v, self.index, scaling)
-        return out
-
-    traced = attend
-
     def get_seq_length(self) -> int:
-        return 0  # Positions are given.
+        return 0
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return query_length, 0
@@ -72,12 +66,24 @@ class _StepLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return -1
 
 
+class _BatchLayer(StepLayer):  # type: ignore[no-untyped-call]
+    """Attention goes to the step's batch."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, _: Any, scaling: Any) -> Tensor:
+        """[B, 1, Hq, D] of query [B, Hq, 1, D], key and value [B, Hkv, 1, D]."""
+        q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        out: Tensor = ops.decode(self.owner.batch.handle, q, k, v, self.index, scaling)
+        return out
+
+    traced = attend
+
+
 class _StepCache(HFCache):
     """What a model takes for its cache during a step."""
 
     def __init__(self, engine: Any, batch: ops.Batch):
         self.engine, self.batch = engine, batch
-        super().__init__(layers=[_StepLayer(self, i) for i in range(engine.layers)])
+        super().__init__(layers=[_BatchLayer(self, i) for i in range(engine.layers)])
 
 
 @dataclasses.dataclass
@@ -192,12 +198,20 @@ class Decoder:
             bucket.graph, bucket.logits = graph, logits
 
 
-def _host_decides(model: Any) -> bool:
-    """Whether the forward pass asks for values of positions on the host."""
+def shared_rope(model: Any) -> str | None:
+    """The kind of a rotation whose frequencies depend on the longest sequence of a call,
+    or None: the forward pass then asks for values of positions on the host.
+    """
     config = model.config.get_text_config(decoder=True)
-    rope = getattr(config, "rope_parameters", None) or {}
-    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
-    return any(kind.get("rope_type") in ("dynamic", "longrope") for kind in kinds)
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    rope = rope or {}
+    kinds = [part for part in (rope, *rope.values()) if isinstance(part, dict)]
+    names = (kind.get("rope_type") for kind in kinds)
+    return next((name for name in names if name in ("dynamic", "longrope")), None)
+
+
+def _host_decides(model: Any) -> bool:
+    return shared_rope(model) is not None
 
 
 class _Decoding:

@@ -13,36 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache as HFCache
-from transformers.cache_utils import CacheLayerMixin
 
 from .. import runtime
 from ..errors import UnsupportedError
-from ..hf.graph import Decoder
-
-#: Rotations whose frequencies depend on the longest sequence of a batch.
-_SHARED_ROPE = {"dynamic", "longrope"}
+from ..hf.graph import Decoder, StepLayer, shared_rope
 
 
-class PackedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """One layer of a step: tags keys for `moa.hf`'s attention function, which calls
-    `attend`.
-    """
-
-    is_sliding = False
-    is_compileable = False
-
-    def __init__(self, owner: PackedCache, index: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.owner, self.index = owner, index
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.is_initialized = True
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        key_states.moa_layer = self  # type: ignore[attr-defined]
-        return key_states, value_states
+class PackedLayer(StepLayer):  # type: ignore[no-untyped-call]
+    """Attention goes to the step's rows."""
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, padding: Any, scaling: Any
@@ -52,15 +30,6 @@ class PackedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         rows = (query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1))
         self.owner.attend(self.index, *rows, out[0], scaling)
         return out
-
-    def get_seq_length(self) -> int:
-        return 0
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return query_length, 0
-
-    def get_max_length(self) -> int:
-        return -1
 
 
 class PackedCache(HFCache):
@@ -112,7 +81,7 @@ class PackedModel:
     """
 
     def __init__(self, model: Any, pages: runtime.Cache, max_sequences: int) -> None:
-        _refuse_shared_rope(model.config.get_text_config(decoder=True))
+        _refuse_shared_rope(model)
         self.model = model
         self.cache = PackedCache(model.moa, pages, max_sequences)
         self.decoder = Decoder(model, pages) if model.device.type == "cuda" else None
@@ -164,15 +133,10 @@ class PackedModel:
         return logits[[i for i, entry in enumerate(entries) if entry.samples], 0]
 
 
-def _refuse_shared_rope(config: Any) -> None:
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
-    rope = rope or {}
-    kinds = [part for part in (rope, *rope.values()) if isinstance(part, dict)]
-    for kind in kinds:
-        name = kind.get("rope_type")
-        if name in _SHARED_ROPE:
-            raise UnsupportedError(
-                f"the model's rotary embedding is '{name}', whose frequencies depend on the "
-                "longest sequence of a batch, so requests would change each other: "
-                "generate one by one with moa.hf.load and model.generate"
-            )
+def _refuse_shared_rope(model: Any) -> None:
+    if name := shared_rope(model):
+        raise UnsupportedError(
+            f"the model's rotary embedding is '{name}', whose frequencies depend on the "
+            "longest sequence of a batch, so requests would change each other: "
+            "generate one by one with moa.hf.load and model.generate"
+        )
