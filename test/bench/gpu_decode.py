@@ -88,6 +88,10 @@ class Decode:
         self.all()
         self.batch.end()
 
+    def seen(self, layer, k, v):
+        """Keys and values as the last row meets them."""
+        return k, v
+
     def error(self):
         """Of all heads of the first and last sequence in three layers, after the
         replay of the last step."""
@@ -102,6 +106,7 @@ class Decode:
                     torch.cat([old, new[layer, i].expand(self.steps, -1, -1)])
                     for old, new in zip(self.prompt(layer, i), (self.k, self.v))
                 )
+                k, v = self.seen(layer, k, v)
                 error = model.error(
                     layer, self.length, self.q[layer, i], k, v, self.out[layer, i], [last],
                     first=last,
