@@ -1,5 +1,6 @@
 """The command `moa` on a tiny model: text, JSON, plans found, refusals, Ctrl-C."""
 
+import importlib
 import io
 import json
 import os
@@ -241,6 +242,21 @@ def test_a_missing_package_names_its_cure(folder, monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name)
     assert moa("serve", folder, "--port", 0) == 1
     assert "pip install 'moa-mlir[serve]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["doctor", "--help"], ["--help"]])
+def test_doctor_and_help_run_without_any_extra(arguments):
+    packages = ("numpy", "torch", "transformers", "highspy", "fastapi")
+    lines = [f"sys.modules[{name!r}] = None" for name in packages]
+    code = "\n".join(["import sys", *lines, "from moa.cli import main", f"main({arguments})"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage: moa" in done.stdout and not done.stderr
+
+
+def test_help_has_the_first_line_of_each_subcommand():
+    for path, line in cli.COMMANDS.values():
+        assert importlib.import_module(path).__doc__.splitlines()[0] == line
 
 
 def start(*arguments):

@@ -6,46 +6,45 @@ A subcommand is a module with a docstring, `add_arguments(parser)` and
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from ..commandline import Parser, add_command
 from ..errors import Error
 from ..extras import extra_of
 
-#: Subcommands and their modules, in the order of the help.
+#: Subcommands in the order of the help: their modules, and the first lines of those.
 COMMANDS = {
-    "generate": "moa.cli.generate",
-    "chat": "moa.cli.chat",
-    "serve": "moa.cli.serve",
-    "bench": "moa.cli.bench",
-    "report": "moa.cli.report",
-    "doctor": "moa.doctor",
+    "generate": ("moa.cli.generate", "Continue a text under a plan, streaming."),
+    "chat": ("moa.cli.chat", "Talk to a model under a plan."),
+    "serve": (
+        "moa.cli.serve",
+        "Serve a model under a plan: OpenAI's API, and a page for trying it out at /.",
+    ),
+    "bench": (
+        "moa.cli.bench",
+        "Measure a model under a plan beside transformers' dense SDPA, in one process.",
+    ),
+    "report": (
+        "moa.cli.report",
+        "One HTML page about a model under a plan: spans, KV bytes and tokens/s.",
+    ),
+    "doctor": ("moa.doctor", "What this machine has, and whether attention runs on it."),
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """Wrong usage is one line, as every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="moa", description="Run language models under span plans.")
+def build_parser(chosen: str) -> Parser:
+    """chosen: the subcommand that has its arguments. The others are named alone, so that
+    what they need is not imported: `moa doctor` and help run without any extra."""
+    parser = Parser(prog="moa", description="Run language models under span plans.")
     parts = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, path in COMMANDS.items():
-        module = importlib.import_module(path)
-        doc = module.__doc__ or ""
-        part = parts.add_parser(
-            name, help=doc.splitlines()[0], description=doc,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
-        module.add_arguments(part)
-        part.set_defaults(run=module.run)
+    for name, (path, line) in COMMANDS.items():
+        if name == chosen:
+            add_command(parts, name, importlib.import_module(path))
+        else:
+            parts.add_parser(name, help=line)
     return parser
 
 
@@ -53,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0; 1 with one line and the cure for refused input; 2 for wrong usage;
     130 after Ctrl-C."""
     try:
-        args = build_parser().parse_args(arguments)
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        args = build_parser(words[0] if words else "").parse_args(words)
         code: int = args.run(args)
         sys.stdout.flush()
         return code

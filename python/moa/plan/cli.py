@@ -6,23 +6,15 @@ and `run(args) -> int`; its name is the module's, `_` written `-`.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import pkgutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
 
+from ..commandline import Parser, add_command
 from . import commands
 from .errors import PlannerError
-
-
-class _Parser(argparse.ArgumentParser):
-    """Wrong usage is one line, as every other error."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
 def subcommands() -> dict[str, ModuleType]:
@@ -34,17 +26,11 @@ def subcommands() -> dict[str, ModuleType]:
     }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="moa-plan", description="Make, check and compare span plans.")
+def build_parser() -> Parser:
+    parser = Parser(prog="moa-plan", description="Make, check and compare span plans.")
     parts = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in subcommands().items():
-        doc = module.__doc__ or ""
-        part = parts.add_parser(
-            name, help=doc.splitlines()[0], description=doc,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
-        module.add_arguments(part)
-        part.set_defaults(run=module.run)
+        add_command(parts, name, module)
     return parser
 
 
