@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,45 @@ from .jsontext import parse, read
 from .model import ModelShape
 from .schema import Plan, make_plan
 from .search import densities
+
+#: The file of scores in a folder of DuoAttention's attn_patterns.
+DUO_SCORES = "full_attention_heads.tsv"
+
+
+@dataclass(frozen=True)
+class DuoPattern:
+    """scores: [layers][kv_heads]. sink, recent: tokens that a head of low score keeps."""
+
+    scores: list[list[float]]
+    sink: int = 64
+    recent: int = 256
+
+
+def is_duo(path: str | Path) -> bool:
+    """Whether a path is DuoAttention's: a folder of a pattern, a .tsv, or a JSON array."""
+    if Path(path).is_dir() or str(path).endswith(".tsv"):
+        return True
+    return read(path, "plan file").lstrip().startswith("[")
+
+
+def read_duo_pattern(path: str | Path) -> DuoPattern:
+    """A folder of attn_patterns, or its file of scores, with the config.json beside it."""
+    file = Path(path) / DUO_SCORES if Path(path).is_dir() else Path(path)
+    scores, told = read_duo(file), file.with_name("config.json")
+    if not told.is_file():
+        return DuoPattern(scores)
+    name = str(told)
+    config = parse(read(told, "pattern's configuration"), name)
+    sizes = []
+    for key in ("sink_size", "recent_size"):
+        size = config.get(key) if isinstance(config, dict) else None
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise PlanError(
+                name, f"expected {key}, a number of tokens, found {json.dumps(size)[:60]}",
+                cure="give config.json of DuoAttention's attn_patterns, or none",
+            )  # fmt: skip
+        sizes.append(size)
+    return DuoPattern(scores, *sizes)
 
 
 def read_duo(path: str | Path) -> list[list[float]]:

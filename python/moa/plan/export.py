@@ -1,4 +1,5 @@
-"""A plan for other programs: FlexAttention, FlashInfer, vLLM's windows, kvpress.
+"""A plan for other programs: FlexAttention, FlashInfer, windows of vLLM and TensorRT-LLM,
+kvpress.
 
 Each form keeps what that program can say and tells what is lost. Tables are made by
 our own span arithmetic for the lengths that are asked for.
@@ -150,17 +151,36 @@ def to_flashinfer(plan: Plan, kv_heads: int, at: Sequence[int]) -> Exported:
     ])  # fmt: skip
 
 
+def _layer_spans(plan: Plan, n: int) -> list[int]:
+    """The longest span of each layer, at most n."""
+    longest = spans(plan.alphas, plan.betas, n, plan.span).max(axis=1)
+    return [min(int(span), n) for span in longest]
+
+
 def to_vllm_window(plan: Plan, kv_heads: int, at: Sequence[int]) -> Exported:
     """JSON of one window a layer and length, as sliding-window layers take it."""
-    windows = {}
-    for n in at:
-        longest = spans(plan.alphas, plan.betas, n, plan.span).max(axis=1)
-        windows[str(n)] = [None if span >= n else int(span) for span in longest]
+    windows = {
+        str(n): [None if span == n else span for span in _layer_spans(plan, n)] for n in at
+    }
     document = {"plan_id": plan.id, "sliding_window": windows}
     return Exported(json.dumps(document, sort_keys=True).encode() + b"\n", [
         "differences between the heads of a layer: all get its longest span",
         f"the sink: the first {plan.span.sink} tokens are forgotten, the window is as much "
         "longer",
+        "growth: a window holds for one length",
+    ])  # fmt: skip
+
+
+def to_trtllm_window(plan: Plan, kv_heads: int, at: Sequence[int]) -> Exported:
+    """JSON of one window a layer and length, as `KvCacheConfig(max_attention_window=..,
+    sink_token_length=..)` takes it. Its windows have the sink inside, as our spans do."""
+    document = {
+        "plan_id": plan.id, "sink_token_length": plan.span.sink,
+        "max_attention_window": {str(n): _layer_spans(plan, n) for n in at},
+    }  # fmt: skip
+    return Exported(json.dumps(document, sort_keys=True).encode() + b"\n", [
+        "differences between the heads of a layer: all get its longest span",
+        "the sink, in versions without sink_token_length: leave it out there",
         "growth: a window holds for one length",
     ])  # fmt: skip
 
@@ -187,5 +207,6 @@ FORMS: dict[str, Callable[[Plan, int, Sequence[int]], Exported]] = {
     "flex": to_flex,
     "flashinfer": to_flashinfer,
     "vllm-window": to_vllm_window,
+    "trtllm-window": to_trtllm_window,
     "kvpress": to_kvpress,
 }

@@ -181,6 +181,50 @@ def test_convert(capsys, tmp_path):
     assert "expected 32 layers" in refused(capsys, "convert", old, new, "--model", LLAMA)
 
 
+def test_convert_a_pattern_of_duo_attention(capsys, tmp_path):
+    folder, new = tmp_path / "pattern", tmp_path / "new.json"
+    folder.mkdir()
+    two = "layers=2,q_heads=4,kv_heads=2,head_dim=64"
+    (folder / "full_attention_heads.tsv").write_text("0.9\t0.1\n0.2\t0.8\n")
+    config = write_json(folder / "config.json", {"sink_size": 128, "recent_size": 300})
+    as_json = write_json(tmp_path / "heads.json", [[0.9, 0.1], [0.2, 0.8]])
+
+    def convert(old, *options):
+        code, out, _ = run(capsys, "convert", old, new, "--model", two, *options)
+        assert code == 0
+        return load_plan(new), out
+
+    plan, out = convert(folder, "--at", "1024")
+    assert "0.5 of KV heads keep 128 tokens and the newest 300" in out
+    assert plan.rules()[0] == [(0, 1.0)] * 2 + [(428, 0.0)] * 2
+    assert plan.rules()[1] == [(428, 0.0)] * 2 + [(0, 1.0)] * 2
+    assert plan.span.sink == 128 and not plan.legacy
+    # Exactly the keys that DuoAttention keeps: no span is rounded.
+    kept = (1024 + 428) / 2 / 1024
+    assert plan.document["density"]["1024"]["kv"] == pytest.approx(kept)
+    for old in (folder / "full_attention_heads.tsv", folder):
+        assert convert(old)[0].rules() == plan.rules()
+    plan, _ = convert(as_json, "--sink", "0", "--sparsity", "0.25")
+    assert plan.span.sink == 0 and plan.rules()[0] == [(0, 1.0)] * 2 + [(256, 0.0)] * 2
+    assert plan.rules()[1] == [(0, 1.0)] * 4
+    assert "lost: " in convert(folder, "--to", "two-key")[1] and load_plan(new).legacy
+
+    assert "expected --model for a pattern" in refused(capsys, "convert", folder, new)
+    assert "expected scores of 32 layers x 8" in refused(
+        capsys, "convert", folder, new, "--model", LLAMA
+    )
+    assert "with a pattern of DuoAttention alone" in refused(
+        capsys, "convert", PLANS / "smollm2-moa.json", new, "--sink", "4"
+    )
+    write_json(config, {"sink_size": 128})
+    assert "config.json: expected recent_size, a number of tokens, found null" in refused(
+        capsys, "convert", folder, new, "--model", two
+    )
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "full_attention_heads.tsv" in refused(capsys, "convert", empty, new, "--model", two)
+
+
 def test_optimize(capsys, profiled):
     code, out, err = run(
         capsys,

@@ -18,6 +18,7 @@ from moa.plan.export import (
     to_flashinfer,
     to_flex,
     to_kvpress,
+    to_trtllm_window,
     to_vllm_window,
     visible,
 )
@@ -94,6 +95,9 @@ def test_windows_and_ratios():
     plan = small_plan(False)
     windows = json.loads(to_vllm_window(plan, 2, LENGTHS).data)["sliding_window"]
     assert windows == {"200": [None, None], "640": [None, 384]}
+    theirs = json.loads(to_trtllm_window(plan, 2, LENGTHS).data)
+    assert theirs["max_attention_window"] == {"200": [200, 200], "640": [640, 384]}
+    assert theirs["sink_token_length"] == 32
     press = json.loads(to_kvpress(plan, 2, [640]).data)
     assert press["n_sink"] == 32
     # Longest spans of the KV heads: 640 and 320; 192 and 384.

@@ -1,9 +1,10 @@
 """Write a plan for another program, and tell what is lost.
 
-flex         Python module of FlexAttention mask functions, exact to the token
-flashinfer   .npz of block maps of each KV head
-vllm-window  JSON of one sliding window for each layer
-kvpress      JSON of a compression ratio for each layer
+flex           Python module of FlexAttention mask functions, exact to the token
+flashinfer     .npz of block maps of each KV head
+vllm-window    JSON of one sliding window for each layer
+trtllm-window  JSON of one window for each layer and the sink, for TensorRT-LLM
+kvpress        JSON of a compression ratio for each layer
 """
 
 from __future__ import annotations
