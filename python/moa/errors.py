@@ -37,6 +37,10 @@ class ArtifactIOError(Error, OSError):
     """A file cannot be read or written."""
 
 
+class ModelFileError(Error, OSError):
+    """A model's files are missing, or transformers cannot read them."""
+
+
 class OutOfRangeError(Error, ValueError):
     """A sequence is longer than the artifact serves."""
 

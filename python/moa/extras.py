@@ -7,7 +7,12 @@ from collections.abc import Callable
 #: Extra -> package -> the versions it works with.
 EXTRAS = {
     "plan": {"numpy": ">=2", "highspy": ">=1.12"},
-    "hf": {"torch": ">=2.11", "transformers": ">=5.16,<5.24", "gguf": ">=0.19"},
+    "hf": {
+        "torch": ">=2.11",
+        "transformers": ">=5.16,<5.24",
+        "accelerate": ">=1.1",
+        "gguf": ">=0.19",
+    },
     "serve": {"fastapi": ">=0.115", "uvicorn": ">=0.30"},
 }
 

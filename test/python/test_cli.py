@@ -148,6 +148,8 @@ def test_report(folder, plan, tmp_path, capsys):
     record.write_text('{"results": []}')
     assert moa("report", folder, "--bench", record, "-o", out) == 1
     assert "is not a record of moa bench" in capsys.readouterr().err
+    assert moa("report", folder, "--bench", tmp_path / "absent.json", "-o", out) == 1
+    assert "absent.json is not a record of moa bench" in capsys.readouterr().err
     assert out.read_text() == "old"
 
 
@@ -226,7 +228,8 @@ def test_a_plan_of_another_model(folder, tmp_path, capsys):
     [
         [], ["generate"], ["generate", "m"], ["nothing"], ["serve", "m", "--port", "x"],
         ["serve", "m", "--port", "65536"],
-        ["serve", "m", "--kv-memory", "much"], ["bench", "m", "--lengths", "0"],
+        ["serve", "m", "--kv-memory", "much"], ["serve", "m", "--kv-memory", "0"],
+        ["generate", "m", "--prompt", "a", "--stop", ""], ["bench", "m", "--lengths", "0"],
     ],
 )  # fmt: skip
 def test_wrong_usage(arguments, capsys):

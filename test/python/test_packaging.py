@@ -1,5 +1,7 @@
 """What a wheel says of itself, and what its commands say where an extra is missing."""
 
+import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -7,6 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from test_hf import PLAN as PLAN_OF_TINY
+from test_hf import fresh
+from test_hf_library import write_gguf
 
 from moa import extras, programs
 
@@ -41,6 +47,46 @@ def test_extras_have_one_range():
         for extra, packages in PROJECT["optional-dependencies"].items()
     }
     assert declared == extras.EXTRAS
+
+
+def install(packages, folder):
+    """Links to what `pip install` of some packages brings, all their own needs included."""
+    left, seen = list(packages), set()
+    while left:
+        name = left.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            found = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # Of another platform.
+        needs = [Requirement(line) for line in found.requires or []]
+        left += [need.name for need in needs if not need.marker or need.marker.evaluate()]
+        for part in {file.parts[0] for file in found.files} - {"..", "__pycache__"}:
+            link = folder / part
+            if not link.exists():
+                link.symlink_to(found.locate_file(part))
+
+
+def test_the_extra_hf_suffices_for_gguf_files_and_devices(tmp_path):
+    """transformers by itself asks for more packages where it meets these."""
+    file = tmp_path / "tiny.gguf"
+    write_gguf(file, fresh())
+    code = f"""
+import moa.hf
+model = moa.hf.load({str(file)!r}, plan={PLAN_OF_TINY!r}, threads=1)
+model.save_pretrained({str(tmp_path / "saved")!r})
+moa.hf.load({str(tmp_path / "saved")!r}, plan={PLAN_OF_TINY!r}, device_map="cpu")
+"""
+    (tmp_path / "site").mkdir()
+    install(extras.EXTRAS["hf"], tmp_path / "site")
+    here = Path(programs.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path / 'site'}:{here}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_wheel_needs_nothing_by_itself():

@@ -7,6 +7,13 @@ import argparse
 from ..plan.arguments import count
 
 
+def text(word: str) -> str:
+    """A text that is not empty."""
+    if not word:
+        raise argparse.ArgumentTypeError("expected a text, found an empty one")
+    return word
+
+
 def add_arguments(parser: argparse.ArgumentParser, temperature: float) -> None:
     parser.add_argument("--max-new-tokens", type=count, default=256, metavar="M")
     parser.add_argument(
@@ -17,8 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser, temperature: float) -> None:
     parser.add_argument("--top-k", type=int, default=0)
     parser.add_argument("--seed", type=int, help="the same text each time")
     parser.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end before it; repeatable"
-    )
+        "--stop",
+        type=text,
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end before it; repeatable",
+    )  # fmt: skip
     parser.add_argument("--system", metavar="TEXT", help="system message of a chat")
 
 

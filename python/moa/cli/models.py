@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from pathlib import Path
 from typing import Any
 
+from ..modelfiles import load_config, load_tokenizer
 from ..plan.arguments import length, whole
 from . import plans
 from .progress import Progress
@@ -57,9 +57,7 @@ def choose(args: argparse.Namespace) -> tuple[Any, plans.Choice]:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    name, options = _source(args.model)
-    config = transformers.AutoConfig.from_pretrained(name, **options)
-    config = config.get_text_config(decoder=True)
+    config = load_config(args.model).get_text_config(decoder=True)
     choice = plans.choose(args.plan, args.model, config)
     print(f"moa: {choice.line}", file=sys.stderr, flush=True)
     return config, choice
@@ -68,7 +66,6 @@ def choose(args: argparse.Namespace) -> tuple[Any, plans.Choice]:
 def load(args: argparse.Namespace) -> Loaded:
     """Loads config, tokenizer and weights, and says which plan is used."""
     import torch
-    import transformers
 
     import moa.hf
 
@@ -77,9 +74,8 @@ def load(args: argparse.Namespace) -> Loaded:
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     runtime.Context(1, device=device)  # A wrong one is found before minutes of loading.
     _, choice = choose(args)
-    name, options = _source(args.model)
     with Progress(f"loading {args.model}"):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
+        tokenizer = load_tokenizer(args.model)
         model = moa.hf.load(
             args.model,
             plan=choice.plan,
@@ -89,13 +85,3 @@ def load(args: argparse.Namespace) -> Loaded:
             **({} if device == "cpu" else {"device_map": device}),
         )
     return Loaded(model, tokenizer, plans.model_name(args.model), choice)
-
-
-def _source(model: str) -> tuple[str, dict[str, str]]:
-    """What from_pretrained takes for a folder, a hub id or a .gguf file."""
-    path = Path(model)
-    if path.suffix != ".gguf":
-        return model, {}
-    if not path.is_file():
-        raise FileNotFoundError(f"{model} is not a file; expected a .gguf file")
-    return str(path.parent), {"gguf_file": path.name}

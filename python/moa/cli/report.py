@@ -58,7 +58,7 @@ def read_record(path: str) -> dict[str, Any]:
         str(record["model"] + record["device"] + record["dtype"])
         if not record["results"]:
             raise KeyError("results")
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} is not a record of moa bench --json ({error!r}): write one with "
             "moa bench MODEL --json"

@@ -21,10 +21,11 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]i?)?B?", re.I)
 def size(text: str) -> int:
     """Bytes: `2GiB`, `512M` or a number; factors of 1024."""
     match = _SIZE.fullmatch(text.strip())
-    if not match:
+    power = " kmgt".index(match[2][0].lower()) if match and match[2] else 0
+    found = int(float(match[1]) * 1024**power) if match else 0
+    if found < 1:
         raise argparse.ArgumentTypeError(f"expected bytes, such as 2GiB, found '{text}'")
-    power = " kmgt".index(match[2][0].lower()) if match[2] else 0
-    return int(float(match[1]) * 1024**power)
+    return found
 
 
 def port(text: str) -> int:

@@ -9,7 +9,8 @@ import torch
 import transformers
 
 from ..compiler import Artifact, compile
-from ..errors import CompileError, WrongTypeError
+from ..errors import CompileError, InvalidArgumentError, WrongTypeError
+from ..modelfiles import load_weights
 from . import attention, generate, geometry, graph
 from .engine import Engine
 
@@ -30,7 +31,7 @@ def load(
     plan: path of a plan file or its content; or `artifact` from moa.compile.
     dtype: of the weights; default as the checkpoint's (float32 for GGUF).
     threads: of the runtime; 0 for one a core.
-    max_length: longest sequence in tokens; default the model's
+    max_length: longest sequence in tokens; default, and at most, the model's
     max_position_embeddings.
     The model's device is where it attends: load it there (device_map="cuda"),
     as moving it later does not move its attention.
@@ -38,6 +39,7 @@ def load(
     bounded by it, and have no sink there. kwargs go to from_pretrained. Returns
     the transformers model (the PEFT model where that was given): generate()
     and forward work as they are, with an elastic cache. Raises
+    moa.errors.ModelFileError where the model cannot be read,
     moa.errors.CompileError where plan and model do not fit.
     """
     attention.register()
@@ -75,11 +77,17 @@ def load(
 def _compile(plan, model, config, max_length) -> Artifact:
     if plan is None:
         raise CompileError("pass plan=... (a plan file), or artifact=...")
-    longest = max_length or getattr(config, "max_position_embeddings", None)
+    most = getattr(config, "max_position_embeddings", None)
+    longest = max_length or most
     if longest is None:
         raise CompileError(
             "the model's config has no max_position_embeddings: pass max_length=, the longest "
             "sequence in tokens"
+        )
+    if most and longest > most:
+        raise InvalidArgumentError(
+            f"max_length is {longest}, the model's max_position_embeddings {most}: ask for at "
+            "most that, or raise it in the model's config, where its positions allow that"
         )
     return compile(
         geometry.bound_plan(plan, geometry.own_windows(config, longest)),
@@ -91,12 +99,6 @@ def _compile(plan, model, config, max_length) -> Artifact:
 
 
 def _from_pretrained(name, dtype, kwargs):
-    path = Path(name)
-    if path.suffix == ".gguf":
-        kwargs = {**kwargs, "gguf_file": path.name}
-        if hasattr(transformers, "GgufConfig"):  # Older versions always dequantise.
-            kwargs.setdefault("quantization_config", transformers.GgufConfig(dequantize=True))
-        name, dtype = str(path.parent), dtype or torch.float32
-    if dtype is not None:
-        kwargs["dtype"] = dtype
-    return transformers.AutoModelForCausalLM.from_pretrained(name, **kwargs)
+    if dtype is None and Path(name).suffix == ".gguf":
+        dtype = torch.float32
+    return load_weights(name, **kwargs, **({} if dtype is None else {"dtype": dtype}))

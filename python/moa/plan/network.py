@@ -10,12 +10,15 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
+from .. import modelfiles
+from ..errors import Error
 from .errors import PlannerError
 from .runfolder import digest
 
@@ -120,8 +123,7 @@ def check_config(config: Any, lengths: list[int]) -> None:
 
 def load_config(name: str) -> Any:
     """The text config of a model by folder, .gguf file or hub id, without its weights."""
-    source, options = _source(name)
-    return _loaded(name, transformers.AutoConfig, source, options).get_text_config(decoder=True)
+    return _loaded(modelfiles.load_config, name).get_text_config(decoder=True)
 
 
 def load(name: str, dtype: str, device: str, lengths: list[int]) -> Network:
@@ -132,17 +134,10 @@ def load(name: str, dtype: str, device: str, lengths: list[int]) -> Network:
     """
     target = pick_device(device)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    source, options = _source(name)
-    tokenizer = _loaded(name, transformers.AutoTokenizer, source, options)
-    gguf_config = getattr(transformers, "GgufConfig", None)
-    if options and gguf_config:  # transformers 5.16 has none, and always dequantises.
-        options = options | {"quantization_config": gguf_config(dequantize=True)}
+    tokenizer = _loaded(modelfiles.load_tokenizer, name)
     check_config(load_config(name), lengths)
     model = _loaded(
-        name,
-        transformers.AutoModelForCausalLM,
-        source,
-        options | {"dtype": DTYPES[dtype], "attn_implementation": "sdpa"},
+        modelfiles.load_weights, name, dtype=DTYPES[dtype], attn_implementation="sdpa"
     )
     model = model.to(target).eval().requires_grad_(False)
     return Network(model, tokenizer, Path(name).name)
@@ -160,18 +155,8 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def _source(name: str) -> tuple[str, dict[str, Any]]:
-    path = Path(name)
-    if path.suffix == ".gguf":
-        return str(path.parent), {"gguf_file": path.name}
-    return name, {}
-
-
-def _loaded(name: str, kind: Any, source: str, options: dict[str, Any]) -> Any:
+def _loaded(load: Callable[..., Any], name: str, **options: Any) -> Any:
     try:
-        return kind.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PlannerError(
-            f"{name}: cannot be loaded: {reason}; name a folder, a .gguf file or a hub id"
-        ) from error
+        return load(name, **options)
+    except Error as error:
+        raise PlannerError(str(error)) from error

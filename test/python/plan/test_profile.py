@@ -335,7 +335,7 @@ def test_a_device_that_is_not_there(tiny, tmp_path, capsys, more):
 
 
 def test_a_model_that_is_not_there(tmp_path, capsys):
-    refused(capsys, arguments(tmp_path / "absent", tmp_path), "absent: cannot be loaded")
+    refused(capsys, arguments(tmp_path / "absent", tmp_path), "no model at '")
 
 
 @pytest.mark.parametrize(
