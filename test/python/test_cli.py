@@ -228,8 +228,11 @@ def test_a_plan_of_another_model(folder, tmp_path, capsys):
     [
         [], ["generate"], ["generate", "m"], ["nothing"], ["serve", "m", "--port", "x"],
         ["serve", "m", "--port", "65536"],
-        ["serve", "m", "--kv-memory", "much"], ["serve", "m", "--kv-memory", "0"],
-        ["generate", "m", "--prompt", "a", "--stop", ""], ["bench", "m", "--lengths", "0"],
+        ["serve", "m", "--api-key", ""], ["serve", "m", "--kv-memory", "much"],
+        ["serve", "m", "--kv-memory", "0"],
+        ["generate", "m", "--prompt", "a", "--stop", ""], ["generate", "m", "--prompt", ""],
+        ["generate", "m", "--prompt", "a\udcff"], ["chat", "m", "--system", ""],
+        ["bench", "m", "--lengths", "0"],
     ],
 )  # fmt: skip
 def test_wrong_usage(arguments, capsys):

@@ -181,7 +181,10 @@ def test_what_cannot_fit_is_refused_with_the_reason(server):
     many = post(server, "/v1/completions", prompt="x" * 1000, max_tokens=25)
     assert "ask for at most 24 new tokens" in refusal(many, 400)
     empty = post(server, "/v1/completions", prompt="", max_tokens=25)
-    assert "no tokens" in refusal(empty, 400)
+    assert "prompt is empty" in refusal(empty, 400)
+    odd = post(server, "/v1/completions", prompt=5)
+    assert "prompt: Input should be a valid string or Input should be" in refusal(odd, 400)
+    assert odd.json()["error"]["param"] == "prompt"
     chat = post(
         server, "/v1/chat/completions", messages=[{"role": "user", "content": "x" * 990}]
     )
@@ -263,9 +266,53 @@ def test_wrong_paths_methods_and_bodies(server):
         content=b"{",
         headers={"Content-Type": "application/json"},
     )
-    assert "JSON" in refusal(answer, 400)
+    message = "the body is not JSON (Expecting property name enclosed in double quotes at "
+    assert message in refusal(answer, 400) and answer.json()["error"]["param"] is None
     answer = post(server, "/v1/completions", prompt="a", model="other")
     assert "this server has 'tiny'" in refusal(answer, 404)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/x-www-form-urlencoded"}])
+@pytest.mark.parametrize("content", [b'{"prompt": "a"}', b"", b"[1]", b"null"])
+def test_bodies_that_are_no_json_object(server, headers, content):
+    answer = httpx.post(f"{server[0]}/v1/completions", content=content, headers=headers)
+    assert "expected a JSON object as body, sent as Content-Type: app" in refusal(answer, 400)
+
+
+@pytest.mark.parametrize("content", [b'{"prompt": "\xe9"}', b'{"prompt":' + b"[" * 100000])
+def test_bodies_that_no_reader_takes(server, content):
+    answer = httpx.post(
+        f"{server[0]}/v1/completions",
+        content=content,
+        headers={"Content-Type": "application/json"},
+    )
+    assert refusal(answer, 400)
+    assert answer.json()["error"]["code"] == "invalid_value"
+
+
+@pytest.mark.parametrize("content", [b"a\\ud800b", b"\\udfff"])
+def test_halves_of_characters(server, content):
+    for path, body in (
+        ("completions", b'{"prompt": "%b"}'),
+        ("chat/completions", b'{"messages": [{"role": "user", "content": "%b"}]}'),
+    ):
+        answer = httpx.post(
+            f"{server[0]}/v1/{path}",
+            content=body % content,
+            headers={"Content-Type": "application/json"},
+        )
+        assert "has half of a character (U+D" in refusal(answer, 400)
+
+
+def test_what_was_not_foreseen_is_an_error_in_openais_form(server, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("oh")
+
+    monkeypatch.setattr("moa.serving.api.Api._encode", fail)
+    answer = post(server, "/v1/completions", prompt="a")
+    assert refusal(answer, 500) == (
+        "the server failed at this request (RuntimeError('oh')); its log says where"
+    )
 
 
 def test_a_model_without_a_chat_template(loaded, monkeypatch):

@@ -8,10 +8,13 @@ from ..plan.arguments import count
 
 
 def text(word: str) -> str:
-    """A text that is not empty."""
-    if not word:
-        raise argparse.ArgumentTypeError("expected a text, found an empty one")
-    return word
+    """A text that is not empty, of whole characters."""
+    try:
+        if word.encode():
+            return word
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError("expected text in UTF-8, found other bytes") from error
+    raise argparse.ArgumentTypeError("expected a text, found an empty one")
 
 
 def add_arguments(parser: argparse.ArgumentParser, temperature: float) -> None:
@@ -31,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser, temperature: float) -> None:
         metavar="TEXT",
         help="end before it; repeatable",
     )  # fmt: skip
-    parser.add_argument("--system", metavar="TEXT", help="system message of a chat")
+    parser.add_argument("--system", type=text, metavar="TEXT", help="system message of a chat")
 
 
 def check(args: argparse.Namespace):

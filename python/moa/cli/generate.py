@@ -18,8 +18,9 @@ from . import asking, models
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_arguments(parser)
     parser.add_argument(
-        "--prompt", required=True, metavar="TEXT|@FILE", help="@- reads standard input"
-    )
+        "--prompt", type=asking.text, required=True, metavar="TEXT|@FILE",
+        help="@- reads standard input",
+    )  # fmt: skip
     parser.add_argument(
         "--chat",
         action="store_true",

@@ -13,7 +13,7 @@ import re
 import sys
 
 from ..plan.arguments import count, length, whole
-from . import models
+from . import asking, models
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]i?)?B?", re.I)
 
@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-key",
         metavar="KEY",
-        default=os.environ.get("MOA_API_KEY"),
+        type=asking.text,  # An unset variable of the shell must not mean: no key.
+        default=os.environ.get("MOA_API_KEY") or None,
         help="that clients must show; default $MOA_API_KEY, or none",
     )
     parser.add_argument("--kv-memory", type=size, metavar="SIZE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,6 +35,40 @@ class Refused(ValueError):
     def __init__(self, message: str, param: str) -> None:
         super().__init__(message)
         self.param = param
+
+
+def explain(errors: Sequence[dict[str, Any]]) -> tuple[str, str | None]:
+    """What pydantic found wrong in a body, as one message, and the field."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        what = f"{first['ctx']['error']} at character {first['loc'][-1]}"
+        return f"the body is not JSON ({what}); send one JSON object", None
+    where = _field(first)
+    if not where:
+        return "expected a JSON object as body, sent as Content-Type: application/json", None
+    # Of a field that may be of several kinds, pydantic says for each why it is not.
+    told = dict.fromkeys(error["msg"] for error in errors if _field(error) == where)
+    return f"{where}: {' or '.join(told)}", where
+
+
+def _field(error: dict[str, Any]) -> str:
+    """`messages.0.role`, of the body; parts of a field's kinds are left out."""
+    parts = [str(part) for part in error["loc"][1:]]
+    kinds = (part == "str" or part.startswith("list[") for part in parts)
+    return ".".join(parts[: next((at for at, kind in enumerate(kinds) if kind), None)])
+
+
+def check_text(text: str, field: str) -> str:
+    """Refused for what no tokenizer takes: halves of characters (surrogates)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Refused(
+            f"{field} has half of a character (U+{ord(text[error.start]):04X}) at "
+            f"{error.start}; send whole characters",
+            field,
+        ) from error
+    return text
 
 
 class StreamOptions(BaseModel):
@@ -114,7 +149,8 @@ class Message(BaseModel):
             content = "".join(part.text or "" for part in self.content)
         else:
             content = self.content or ""
-        return {"role": self.role, "content": content}
+        plain = {"role": self.role, "content": content}
+        return {key: check_text(text, "messages") for key, text in plain.items()}
 
 
 class ChatRequest(Generation):
@@ -132,10 +168,12 @@ class CompletionRequest(Generation):
     def single(self) -> str | list[int]:
         """The one prompt; Refused for more."""
         prompt = self.prompt
-        if isinstance(prompt, str) or not prompt or isinstance(prompt[0], int):
-            return prompt  # type: ignore[return-value]
-        if len(prompt) > 1:
-            raise Refused(
-                f"prompt has {len(prompt)} prompts; send a request for each", "prompt"
-            )
-        return prompt[0]
+        if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+            if len(prompt) > 1:
+                raise Refused(
+                    f"prompt has {len(prompt)} prompts; send a request for each", "prompt"
+                )
+            prompt = prompt[0]
+        if not prompt:
+            raise Refused("prompt is empty; expected text or tokens", "prompt")
+        return check_text(prompt, "prompt") if isinstance(prompt, str) else prompt  # type: ignore[return-value]

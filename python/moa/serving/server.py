@@ -21,7 +21,7 @@ from ..errors import Error
 from .api import Api, ApiError, Settings, as_api_error
 from .engine import Engine, StoppedError
 from .guards import LimitBody, RequireKey
-from .schema import Refused
+from .schema import Refused, explain
 
 PAGE = Path(__file__).with_name("page.html")
 #: Seconds that answers under way have when the server is told to end.
@@ -61,19 +61,25 @@ def _add_errors(app: FastAPI) -> None:
         return (error if isinstance(error, ApiError) else as_api_error(error)).response()
 
     async def invalid(http: HttpRequest, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        message = f"{where or 'the body'}: {first['msg']}"
-        return ApiError(400, message, "invalid_value", where or None).response()
+        message, where = explain(error.errors())
+        return ApiError(400, message, "invalid_value", where).response()
 
     async def other(http: HttpRequest, error: HTTPException) -> JSONResponse:
         message = f"{http.method} {http.url.path}: {error.detail}"
-        return ApiError(error.status_code, message, "not_found").response()
+        code = {404: "not_found", 405: "method_not_allowed"}.get(
+            error.status_code, "invalid_value"
+        )
+        return ApiError(error.status_code, message, code).response()
+
+    async def unforeseen(http: HttpRequest, error: Exception) -> JSONResponse:
+        message = f"the server failed at this request ({error!r}); its log says where"
+        return ApiError(500, message, "server_failed").response()
 
     for kind in (ApiError, Error, Refused, StoppedError):
         app.add_exception_handler(kind, known)
     app.add_exception_handler(RequestValidationError, invalid)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, other)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, unforeseen)
 
 
 def listen(host: str, port: int) -> socket.socket:
