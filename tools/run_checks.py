@@ -64,6 +64,26 @@ def run(name: str, command: list[str], report: Path, env: dict) -> Result:
     return result
 
 
+# Tests of what meets transformers; they run with the newest version that is supported
+# and with the oldest.
+MEETS_TRANSFORMERS = (
+    "test_hf.py", "test_hf_compile.py", "test_hf_families.py", "test_hf_graph.py",
+    "test_hf_library.py", "test_hf_misuse.py", "test_hf_modes.py", "test_hf_padding.py",
+    "test_engine.py", "test_modelfiles.py", "test_transformers_serve.py",
+)  # fmt: skip
+
+
+def run_oldest(report: Path, env: dict) -> Result:
+    """The tests of moa.hf with the packages of tools/requirements-oldest.txt."""
+    packages = Path(sys.prefix) / "oldest"
+    if not (packages / "transformers").is_dir():
+        return Result(failures=[f"oldest: expected {packages}, found none: run tools/setup.sh"])
+    env = env | {"PYTHONPATH": f"{packages}{os.pathsep}{env['PYTHONPATH']}"}
+    tests = [str(ROOT / "test" / "python" / name) for name in MEETS_TRANSFORMERS]
+    command = [sys.executable, "-m", "pytest", *tests, "-q", "-p", "no:cacheprovider"]
+    return run("oldest", [*command, "--junitxml", str(report)], report, env)
+
+
 # Tests of the runtime for each sanitizer, as a regular expression of ctest.
 # Kernels of compiled plans run as they are, machine code without checks. ASan
 # and UBSan take all that is not long; TSan what has threads.
@@ -106,7 +126,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--only",
-        choices=("lit", "unit", "python", "types", *SANITIZED, "fuzz"),
+        choices=("lit", "unit", "python", "oldest", "types", *SANITIZED, "fuzz"),
         action="append",
         help="repeatable",
     )
@@ -134,10 +154,12 @@ def main() -> int:
         ],
     }
     results = {}
-    for name in args.only or (*commands, "types", *SANITIZED):
+    for name in args.only or (*commands, "oldest", "types", *SANITIZED):
         report = reports / f"{name}.xml"
         if name == "types":
             results[name] = run_types(report, env)
+        elif name == "oldest":
+            results[name] = run_oldest(report, env)
         elif name in SANITIZED:
             results[name] = run_sanitized(name, jobs, report, env)
         else:

@@ -18,6 +18,7 @@ venv=$root/build/venv
 stamp=$venv/.moa-setup
 locked=$root/tools/requirements.txt
 bare=$root/tools/requirements-no-deps.txt
+oldest=$root/tools/requirements-oldest.txt
 
 packages=(
   llvm-22-dev libmlir-22-dev mlir-22-tools llvm-22-tools clang-22 lld-22
@@ -118,7 +119,7 @@ sys.exit(not ((3, 11) <= sys.version_info < (3, 15) and os.path.exists(
     "set MOA_PYTHON to such an interpreter"
 }
 
-wanted_stamp() { cat "$locked" "$bare" | sha256sum | cut -d' ' -f1; }
+wanted_stamp() { cat "$locked" "$bare" "$oldest" | sha256sum | cut -d' ' -f1; }
 
 python_packages() {
   if [ "$(cat "$stamp" 2>/dev/null)" = "$(wanted_stamp)" ] &&
@@ -149,6 +150,9 @@ python_packages() {
     fail "pip could not install tools/requirements.txt (its reason stands above)"
   "${pip[@]}" --no-deps -r "$bare" ||
     fail "pip could not install tools/requirements-no-deps.txt"
+  rm -rf "$venv/oldest"
+  "${pip[@]}" --no-deps --target "$venv/oldest" -r "$oldest" ||
+    fail "pip could not install tools/requirements-oldest.txt"
   # The package as built in this checkout is importable: `import moa`.
   local site
   site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

@@ -118,6 +118,20 @@ def test_ranges_of_versions(version, inside):
     assert extras.is_supported("transformers", version) is inside
 
 
+def pinned(file):
+    """The version of transformers in a file of tools/."""
+    text = (ROOT / "tools" / file).read_text()
+    return re.search(r"^transformers==(.*)$", text, re.MULTILINE)[1]
+
+
+def test_both_ends_of_the_range_are_tested():
+    oldest, newest = pinned("requirements-oldest.txt"), pinned("requirements.txt")
+    low, high = extras.range_of("transformers").split(",")
+    assert extras.is_supported("transformers", oldest) and f">={oldest}" == f"{low}.0"
+    major, minor, _ = newest.split(".")
+    assert extras.is_supported("transformers", newest) and high == f"<{major}.{int(minor) + 1}"
+
+
 def test_what_has_no_range_is_supported():
     assert extras.is_supported("requests", "0.1")
     assert extras.range_of("requests") is None
