@@ -13,6 +13,8 @@ from .span import Floats, spans
 
 #: Colours of series, told apart by colour-blind readers too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+#: Pixels that the title of a heat map's panel takes at most.
+_TITLE = 200.0
 _FONT = 'font-family="sans-serif" font-size="11"'
 
 
@@ -46,13 +48,13 @@ def heat_map(plan: Plan, lengths: Sequence[int], kv_heads: int) -> str:
     """Span over length, layer by head: a panel a length, KV heads parted by lines."""
     cell = max(min(12.0, 480 / plan.q_heads), 3.0)
     wide, high = cell * plan.q_heads, cell * plan.layers
-    left, top, between = 46.0, 34.0, 24.0
+    left, top, step = 46.0, 34.0, max(wide + 24.0, _TITLE)
     parts = [_upright(top + high / 2, "layer")]
     for panel, n in enumerate(lengths):
-        x0 = left + panel * (wide + between)
+        x0 = left + panel * step
         shares = spans(plan.alphas, plan.betas, n, plan.span) / n
         density = kv_density(plan, kv_heads, n)
-        parts.append(_text(x0 + wide / 2, 16, f"N = {n}, KV density {density:.3f}"))
+        parts.append(_text(x0, 16, f"N = {n}, KV density {density:.3f}", "start"))
         for (layer, head), share in np.ndenumerate(shares):
             parts.append(
                 f'<rect x="{x0 + head * cell:.1f}" y="{top + layer * cell:.1f}" '
@@ -67,7 +69,7 @@ def heat_map(plan: Plan, lengths: Sequence[int], kv_heads: int) -> str:
         parts.append(_text(x0 + wide / 2, top + high + 16, "query head"))
     for layer in range(0, plan.layers, max(plan.layers // 8, 1)):
         parts.append(_text(left - 5, top + (layer + 0.8) * cell, str(layer), "end"))
-    width = left + len(lengths) * (wide + between)
+    width = left + len(lengths) * step
     parts.append(_key(left, top + high + 30))
     return _document(max(width, 260), top + high + 56, parts)
 

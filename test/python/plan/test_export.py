@@ -1,5 +1,6 @@
 """Plans for other programs: run where they can be, and compared with our own mask."""
 
+import itertools
 import json
 import runpy
 from xml.etree import ElementTree
@@ -126,6 +127,13 @@ def test_heat_map_is_a_picture():
     borders = list(root.iter(f"{name}path"))
     assert len(borders) == 2 * 9
     full = load_plan(PLANS / "smollm2-moa.json")
+    # 11 pixels high, a letter is up to 7 wide: titles of narrow panels do not overlap.
+    few = list(
+        ElementTree.fromstring(heat_map(full, [1024, 4096, 65536], 3)).iter(f"{name}text")
+    )
+    titles = [(float(text.get("x")), text.text) for text in few if text.text.startswith("N = ")]
+    for (x, title), (after, _) in itertools.pairwise(titles):
+        assert x + 7 * len(title) <= after
     cell = next(iter(ElementTree.fromstring(heat_map(full, [512], 3)).iter(f"{name}title")))
     assert cell.text.startswith("layer 0, head 0: ")
 
