@@ -284,10 +284,7 @@ moa_status *moa_cache_create(moa_module *module,
       return missing(!module ? "module" : "out");
     moa_cache_options o;
     MOA_RT_TRY(readOptions(options, o, "moa_cache_options"));
-    size_t page = module->module->geometry.pageBytes();
-    if (o.max_bytes && o.max_bytes < page)
-      return error(MOA_INVALID_ARGUMENT, "max_bytes is ", o.max_bytes,
-                   ", less than one page of ", page, " bytes");
+    MOA_RT_TRY(checkLimit(o.max_bytes, module->module->geometry.pageBytes()));
     auto cache = std::make_unique<moa_cache>();
     cache->device = module->context->device.get();
     MOA_RT_TRY(checkRollback(*module->module, o.rollback_tokens));
@@ -339,9 +336,7 @@ moa_status *moa_cache_set_limit(moa_cache *cache, uint64_t max_bytes) {
     if (!cache)
       return missing("cache");
     PagePool &pool = cache->cache->pool;
-    if (max_bytes && max_bytes < pool.pageBytes())
-      return error(MOA_INVALID_ARGUMENT, "max_bytes is ", max_bytes,
-                   ", less than one page of ", pool.pageBytes(), " bytes");
+    MOA_RT_TRY(checkLimit(max_bytes, pool.pageBytes()));
     return pool.setLimit(max_bytes / pool.pageBytes());
   });
 }

@@ -48,9 +48,7 @@ Status readShape(const Cache &cache, moa_scheduler_options o,
                  ", expected MOA_ADMIT_OPTIMISTIC (0) or MOA_ADMIT_RESERVED "
                  "(1)");
   const uint64_t page = cache.pool.pageBytes();
-  if (o.max_bytes && o.max_bytes < page)
-    return error(MOA_INVALID_ARGUMENT, "max_bytes is ", o.max_bytes,
-                 ", less than one page of ", page, " bytes");
+  MOA_RT_TRY(checkLimit(o.max_bytes, page));
   shape.sequences = o.max_sequences;
   shape.tokens = o.max_step_tokens;
   shape.chunk = o.chunk_tokens;

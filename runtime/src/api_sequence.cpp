@@ -36,6 +36,13 @@ Status checkRollback(const Module &module, int64_t tokens) {
                module.geometry.maxLength);
 }
 
+Status checkLimit(uint64_t bytes, uint64_t pageBytes) {
+  if (!bytes || bytes >= pageBytes)
+    return ok();
+  return error(MOA_INVALID_ARGUMENT, "max_bytes is ", bytes,
+               ", less than one page of ", pageBytes, " bytes: allow more");
+}
+
 } // namespace moa::rt
 
 using namespace moa::rt;

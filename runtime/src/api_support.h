@@ -132,6 +132,9 @@ Status checkLength(const Module &module, int64_t length);
 /// Refuses a rollback margin that no sequence can have.
 Status checkRollback(const Module &module, int64_t tokens);
 
+/// Refuses a limit of pages, in bytes, that holds not even one; 0 is no limit.
+Status checkLimit(uint64_t bytes, uint64_t pageBytes);
+
 /// The factor of scores that options ask for.
 Status scaleOf(const Module &module, bool given, float scale, float &out);
 

@@ -296,7 +296,7 @@ TEST_F(ApiRefusal, ValuesOutOfRange) {
   const size_t page = geometry().pageBytes();
   moa_cache_options options = {sizeof(options), page - 1, 0};
   refused(moa_cache_create(&model, &options, &second), kInvalid,
-          "max_bytes is 4095, less than one page of 4096");
+          "max_bytes is 4095, less than one page of 4096 bytes: allow more");
   options = {sizeof(options), 0, (1 << 20) + 1};
   refused(moa_cache_create(&model, &options, &second), kInvalid,
           "rollback_tokens is 1048577, expected 0 to");
