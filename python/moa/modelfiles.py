@@ -56,7 +56,9 @@ def _source(name: str | Path) -> tuple[str, dict[str, str]]:
 
 
 def _load(kind: Any, name: str | Path, options: dict[str, Any]) -> Any:
-    source, more = _source(name)
+    # Who names a file or a folder inside knows what is there.
+    named = options.keys() & {"gguf_file", "subfolder"}
+    source, more = (str(name), {}) if named else _source(name)
     try:
         return kind.from_pretrained(source, **more, **options)
     except Exception as error:

@@ -64,6 +64,14 @@ def test_a_damaged_gguf_file(tmp_path, content):
         moa.hf.load(path, plan=PLAN)
 
 
+def test_a_file_named_inside_a_folder(saved, tmp_path):
+    inner = shutil.copytree(saved, tmp_path / "some" / "tiny")
+    loaded = moa.hf.load(inner.parent, plan=PLAN, subfolder="tiny", threads=1)
+    assert loaded.moa.info["layers"] == 2
+    with pytest.raises(ModelFileError, match="cannot be loaded"):
+        moa.hf.load(inner.parent, plan=PLAN, gguf_file="absent.gguf")
+
+
 def remove_weights(folder):
     (folder / "model.safetensors").unlink()
 

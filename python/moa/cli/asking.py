@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser, temperature: float) -> None:
         default=[],
         metavar="TEXT",
         help="end before it; repeatable",
-    )  # fmt: skip
+    )
     parser.add_argument("--system", type=text, metavar="TEXT", help="system message of a chat")
 
 

@@ -15,7 +15,7 @@ import sys
 from ..plan.arguments import count, length, whole
 from . import asking, models
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]i?)?B?", re.I)
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]+)?) *([KMGT]i?)?B?", re.I)
 
 
 def size(text: str) -> int:
@@ -23,7 +23,7 @@ def size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     power = " kmgt".index(match[2][0].lower()) if match and match[2] else 0
     found = int(float(match[1]) * 1024**power) if match else 0
-    if found < 1:
+    if not 1 <= found < 1 << 63:
         raise argparse.ArgumentTypeError(f"expected bytes, such as 2GiB, found '{text}'")
     return found
 
