@@ -212,6 +212,32 @@ static std::vector<Scenario> layers() {
   return {s};
 }
 
+/// Layers whose model has a window of its own beside one that has none: spans
+/// below, through and above it, ends of windows in and between pages.
+static std::vector<Scenario> windows() {
+  std::vector<Scenario> list;
+  for (bool perRow : {false, true})
+    for (int64_t window : {1, 64, 100}) {
+      Scenario s;
+      s.layers = 3;
+      s.perRow = perRow;
+      s.sink = window == 64 ? 64 : 100;
+      s.block = window == 1 ? 1 : 64;
+      s.min = s.sink + 1;
+      s.windows = {window, 0, window + 150};
+      s.rules = {{0, 1}, {0, 0.25}, {s.sink + 70, 0}, {200, 0}, {0, 0.5}};
+      if (window == 100)
+        s.rope = Rotation{};
+      s.steps = {{{0, 300, 500}, {1, 70, 200}},
+                 {{0, 1}, {1, 1}},
+                 {{0, 65}, {1, 58}},
+                 {{0, 3}, {1, 3}},
+                 {{1, 1}, {0, 1}}};
+      list.push_back(s);
+    }
+  return list;
+}
+
 static std::vector<Scenario> poison() {
   std::vector<Scenario> list;
   for (Dtype dtype : {Dtype::F32, Dtype::F16, Dtype::BF16})
@@ -398,6 +424,10 @@ static std::vector<Scenario> kv8(Dtype dtype,
       s.steps.push_back({{0, 130}, {1, 3}});
       s.steps.push_back({{0, 3}, {1, 3}});
       list.push_back(s);
+      if (s.layers == 1 || sink != 64)
+        continue;
+      s.windows = {100, 0};
+      list.push_back(s);
     }
   return list;
 }
@@ -419,6 +449,7 @@ const std::vector<Case> &moa::conformance::cases() {
       {"Turns", turns},
       {"RaggedBatch", raggedBatch},
       {"Layers", layers},
+      {"Windows", windows},
       {"Poison", poison},
       {"ExtremeScores", extremeScores},
       {"RisingScores", risingScores},

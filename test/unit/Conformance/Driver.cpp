@@ -68,7 +68,11 @@ std::string planText(const Scenario &s) {
   plan << "\"format\":\"moa-plan\",\"version\":1,\"alphas\":[" << alphas.str()
        << "],\"betas\":[" << betas.str() << "],\"span\":{\"sink\":" << s.sink
        << ",\"block\":" << s.block << ",\"min\":" << s.min << ",\"length\":\""
-       << (s.perRow ? "row" : "request") << "\"}}\n";
+       << (s.perRow ? "row" : "request") << '"';
+  for (int64_t layer = 0; layer < int64_t(s.windows.size()); ++layer)
+    plan << (layer ? "," : ",\"window\":[")
+         << (s.windows[layer] ? std::to_string(s.windows[layer]) : "null");
+  plan << (s.windows.empty() ? "}}\n" : "]}}\n");
   return plan.str();
 }
 

@@ -175,14 +175,14 @@ void Reference::keep(int64_t kvHead, int64_t block) {
 std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
                                    int64_t firstResident, int64_t kv8End) {
   const Scenario &s = scenario;
-  const int64_t kv = head / s.group();
+  const int64_t kv = head / s.group(), sink = s.sinkOf(layer);
   if (int64_t(keys[kv].size()) == position) {
     keys[kv].push_back(attended(s, Poison::Key, layer, sequence, position, kv));
     values[kv].push_back(
         inputRow(s, Poison::Value, layer, sequence, position, kv));
   }
   auto isKept = [&](int64_t j) {
-    return s.kvFormat(layer, kv) != Kv::Model && j / 64 * 64 >= s.sink &&
+    return s.kvFormat(layer, kv) != Kv::Model && j / 64 * 64 >= sink &&
            j / 64 < kv8End;
   };
   for (int64_t block = 0; block < kv8End; ++block) {
@@ -197,7 +197,10 @@ std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
   double scaled = rule.beta * double(length);
   double raw = std::trunc(double(rule.alpha) + scaled);
   double span = std::max(std::min(raw, double(length)), double(s.min));
-  int64_t local = int64_t(std::ceil(span / double(s.block))) * s.block - s.sink;
+  int64_t whole = int64_t(std::ceil(span / double(s.block))) * s.block;
+  if (s.window(layer))
+    whole = std::min(whole, s.window(layer));
+  int64_t local = whole - sink;
   int64_t start = std::max<int64_t>(0, position - local + 1);
   if (s.perRow)
     start = running[head] = std::max(running[head], start);
@@ -210,7 +213,7 @@ std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
   double top = -INFINITY;
   bool isNan = false;
   for (int64_t j = 0; j <= position; ++j) {
-    if (j >= s.sink && j < start)
+    if (j >= sink && j < start)
       continue;
     double dot = 0;
     for (int64_t d = 0; d < s.headDim; ++d)

@@ -57,6 +57,8 @@ struct Scenario {
   // The plan; rule of layer l, head h: rules[(l * qHeads + h) % size].
   std::vector<Rule> rules = {{0, 0.5}, {0, 0.25}, {128, 0}, {0, 1}};
   int64_t sink = 64, block = 64, min = 128;
+  /// Of each layer the model's own window, or 0; none: no layer has one.
+  std::vector<int64_t> windows;
   /// What KV heads keep of complete pages; of layer l, KV head h: kv[(l *
   /// kvHeads
   /// + h) % size]. None: all keep the element type.
@@ -81,6 +83,11 @@ struct Scenario {
   Rule rule(int64_t layer, int64_t head) const {
     return rules[(layer * qHeads + head) % rules.size()];
   }
+  int64_t window(int64_t layer) const {
+    return windows.empty() ? 0 : windows[layer];
+  }
+  /// A window of the model's own hides the sink.
+  int64_t sinkOf(int64_t layer) const { return window(layer) ? 0 : sink; }
   Kv kvFormat(int64_t layer, int64_t kvHead) const {
     return kv.empty() ? Kv::Model : kv[(layer * kvHeads + kvHead) % kv.size()];
   }
