@@ -70,17 +70,18 @@ class Reference:
         return torch.stack(heads) | (~tokens & (column == own))
 
     def attention(self, module, query, key, value, tokens, scaling, **kwargs):
-        """What transformers calls; tokens [B, keys], or None where all are."""
+        """What transformers calls; tokens [B, keys], or None where all are. Masks are
+        made on the CPU."""
         batch, heads, queries, _ = query.shape
         keys, group = key.shape[2], heads // key.shape[1]
         if tokens is None:
             tokens = torch.ones(batch, keys, dtype=torch.bool)
-        tokens = tokens[:, :keys].bool()
+        tokens = tokens[:, :keys].bool().cpu()
         repeat = batch // len(self.lengths)
         seen = torch.stack([
             self.seen(module.layer_idx, self.lengths[row // repeat], tokens[row], queries)
             for row in range(batch)
-        ])  # fmt: skip
+        ]).to(query.device)  # fmt: skip
         score = query @ key.repeat_interleave(group, 1).transpose(2, 3) * scaling
         weight = torch.softmax(score.float().masked_fill(~seen, -torch.inf), dim=-1)
         out = weight.to(query.dtype) @ value.repeat_interleave(group, 1)

@@ -9,7 +9,9 @@
     dense.moa     one layer whose heads see everything (alpha = 0, beta = 1)
     replay.moa    3 small layers of short spans, length rule `request`
     replay_row.moa    the same by the rule `row`, heads of 64 in groups of 3
+    replay_window.moa the same as replay.moa for a model with windows of its own
     ops.moa       2 such layers of a small model
+    ops_window.moa    the same for a model with a window of its own in the first
     vicuna.moa, llama3.moa    the published plans of Vicuna-7B and Llama-3-8B
     kv8_16.moa    4 layers of layer 16's rules that keep bf16; kv8_e4m3.moa and
                   kv8_int8.moa the same in 8 bits
@@ -45,14 +47,16 @@ def dense(heads):
     return {"alphas": [[0.0] * heads], "betas": [[1.0] * heads]}
 
 
-def short_spans(layers, heads, length_rule):
-    """Layers of short spans, some of which grow with the input and some do not."""
+def short_spans(layers, heads, length_rule, windows=None):
+    """Layers of short spans, some of which grow with the input and some do not. windows:
+    of each layer the model's own one or None."""
     chosen = random.Random(5)
     spans = [[(chosen.choice((0, 64, 128, 192)), chosen.choice((0.0, 0.1, 0.25, 0.5)))
               for _ in range(heads)] for _ in range(layers)]  # fmt: skip
     spans[0][1] = (0, 1.0)
+    own = {"window": windows} if windows else {}
     return {
-        "format": "moa-plan", "version": 1, "span": {"length": length_rule},
+        "format": "moa-plan", "version": 1, "span": {"length": length_rule, **own},
         "alphas": [[float(alpha) for alpha, _ in row] for row in spans],
         "betas": [[beta for _, beta in row] for row in spans],
     }  # fmt: skip
@@ -91,7 +95,9 @@ def sources():
         "dense": (dense(Q_HEADS), 1, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "replay": (short_spans(3, 8, "request"), 3, 8, 2, 128, 4096),
         "replay_row": (short_spans(3, 6, "row"), 3, 6, 2, 64, 4096),
+        "replay_window": (short_spans(3, 8, "request", [100, None, 333]), 3, 8, 2, 128, 4096),
         "ops": (short_spans(2, 4, "request"), 2, 4, 2, 64, 2048),
+        "ops_window": (short_spans(2, 4, "request", [100, None]), 2, 4, 2, 64, 2048),
         "vicuna": (published_plan("vicuna-7b"), 32, 32, 32, 128, 1 << 15),
         "llama3": (published, 32, Q_HEADS, KV_HEADS, 128, 1 << 15),
     }

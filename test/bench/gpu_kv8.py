@@ -52,7 +52,7 @@ def as_seen(model, layer, formats, length, k, v, past, total, rounded=False):
     were complete before, behind the sink's, in 8 bits. `rounded` to bf16 is what
     chunks of prompts see on a GPU."""
     k, v = k.double(), v.double()
-    first, last = -(-model.sink // BLOCK), past // BLOCK
+    first, last = -(-model.rules[layer][0].sink // BLOCK), past // BLOCK
     for head, kept_as in enumerate(formats[layer]):
         if kept_as == 16:
             continue

@@ -52,7 +52,6 @@ class Model:
             [self.module.rule(layer, head) for head in range(self.q_heads)]
             for layer in range(self.layers)
         ]
-        self.sink = self.rules[0][0].sink
 
     def stream(self):
         return torch.cuda.current_stream().cuda_stream if self.device == "cuda" else 0
@@ -93,9 +92,10 @@ class Model:
 
     def visible(self, layer, head, length, rows):
         """Keys that each of `rows` (float64) sees, under the length rule `request`."""
-        start = torch.clamp(rows + 1 - self.rules[layer][head].local(length), min=0)
-        behind = (rows + 1 - start) + torch.clamp(rows + 1, max=self.sink)
-        return torch.where(start <= self.sink, rows + 1, behind)
+        rule = self.rules[layer][head]
+        start = torch.clamp(rows + 1 - rule.local(length), min=0)
+        behind = (rows + 1 - start) + torch.clamp(rows + 1, max=rule.sink)
+        return torch.where(start <= rule.sink, rows + 1, behind)
 
     def pairs(self, layer, length):
         """Visible (query, key) pairs of a whole prompt."""
@@ -128,11 +128,12 @@ class Model:
         out begin at row `first`, k and v at 0; `resident`: of each KV head."""
         worst = 0.0
         keys = torch.arange(len(k), device=k.device)
+        sink = self.rules[layer][0].sink
         for row in rows:
             for head in heads or range(self.q_heads):
                 group = head // self.group
                 start = self.start(layer, head, length, row, resident[group] if resident else 0)
-                seen = (keys <= row) & ((keys < self.sink) | (keys >= start))
+                seen = (keys <= row) & ((keys < sink) | (keys >= start))
                 scores = k[seen, group].double() @ q[row - first, head].double()
                 p = torch.softmax(scores / math.sqrt(self.dim), 0)
                 want = p @ v[seen, group].double()

@@ -9,15 +9,13 @@ tied. Prints a line a check and exits 1 if one fails.
 
     python test/bench/gpu_ops.py --artifacts DIR [--device cuda]
 
-uses the artifact `ops` of gpu_artifacts.py. On the CPU nothing is captured; the rest
-is the same.
+uses the artifacts `ops` and `ops_window` of gpu_artifacts.py. On the CPU nothing is
+captured; the rest is the same.
 """
 
 import argparse
-import json
 import logging
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -37,16 +35,31 @@ NEAR = 0.3
 GREEDY = dict(do_sample=False, pad_token_id=0, eos_token_id=None)
 #: N of sequences, and most bytes of their pages.
 N, BYTES = 600, 64 << 20
+#: Of each artifact the model that it is for, and the windows of the model's own.
+MODELS = {
+    "ops": (transformers.LlamaConfig, {}),
+    "ops_window": (
+        transformers.Gemma3TextConfig,
+        dict(
+            layer_types=["sliding_attention", "full_attention"],
+            sliding_window=100,
+            query_pre_attn_scalar=64,
+            tie_word_embeddings=False,
+        ),
+    ),
+}
 
 
-def fresh(device, **more):
+def fresh(device, name="ops"):
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(
+    kind, more = MODELS[name]
+    config = kind(
         vocab_size=199, hidden_size=256, intermediate_size=128, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, head_dim=64,
         max_position_embeddings=2048, initializer_range=0.1, **more,
     )  # fmt: skip
-    return transformers.LlamaForCausalLM(config).to(device, torch.bfloat16).eval()
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    return model.to(device, torch.bfloat16).eval()
 
 
 def prompt(rows, tokens, device, seed=1):
@@ -70,14 +83,15 @@ class Fresh:
 class Checks:
     """Each method is a check; it returns what it found, or raises AssertionError."""
 
-    def __init__(self, path, device):
-        self.path, self.device = path, device
-        self.layer = Model(path, device)
-        self.model = self.load(fresh(device))
+    def __init__(self, artifacts, device):
+        self.artifacts, self.device = artifacts, device
+        self.layer = Model(need_artifact(artifacts, "ops"), device)
+        self.model = self.load("ops")
         self.captures = device == "cuda"
 
-    def load(self, model):
-        return moa.hf.load(model, artifact=moa.Artifact(self.path, {}), threads=2)
+    def load(self, name):
+        artifact = moa.Artifact(need_artifact(self.artifacts, name), {})
+        return moa.hf.load(fresh(self.device, name), artifact=artifact, threads=2)
 
     def tensors(self, rows, tokens, seed=0):
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -183,28 +197,32 @@ class Checks:
         return out.sequences[:, ids.shape[1] :], out.logits
 
     def decoding(self):
+        return self.replayed("ops", self.model)
+
+    def windows(self):
+        return self.replayed("ops_window", self.load("ops_window"))
+
+    def replayed(self, name, model):
         """generate() replayed and eager, and under the explicit mask."""
         said = []
-        plan = gpu_artifacts.sources()["ops"][0]
+        plan = gpu_artifacts.sources()[name][0]
+        own = plan["span"].get("window")
         for rows, tokens in ((1, 330), (3, 150)):
             ids, new = prompt(rows, tokens, self.device), 80
             calls = []
-            make = self.model.get_compiled_call
-            self.model.get_compiled_call = lambda config: (
-                calls.append(make(config)) or calls[-1]
-            )
-            ours, _ = self.generate(self.model, ids, new)
-            self.model.get_compiled_call = make
+            make = model.get_compiled_call
+            model.get_compiled_call = lambda config: calls.append(make(config)) or calls[-1]
+            ours, _ = self.generate(model, ids, new)
+            model.get_compiled_call = make
             graphs = [call.decoder.graphs for call in calls]
             assert graphs == [1] * self.captures, f"{graphs} graphs, expected one"
-            eager, logits = self.generate(self.model, ids, new, disable_compile=True)
+            eager, logits = self.generate(model, ids, new, disable_compile=True)
             said.append(self.same(ours, eager, logits, "eager"))
-            dense = fresh(self.device)
-            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-                file.write(json.dumps(plan))
-                file.flush()
-                reference_class(self.device)(file.name, tokens + new).use(dense)
-            want, logits = self.generate(dense, ids, new)
+            dense = fresh(self.device, name)
+            reference_class()(plan, tokens + new, own).use(dense)
+            # A cache that keeps every key, whatever windows the model has.
+            keeps = transformers.DynamicCache()
+            want, logits = self.generate(dense, ids, new, past_key_values=keeps)
             said.append(self.same(ours, want, logits, "masked"))
         return "; ".join(said)
 
@@ -253,7 +271,7 @@ class Checks:
 
     def not_capturable(self):
         """A forward pass that reads values on the host stays eager; sampling works."""
-        model, lines = self.load(fresh(self.device)), []
+        model, lines = self.load("ops"), []
         model.model.norm.register_forward_pre_hook(
             lambda _, args: args[0].sum().item() and None
         )
@@ -302,10 +320,10 @@ def main() -> int:
     if args.device == "cuda":
         need_cuda()
     transformers.logging.set_verbosity_error()
-    checks = Checks(need_artifact(args.artifacts, "ops"), args.device)
+    checks = Checks(args.artifacts, args.device)
     names = (
-        "values", "opcheck", "captured_decode", "decoding", "padding_and_turns", "ragged",
-        "not_capturable", "compiled",
+        "values", "opcheck", "captured_decode", "decoding", "windows", "padding_and_turns",
+        "ragged", "not_capturable", "compiled",
     )  # fmt: skip
     failed = False
     for name in args.only.split(",") if args.only else names:

@@ -67,7 +67,7 @@ class Flex:
         device = model.device
         rules = model.rules[layer]
         local = torch.tensor([rule.local(length) for rule in rules], device=device)
-        sink, first = model.sink, length - rows
+        sink, first = rules[0].sink, length - rows
 
         def mask(b, h, i, j):
             row = i + first

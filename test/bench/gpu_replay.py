@@ -9,8 +9,8 @@ rows of some steps are checked against float64.
 
     python test/bench/gpu_replay.py [--device cuda] [--artifacts DIR]
 
-uses the artifacts `replay` and `replay_row` of gpu_artifacts.py. On the CPU, where
-calls are not captured, the same steps run as calls.
+uses the artifacts `replay`, `replay_row` and `replay_window` of gpu_artifacts.py. On the
+CPU, where calls are not captured, the same steps run as calls.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from gpu_model import TOLERANCE, Model, need_artifact, need_cuda
 
 import moa
 
+ARTIFACTS = ("replay", "replay_row", "replay_window")
 #: Longest sequence; the artifacts' own limit is higher.
 MOST = 1500
 
@@ -207,7 +208,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.device == "cuda":
         need_cuda()
-    for name in ("replay", "replay_row"):
+    for name in ARTIFACTS:
         path = need_artifact(args.artifacts, name)
         for tokens in (1, 4):
             done = check(path, args.device, args.steps, tokens=tokens)

@@ -32,16 +32,11 @@ DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 NEAR_TIE = {"bf16": 0.5, "f32": 1e-3}
 
 
-def reference_class(device="cuda"):
+def reference_class():
     spec = importlib.util.spec_from_file_location("reference", DEMO / "reference.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-
-    class OnDevice(module.Reference):
-        def mask(self, layer, rows, keys, dtype):
-            return super().mask(layer, rows, keys, dtype).to(device)
-
-    return OnDevice
+    return module.Reference
 
 
 def generate(model, inputs, new, **options):

@@ -115,15 +115,18 @@ def test_equal_layers_have_the_rules_of_one(artifact):
 
 
 def test_rows_in_float64_follow_the_definition(artifact):
-    for name in ("replay", "replay_row"):
+    for name in gpu_replay.ARTIFACTS:
         model = Model(artifact(name), "cpu")
         plan = gpu_artifacts.sources()[name][0]
+        windows = plan["span"].get("window", [None] * model.layers)
         q, k, v = (
             model.randn(300, h, model.dim) for h in (model.q_heads, *[model.kv_heads] * 2)
         )
         for layer in range(model.layers):
             pairs = zip(plan["alphas"][layer], plan["betas"][layer])
-            rules = [Rule(a, b, per_row=model.per_row) for a, b in pairs]
+            most = windows[layer]
+            sink = 64 if most is None else 0
+            rules = [Rule(a, b, sink, per_row=model.per_row, most=most) for a, b in pairs]
             out = reference(q, k, v, rules, 320)
             assert model.error(layer, 320, q, k, v, out, range(0, 300, 23)) < 1e-12
             out[150, 3] += 0.1
@@ -158,7 +161,7 @@ def test_decode_case(artifact):
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
-@pytest.mark.parametrize("name", ["replay", "replay_row"])
+@pytest.mark.parametrize("name", gpu_replay.ARTIFACTS)
 @pytest.mark.parametrize("tokens", [1, 4])
 def test_replay_equals_eager_calls(artifact, device, name, tokens):
     steps = 200 if device == "cuda" else 40
