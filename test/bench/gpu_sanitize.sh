@@ -21,7 +21,8 @@ fail() {
 command -v compute-sanitizer >/dev/null ||
   fail "expected compute-sanitizer of a CUDA toolkit in PATH, found none"
 [ -x "$program" ] || fail "expected the program $program; run: ninja -C build moa-gpu-small"
-for name in replay replay_row; do
+names="replay replay_row kv8_mixed"
+for name in $names; do
   [ -f "$artifacts/$name.moa" ] ||
     fail "expected $artifacts/$name.moa; run: test/bench/gpu_artifacts.py --output $artifacts"
 done
@@ -30,7 +31,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 bad=0
 for tool in ${TOOLS:-memcheck synccheck racecheck}; do
-  for name in replay replay_row; do
+  for name in $names; do
     begun=$SECONDS
     # memcheck's own checks of wgmma (2025.3) do not come back from a product in
     # a branch; those of synccheck do.
