@@ -97,6 +97,11 @@ struct Scenario {
 /// The output rows as bytes, by layer and sequence: [position][head][D].
 using Outputs = std::map<std::pair<int64_t, int>, std::string>;
 
+/// An existing folder that the environment names for artifacts, or null. Where
+/// there is no GPU, tests of one compile what they would run into it; where
+/// there is no compiler, they find it there.
+const char *givenArtifacts();
+
 /// Compiles the plan of a scenario for a target of moa-compile; the artifact's
 /// path, or a test failure and an empty path. Equal plans and shapes are
 /// compiled once.
