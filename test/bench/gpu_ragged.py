@@ -5,7 +5,7 @@ bytes of keys and values, step in a graph of all layers; a record each. Then, in
 same process, what changes a cache between steps: a fork and its parent take other
 rows and each gives what it gave alone, a sequence goes back by `truncate` and takes
 the same rows again, one is stored in memory and restored; outputs must be equal bit
-for bit.
+for bit. So must 20 replays of a timed step, and 20 prompts of 8192 tokens.
 
     python test/bench/gpu_ragged.py --artifacts DIR --output FILE
 
@@ -27,6 +27,7 @@ import moa
 BATCH, SHORTEST, LONGEST = 64, 256, 16384
 #: Room behind each prompt.
 LEFT = 64
+REPEATS, PROMPT = 20, 8192
 
 
 def equal_length(model, lengths):
@@ -70,7 +71,11 @@ def step_us(model, timer, lengths):
 
     replay = model.captured(all_layers)
     replay()
-    model.synchronize()
+    first = new_out.clone()
+    for _ in range(REPEATS - 1):
+        new_out.fill_(float("nan"))
+        replay()
+        need_equal("a step again", new_out, first)
     i = lengths.index(max(lengths))
     n = lengths[i]
     error = model.error(
@@ -99,13 +104,23 @@ def rows(model, cache, sequence, tokens, seed):
     return torch.stack(outs)
 
 
+def need_equal(name, mine, other):
+    """Raises AssertionError where outputs are not equal bit for bit."""
+    if mine.isnan().any() or not torch.equal(mine, other):
+        raise AssertionError(f"{name}: outputs differ")
+
+
+def check_repeats(model):
+    """The same prompt, each time by a new sequence."""
+    cache = moa.runtime.Cache(model.module, max_bytes=4 << 30)
+    first = rows(model, cache, moa.runtime.Sequence(cache, PROMPT), PROMPT, 5)
+    for _ in range(REPEATS - 1):
+        again = rows(model, cache, moa.runtime.Sequence(cache, PROMPT), PROMPT, 5)
+        need_equal("a prompt again", again, first)
+
+
 def check_turns(model):
-    """Raises AssertionError with what is not equal bit for bit."""
-
-    def need_equal(name, mine, other):
-        if mine.isnan().any() or not torch.equal(mine, other):
-            raise AssertionError(f"{name}: outputs differ")
-
+    """What changes a cache between steps."""
     cache = moa.runtime.Cache(model.module, max_bytes=64 << 20, rollback_tokens=128)
     length = 1000
     alone = moa.runtime.Sequence(cache, length)
@@ -139,6 +154,8 @@ def main() -> int:
         check_turns(Model(need_artifact(args.artifacts, "replay_row")))
         print("forks, truncation, snapshot: equal bit for bit", flush=True)
         model, timer = Model(need_artifact(args.artifacts, "layers")), Timer()
+        check_repeats(model)
+        print(f"{REPEATS} prompts of {PROMPT} tokens: equal bit for bit", flush=True)
         file = record.new_file(
             "ragged-gpu", torch.cuda.get_device_name(), chip=model.chip, commit=args.commit,
             setting={"shape": "llama-3-8b", "plan": "llama-3-8b-moa.json", "layer": 16},
