@@ -33,12 +33,15 @@ Scenario oneHead(Dtype dtype, std::optional<Rotation> rope) {
 }
 
 /// Largest error of the rows at the positions, of q and k: relative by row norm
-/// in f32, else in roundings of the element type.
-double errorAt(const Scenario &s, const std::vector<int64_t> &positions) {
+/// in f32, else in roundings of the element type. A target that is not the CPU
+/// is one of CUDA device 0.
+double errorAt(const Scenario &s, const std::string &target = "cpu") {
+  const std::vector<int64_t> positions = {0, 1, 4095, 131071};
   const int64_t tokens = positions.back() + 1;
   const int64_t bytes = elementBytes(s.dtype), dim = s.headDim;
-  std::string artifact = compileScenario(s), error;
-  auto backend = openBackend(artifact, {false, 0, 2, 0, false, s.rope}, error);
+  std::string artifact = compileScenario(s, 1 << 20, target), error;
+  auto backend = openBackend(
+      artifact, {target != "cpu", 0, 2, 1 << 28, false, s.rope}, error);
   if (!backend) {
     ADD_FAILURE() << error;
     return INFINITY;
@@ -65,6 +68,8 @@ double errorAt(const Scenario &s, const std::vector<int64_t> &positions) {
                  tensors[3].data(),
                  {dim, dim},
                  {dim, dim}};
+  for (int i = 0; i < 4; ++i)
+    entry.around[i] = {tensors[i].data(), tensors[i].size()};
   EXPECT_EQ(backend->attend(0, nullptr, {entry}), "");
   double worst = 0;
   for (int tensor : {0, 1})
@@ -88,21 +93,37 @@ double errorAt(const Scenario &s, const std::vector<int64_t> &positions) {
   return worst;
 }
 
-TEST(Rope, IsExactAtFarPositions) {
-  for (double theta : {1e4, 5e5})
-    for (bool interleaved : {false, true})
-      EXPECT_LE(errorAt(oneHead(Dtype::F32, Rotation{interleaved, 64, theta}),
-                        {0, 1, 4095, 131071}),
-                1e-6)
-          << "theta " << theta;
+/// In f32 both bases over whole heads, in 16 bits half of a head.
+std::vector<Scenario> farScenarios(bool interleaved) {
+  return {oneHead(Dtype::F32, Rotation{interleaved, 64, 1e4}),
+          oneHead(Dtype::F32, Rotation{interleaved, 64, 5e5}),
+          oneHead(Dtype::F16, Rotation{interleaved, 32, 5e5}),
+          oneHead(Dtype::BF16, Rotation{interleaved, 32, 5e5})};
 }
 
-TEST(Rope, RoundsOnceIn16Bits) {
-  for (Dtype dtype : {Dtype::F16, Dtype::BF16})
+/// What is left of a scenario's rows after one rounding.
+double mostError(const Scenario &s) { return s.dtype == Dtype::F32 ? 1e-6 : 1; }
+
+TEST(Rope, IsExactAtFarPositions) {
+  for (bool interleaved : {false, true})
+    for (const Scenario &s : farScenarios(interleaved))
+      EXPECT_LE(errorAt(s), mostError(s)) << "theta " << s.rope->theta;
+}
+
+TEST(CudaRope, IsExactAtFarPositions) {
+  const std::string reason = reasonAgainstCuda();
+  if (!reason.empty() && !givenArtifacts())
+    GTEST_SKIP() << reason;
+  for (const char *target : {"sm_90a", "sm_80"})
     for (bool interleaved : {false, true})
-      EXPECT_LE(errorAt(oneHead(dtype, Rotation{interleaved, 32, 5e5}),
-                        {0, 1, 4095, 131071}),
-                1);
+      for (const Scenario &s : farScenarios(interleaved))
+        if (reason.empty())
+          EXPECT_LE(errorAt(s, target), mostError(s))
+              << target << ", theta " << s.rope->theta;
+        else
+          compileScenario(s, 1 << 20, target);
+  if (!reason.empty())
+    GTEST_SKIP() << reason;
 }
 
 /// A cache of an artifact, over the C ABI.
