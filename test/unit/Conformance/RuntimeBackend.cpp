@@ -288,11 +288,18 @@ moa::conformance::openBackend(const std::string &artifact,
 }
 
 std::string moa::conformance::reasonAgainstCuda() {
-  moa_context_options options = {};
-  options.struct_size = sizeof options;
-  options.device = MOA_DEVICE_CUDA;
-  moa_context *context = nullptr;
-  std::string reason = take(moa_context_create(&options, &context));
-  moa_context_destroy(context);
-  return reason;
+  /// Lives as long as the process: the driver makes the device's context anew
+  /// when nothing else holds it, which takes longer than most tests.
+  static const struct Kept {
+    Kept() {
+      moa_context_options options = {};
+      options.struct_size = sizeof options;
+      options.device = MOA_DEVICE_CUDA;
+      reason = take(moa_context_create(&options, &context));
+    }
+    ~Kept() { moa_context_destroy(context); }
+    moa_context *context = nullptr;
+    std::string reason;
+  } kept;
+  return kept.reason;
 }
