@@ -25,6 +25,16 @@
 
 using namespace mlir;
 
+/// Whether text may name something of the LLVM dialect other than a pointer.
+static bool namesLLVM(llvm::StringRef text) {
+  for (size_t at = text.find("llvm."); at != llvm::StringRef::npos;
+       at = text.find("llvm.", at + 1))
+    if (!text.take_front(at).ends_with("!") ||
+        !text.drop_front(at).starts_with("llvm.ptr"))
+      return true;
+  return false;
+}
+
 void moa::fuzz::prepare(MLIRContext &context) {
   context.disableMultithreading();
   context.getDiagEngine().registerHandler(
@@ -37,8 +47,8 @@ void moa::fuzz::prepare(MLIRContext &context) {
 OwningOpRef<ModuleOp> moa::fuzz::parse(llvm::StringRef text,
                                        MLIRContext &context) {
   // Upstream: bytecode and resources are other formats than assembly, whose
-  // readers are not ours to test.
-  if (text.starts_with("ML\xEFR") || text.contains("{-#"))
+  // readers are not ours to test; nor are those of LLVM's operations.
+  if (text.starts_with("ML\xEFR") || text.contains("{-#") || namesLLVM(text))
     return nullptr;
   // The lexer reads the NUL that files have behind their text.
   const std::string terminated = text.str();

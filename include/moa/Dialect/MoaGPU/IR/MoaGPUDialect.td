@@ -36,6 +36,8 @@ def MoaGPU_Dialect : Dialect {
     Attributes on foreign operations:
     - (C1) `moa_gpu.launch` is a #moa_gpu.launch on a function with a body.
   }];
+  // Pointers of operations: their types may come without `!llvm`.
+  let dependentDialects = ["::mlir::LLVM::LLVMDialect"];
   let useDefaultTypePrinterParser = 1;
   let useDefaultAttributePrinterParser = 1;
   let hasOperationAttrVerify = 1;
