@@ -127,14 +127,13 @@ def _drop_alike(values: Floats, takes: Ints) -> None:
 
 def _combinations(values: Floats, ceiling: float, most: int) -> Ints | None:
     """All choices [.., owners] of one option for each owner of `values` [owners,
-    options] whose sum is at most `ceiling`; None where there are more than `most`."""
+    options] whose sum is at most `ceiling`, not below the least of them; None where
+    there are more than `most`."""
     least = values.min(axis=1)
     extra = values - least[:, None]
     room = ceiling - float(least.sum())
     chosen: Ints = values.argmin(axis=1)[None]
     sums = np.zeros(1)
-    if room < 0:
-        return chosen[:0]
     for owner in np.flatnonzero((extra <= room).sum(axis=1) > 1):
         options = np.flatnonzero(extra[owner] <= room)
         raised = sums[:, None] + extra[owner, options]

@@ -39,11 +39,13 @@ def test_a_list_is_complete(form):
                 assert len(found) == len(want)
 
 
-def test_lists_that_are_too_long(monkeypatch):
-    problem = make_problem(0)
+@pytest.mark.parametrize("form", ["two_rules", "free"])
+def test_lists_that_are_too_long(form, monkeypatch):
+    """In all, or those of one layer."""
+    problem = make_problem(0, **FORMS[form])
     weights, prices, least = priced(problem, 0)
     count = sum(map(len, nearly_best(Pricer(problem), weights, prices, least, 0.3, every=True)))
-    for most, told in ((4 * count, True), (count - 1, False)):
+    for most, told in ((4 * count, True), (count - 1, False), (1, False)):
         monkeypatch.setattr(nearby, "MOST", most)
         found = nearly_best(Pricer(problem), weights, prices, least, 0.3, every=True)
         assert (found is not None) == told
