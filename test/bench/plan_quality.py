@@ -7,7 +7,9 @@ compared with the dense model item by item.
 MODEL is a folder or a .gguf file, RUN a folder of `moa-plan profile` of it, and
 `--plans 0.5=FILE` the plan for each KV density. Every score is kept below
 --output: the same command goes on where it was stopped, or where --seconds were
-out. Exit code 3 says that scores are missing, and the table is of those there are.
+out. Kinds of plans are scored one after another, each at all lengths, in the order
+below: what is missing then is the least wanted. Exit code 3 says that scores are
+missing, and the table is of those there are.
 Before, an item is scored through eager attention with an explicit mask for each
 head as well; exit code 1 says that it differed.
 
@@ -22,9 +24,10 @@ head as well; exit code 1 says that it differed.
 """
 
 import argparse
-import signal
+import copy
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import record
@@ -50,8 +53,8 @@ METHODS = ("ours", "duo", "streaming", "layer", "random", "one span", "h2o", "it
 SEARCHED = ("duo", "layer", "one span", "its span")
 #: KV density at which summaries are scored too.
 TOLD = 0.5
-#: Of explicit masks, relative to a margin; nats below one.
-TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
+#: Of explicit masks in float32, relative to a margin; nats below one.
+TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,9 @@ class Plans:
     def __init__(self, run, folder, shape, ours, lengths):
         self.profile, self.shape, self.ours = load_profile(run), shape, ours
         self.folder = folder
+        made = {plan.document["provenance"]["estimator"] for plan in ours.values()}
+        #: Of windows, by which all are searched and predicted: those of ours.
+        self.losses = "signed" if all("signed" in estimator for estimator in made) else "sizes"
         longest = max(self.profile.curves)
         self.beyond = {n for n in (*lengths, shape.max_length) if n > longest}
         self._made = {}
@@ -111,15 +117,16 @@ class Plans:
         hull = ours.document["provenance"]["solver"]["hull"]
         kind = {"one span": "fixed", "its span": "fixed"}.get(method, method)
         at = longest if method == "one span" else length
-        return searched(
-            kind, self.profile, Request(bounds, hull=hull), at=at, model=self.shape
-        )  # fmt: skip
+        request = Request(bounds, losses=self.losses, hull=hull)
+        return searched(kind, self.profile, request, at=at, model=self.shape)
 
     def predicted(self, plan, length):
         """Its loss by the profile, as a share of that of the shortest spans."""
-        return predicted_losses(
-            self.profile, plan.alphas, plan.betas, plan.span, [length], hull=False
-        )[length]
+        profile = self.profile.by_sign() if self.losses == "signed" else self.profile
+        found = predicted_losses(
+            profile, plan.alphas, plan.betas, plan.span, [length], hull=False
+        )  # fmt: skip
+        return found[length]
 
 
 def fresh_items(net, folder, length, needles, summaries, seed):
@@ -133,31 +140,64 @@ def fresh_items(net, folder, length, needles, summaries, seed):
     return found
 
 
-def records_of(entries, lines, plans, case, kv_heads):
-    """A record for each candidate that has all its scores, the dense model first."""
-    rows = rows_of(lines)
-    dense = rows[DENSE]
-    found = [Entry("dense", 1.0, Candidate(DENSE, plans.dense, reference=True)), *entries]
-    records = []
-    for entry in found:
-        row = rows.get(entry.candidate.name)
-        if row is None or row.retrieval < dense.retrieval or 0 < row.ce.n < dense.ce.n:
-            continue
-        plan = entry.candidate.plan
-        told = {
-            "kind": "quality", "who": entry.method, "method": "masks", "mask": "plan", **case,
-            "asked": entry.asked, "density": entry.candidate.density(kv_heads, case["length"]),
-            "scored_items": row.retrieval, "first_items": row.first, "exact_items": row.exact,
-        }  # fmt: skip
-        told |= values("margin", row.margin) | values("margin_change", row.margin_change)
-        told |= values("ce", row.ce) | values("ce_change", row.ce_change)
-        if row.ce.n:
-            told["told_items"] = row.ce.n
-        if plan is not None:
-            told["predicted"] = plans.predicted(plan, case["length"])
-            told["plan"] = plan.id
-        records.append(told)
-    return records
+class Cell:
+    """A length: its items, the candidates and their scores."""
+
+    def __init__(self, net, plans, folder, length, needles, summaries, seed):
+        self.plans, self.length = plans, length
+        self.needles, self.told = fresh_items(net, folder, length, needles, summaries, seed)
+        self.validation = Validation(
+            folder, net, [*self.needles, *self.told], length, "masked"
+        )  # fmt: skip
+        dense = Entry(DENSE, 1.0, Candidate(DENSE, dense_plan(net.config), reference=True))
+        ours = sorted(plans.ours, reverse=True)
+        self.entries = [dense, *(e for d in ours for e in plans.entries(d, length))]
+
+    def items(self, entry):
+        """Summaries are for the dense model and one density."""
+        return [*self.needles, *(self.told if entry.asked in (1.0, TOLD) else ())]
+
+    def score(self, method):
+        """Candidates of a method, those that keep most first."""
+        chosen = [entry for entry in self.entries if entry.method == method]
+        self.validation.score([(entry.candidate, self.items(entry)) for entry in chosen])
+
+    def missing(self, entry):
+        """How many of its scores are not there."""
+        known = self.validation.known
+        return sum((entry.candidate.id, item.hash) not in known for item in self.items(entry))
+
+    def records(self, shape, dtype):
+        """A record for each candidate that has all its scores, the dense model first."""
+        whole = [entry for entry in self.entries if not self.missing(entry)]
+        known = self.validation.known
+        lines = [
+            known[entry.candidate.id, item.hash] | {"plan": entry.candidate.name}
+            for entry in whole
+            for item in self.items(entry)
+        ]
+        if not whole or whole[0].method != DENSE:
+            return []
+        rows, records = rows_of(lines), []
+        whole.sort(key=lambda entry: ([DENSE, *METHODS].index(entry.method), -entry.asked))
+        for entry in whole:
+            row, plan = rows[entry.candidate.name], entry.candidate.plan
+            density = entry.candidate.density(shape["kv_heads"], self.length)
+            told = {
+                "kind": "quality", "who": entry.method, "method": "masks", "mask": "plan",
+                "length": self.length, **shape, "dtype": dtype, "asked": entry.asked,
+                "density": density, "scored_items": row.retrieval, "first_items": row.first,
+                "exact_items": row.exact,
+            }  # fmt: skip
+            told |= values("margin", row.margin) | values("margin_change", row.margin_change)
+            told |= values("ce", row.ce) | values("ce_change", row.ce_change)
+            if row.ce.n:
+                told["told_items"] = row.ce.n
+            if plan is not None:
+                told["predicted"] = self.plans.predicted(plan, self.length)
+                told["plan"] = plan.id
+            records.append(told)
+        return records
 
 
 def explicit_margin(model, plan, item):
@@ -198,18 +238,22 @@ def explicit_margin(model, plan, item):
 
 
 def masks_hold(net, plan, needles):
-    """Whether an item in a batch has the margin that explicit masks give it."""
+    """Whether an item in a batch has the margin that explicit masks give it, both in
+    float32: other types round a margin by tenths of a nat."""
     batch = next(batches(needles, net.device))[:4]
-    scorer = masked_scorer(net, Candidate("plan", plan))
+    candidate = Candidate("plan", plan)
+    as_scored = masked_scorer(net, candidate)(batch)[-1].margin
+    precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
-    want, found = explicit_margin(net.model, plan, batch[-1]), scorer(batch)[-1].margin
-    torch.set_float32_matmul_precision("high")
-    coarse = scorer(batch)[-1].margin
+    exact = replace(net, model=copy.deepcopy(net.model).float())
+    want = explicit_margin(exact.model, plan, batch[-1])
+    found = masked_scorer(exact, candidate)(batch)[-1].margin
+    torch.set_float32_matmul_precision(precision)
     print(
         f"an item's margin: {found:.4f} nats in a batch of {len(batch)}, {want:.4f} by "
-        f"explicit masks; {coarse:.4f} with linear layers in TF32"
+        f"explicit masks; {as_scored:.4f} as the table is scored"
     )
-    return abs(found - want) <= TOLERANCE[net.model.dtype] * max(1.0, abs(want))
+    return abs(found - want) <= TOLERANCE * max(1.0, abs(want))
 
 
 def values(name, mean: Mean):
@@ -241,12 +285,6 @@ def table(records):
         )
 
 
-def stop_after(seconds):
-    """Ends the work like Ctrl-C: after what is being scored."""
-    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
 def parse_plan(text):
     asked, equals, path = text.partition("=")
     if not equals:
@@ -270,8 +308,7 @@ def main(arguments=None) -> int:
     parser.add_argument("--output", type=Path, default=Path("build/bench/quality"))
     parser.add_argument("--commit", help="of the checkout, for the record")
     args = parser.parse_args(arguments)
-    if args.seconds:
-        stop_after(args.seconds)
+    deadline = time.monotonic() + args.seconds if args.seconds else float("inf")
     torch.set_float32_matmul_precision("high")  # Linear layers in TF32 on a GPU.
     lengths = [int(n) for n in args.lengths.split(",")]
     shape = network.geometry(network.load_config(args.model))
@@ -281,7 +318,7 @@ def main(arguments=None) -> int:
                                         "max_position"))),
         dict(args.plans), lengths,
     )  # fmt: skip
-    folder, whole = RunFolder(args.output), True
+    folder = RunFolder(args.output)
     # The plans that are kept are of this profile and these plans.
     ids = {f"{asked:g}": plan.id for asked, plan in args.plans}
     folder.claim("plans", {"profile": plans.profile.sha256, "lengths": lengths, **ids})
@@ -291,7 +328,6 @@ def main(arguments=None) -> int:
                 print(length, asked, [e.candidate.id[:8] for e in plans.entries(asked, length)])
         return 0
     net = network.load(args.model, args.dtype, args.device, lengths)
-    plans.dense = dense_plan(net.config)
     on_gpu = net.device.type == "cuda"
     file = record.new_file(
         "plan-quality", torch.cuda.get_device_name() if on_gpu else record.processor(),
@@ -299,55 +335,36 @@ def main(arguments=None) -> int:
         setting={"model": net.name, "items": args.items, "summaries": args.summaries,
                  "seed": args.seed, "profiled": sorted(plans.profile.curves)},
     )  # fmt: skip
-    needles, _ = fresh_items(net, folder, min(lengths), args.items, args.summaries, args.seed)
-    if not masks_hold(net, plans.ours[min(plans.ours)], needles):
+    cells = [
+        Cell(net, plans, folder, n, args.items, args.summaries, args.seed) for n in lengths
+    ]
+    shortest = min(cells, key=lambda cell: cell.length)
+    if not masks_hold(net, plans.ours[min(plans.ours)], shortest.needles):
         print("error: masks in batches differ from explicit ones", file=sys.stderr)
         return 1
-    for length in lengths:
-        try:
-            found, complete = one_length(args, net, plans, folder, length)
-        except Interrupted as reason:
-            print(reason, file=sys.stderr)
-            whole = False
-            break
-        whole &= complete
+    score(cells, deadline)
+    shape.pop("max_position")
+    for cell in cells:
+        found = cell.records(shape, args.dtype)
         file["records"] += found
         if found:
-            print(f"\nN = {length}")
+            print(f"\nN = {cell.length}")
             print("\n".join(table(found)), flush=True)
-            record.write(file, args.output / "plan-quality.json")
-        if not complete:
-            break
-    return 0 if whole else 3
+    if file["records"]:
+        record.write(file, args.output / "plan-quality.json")
+    return 3 if any(cell.missing(entry) for cell in cells for entry in cell.entries) else 0
 
 
-def one_length(args, net, plans, folder, length):
-    """Records of a length, and whether no score is missing."""
-    needles, told = fresh_items(net, folder, length, args.items, args.summaries, args.seed)
-    entries = [e for d in sorted(plans.ours, reverse=True) for e in plans.entries(d, length)]
-    entries.sort(key=lambda entry: METHODS.index(entry.method))
-    validation = Validation(folder, net, [*needles, *told], length, "masked")
-    work = [(Candidate(DENSE, plans.dense, reference=True), [*needles, *told])]
-    for entry in entries:
-        work.append((entry.candidate, [*needles, *(told if entry.asked == TOLD else ())]))
-    complete = True
+def score(cells, deadline):
+    """All kinds of plans in turn, each at all lengths, until time is out or Ctrl-C."""
     try:
-        validation.score(work)
-    except Interrupted:
-        complete = False
-    lines = [
-        validation.known[candidate.id, item.hash] | {"plan": candidate.name}
-        for candidate, items in work
-        for item in items
-        if (candidate.id, item.hash) in validation.known
-    ]
-    if not lines:
-        return [], False
-    shape = network.geometry(net.config)
-    case = {"length": length, "layers": shape["layers"], "q_heads": shape["q_heads"],
-            "kv_heads": shape["kv_heads"], "head_dim": shape["head_dim"],
-            "dtype": args.dtype}  # fmt: skip
-    return records_of(entries, lines, plans, case, shape["kv_heads"]), complete
+        for method in (DENSE, *METHODS):
+            for cell in cells:
+                if time.monotonic() > deadline:
+                    return
+                cell.score(method)
+    except Interrupted as reason:
+        print(reason, file=sys.stderr)
 
 
 if __name__ == "__main__":

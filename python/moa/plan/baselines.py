@@ -154,7 +154,7 @@ def searched(
     else:
         raise PlannerError(f"expected one of {', '.join(SEARCHED)}, found '{kind}'")
     search = prepare(profile, request)
-    goal = Goal.mean(search.problem)
+    goal = search.goal()
     if kind in ONE_LENGTH:
         weights = np.array([float(n == at) for n in search.lengths])
         goal = Goal(weights, np.full(len(weights), np.inf))

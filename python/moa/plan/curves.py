@@ -10,7 +10,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,9 @@ class Curves:
     formats: Mapping[str, Floats] = field(default_factory=dict)
     #: The part of each block of rows, as `rows`; where those were kept.
     format_rows: Mapping[str, Floats] = field(default_factory=dict)
+    #: [layers, kv_heads, blocks + 1]: what a window costs all query heads of a KV head, by
+    #: signed sums, in the unit of `curve` and never rising; None in older profiles.
+    signed: Floats | None = None
 
     @property
     def layers(self) -> int:
@@ -63,6 +66,20 @@ class Curves:
     def blocks(self) -> int:
         """Longest window of the curve, in blocks."""
         return int(self.curve.shape[2]) - 1
+
+    def by_sign(self) -> Curves:
+        """With the losses of signed sums, a KV head's shared evenly by its query heads."""
+        if self.signed is None:
+            raise PlanError(
+                f"profile/{self.length}/summary.npz", "expected signed losses, found none",
+                cure="the same moa-plan profile again adds them and measures nothing anew; or "
+                "take --losses sizes",
+            )  # fmt: skip
+        group = self.q_heads // self.kv_heads
+        return replace(
+            self, curve=np.repeat(self.signed / group, group, axis=1), signed=None, rows=None,
+            formats={}, format_rows={}, estimator=self.estimator.replace("abs", "signed"),
+        )  # fmt: skip
 
     def check(self, name: str = "curves") -> Curves:
         """Itself; PlanError, naming `name` and the key, where it cannot be right."""
@@ -90,6 +107,11 @@ class Curves:
                 self.blocks,
             )
         _check_losses("curve", self.curve, refuse)
+        if self.signed is not None:
+            of_kv_heads = (self.layers, self.kv_heads, self.blocks + 1)
+            if self.signed.shape != of_kv_heads:
+                raise refuse("signed", str(list(of_kv_heads)), list(self.signed.shape))
+            _check_losses("signed", self.signed, refuse)
         if self.rows is not None:
             wanted = (self.layers, self.q_heads, most, self.blocks + 1)
             if self.rows.shape != wanted:
@@ -116,11 +138,20 @@ class Curves:
             **{key: np.int64(getattr(self, key)) for key in _NUMBERS},
             **{key: np.str_(getattr(self, key)) for key in _TEXTS},
         }
-        parts = self._parts() if self.rows is None else self._parts() | {"rows": self.rows}
-        arrays |= {key: np.asarray(part, dtype=np.float64) for key, part in parts.items()}
+        parts = self._parts() | {"rows": self.rows, "signed": self.signed}
+        arrays |= {
+            key: np.asarray(part, dtype=np.float64)
+            for key, part in parts.items() if part is not None
+        }  # fmt: skip
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]
         write_atomically(path, buffer.getvalue())
+
+
+def falling(curve: Floats) -> Floats:
+    """The least curve above that never rises with the window."""
+    result: Floats = np.maximum.accumulate(curve[..., ::-1], -1)[..., ::-1]
+    return result
 
 
 def _check_losses(
@@ -160,6 +191,7 @@ def load_curves(path: str | Path) -> Curves:
     }  # fmt: skip
     return Curves(
         curve=found["curve"].astype(np.float64),
+        signed=parts.get("signed"),
         rows=parts.get("rows"),
         formats=of_formats(parts, "format_"),
         format_rows=of_formats(parts, "rows_"),
@@ -180,6 +212,15 @@ class Profile:
 
     curves: dict[int, Curves]  #: By length, ascending; at least one.
     sha256: str  #: Of the files.
+
+    @property
+    def has_signs(self) -> bool:
+        """Whether losses of signed sums are there at every length."""
+        return all(curves.signed is not None for curves in self.curves.values())
+
+    def by_sign(self) -> Profile:
+        """See `Curves.by_sign`."""
+        return replace(self, curves={n: c.by_sign() for n, c in self.curves.items()})
 
     @property
     def any(self) -> Curves:

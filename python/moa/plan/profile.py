@@ -22,7 +22,7 @@ import moa
 
 from .calibration import Item
 from .collect import Collector, Wish, items_of
-from .curves import Curves, of_formats
+from .curves import Curves, falling, of_formats
 from .errors import PlannerError
 from .evaluate import loss_of
 from .influence import Point, Recorder, run, window_blocks
@@ -213,7 +213,7 @@ def combine(items: Iterable[Measured], length: int) -> Floats:
 def _curves(items: Iterable[Measured], length: int) -> Iterator[tuple[Floats, float]]:
     """Each item's curve and its total."""
     for item in items:
-        curve = _falling(item.absolute.astype(np.float64).mean(0))
+        curve = falling(item.absolute.astype(np.float64).mean(0))
         total = float(curve[..., 1:].sum((0, 1)).mean())
         if not np.isfinite(total) or total <= 0:
             raise PlannerError(
@@ -223,8 +223,9 @@ def _curves(items: Iterable[Measured], length: int) -> Iterator[tuple[Floats, fl
         yield curve, total
 
 
-def combine_parts(items: Sequence[Measured], length: int) -> dict[str, Any]:
-    """What `Curves` has beside the curve, scaled as it: `rows`, `formats`, `format_rows`."""
+def combine_parts(items: Sequence[Measured], length: int, kv_heads: int) -> dict[str, Any]:
+    """What `Curves` has beside the curve, scaled as it: `signed`, `rows`, `formats`,
+    `format_rows`."""
     totals = [total for _, total in _curves(items, length)]
 
     def mean(parts: Sequence[NDArray[np.float32]]) -> Floats:
@@ -234,7 +235,8 @@ def combine_parts(items: Sequence[Measured], length: int) -> dict[str, Any]:
 
     first, rows = items[0], [item.rows for item in items if item.rows is not None]
     return {
-        "rows": _falling(mean(rows)) if rows else None,
+        "signed": falling(mean([_lost(item, kv_heads) for item in items])),
+        "rows": falling(mean(rows)) if rows else None,
         "formats": {f: mean([item.formats[f] for item in items]) for f in first.formats},
         "format_rows": {
             f: mean([item.format_rows[f] for item in items]) for f in first.format_rows
@@ -242,10 +244,14 @@ def combine_parts(items: Sequence[Measured], length: int) -> dict[str, Any]:
     }
 
 
-def _falling(curve: Floats) -> Floats:
-    """The least curve above that never rises with the window."""
-    falling: Floats = np.maximum.accumulate(curve[..., ::-1], -1)[..., ::-1]
-    return falling
+def _lost(item: Measured, kv_heads: int) -> NDArray[np.float32]:
+    """[layers, kv_heads, blocks + 1]: what an item loses by signed sums. Its query heads'
+    losses and gains add up, as they see one window; an item that gains in all pays for no
+    other."""
+    layers, q_heads, windows = item.signed.shape[1:]
+    groups = item.signed.mean(0).reshape(layers, kv_heads, q_heads // kv_heads, windows)
+    lost: NDArray[np.float32] = groups.sum(2).clip(min=0)
+    return lost
 
 
 def profile_length(
@@ -295,7 +301,7 @@ def profile_length(
         kv_heads=shape["kv_heads"],
         model_config_sha256=network.identity["model_config_sha256"],
         estimator=ESTIMATOR,
-        **combine_parts(measured, length),
+        **combine_parts(measured, length, shape["kv_heads"]),
     ).write(folder / f"{step}/summary.npz")
     folder.log(f"{step}: {len(items)} items")
     return items, measured

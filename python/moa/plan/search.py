@@ -44,6 +44,9 @@ class Request:
     exact: bool = False  #: Query heads of one KV head may differ.
     rules_per_layer: int | None = 2
     ranks: int = 1  #: Tensor-parallel ranks that must hold equal bytes in each layer.
+    #: Losses of windows: "signed" sums, "sizes", or "auto": signed where they are there
+    #: and nothing asked for is known in sizes alone.
+    losses: str = "auto"
     hull: bool = False  #: See `losses.rule_losses`.
     per_row: bool = False  #: Length rule `row` instead of `request`.
     grid: Sequence[Rule] | None = None  #: Candidates; None: the default grid.
@@ -80,6 +83,10 @@ class Search:
                 weight[i:] = 1 / (len(self.lengths) - i)
             weights.append(weight)
         return weights
+
+    def goal(self) -> Goal:
+        """The least mean loss of the profiled lengths, each with those it stands for."""
+        return Goal(np.mean(self.objectives(), axis=0), np.full(len(self.lengths), np.inf))
 
     def query_rules(self, assignment: Ints) -> tuple[Ints, Floats]:
         """alphas and betas [layers, q_heads] of an assignment [layers, units]."""
@@ -146,13 +153,15 @@ def source_of(profile: Profile, n: int) -> Any:
 
 def prepare(profile: Profile, request: Request) -> Search:
     """The problem of a request; PlannerError where it cannot be one."""
+    _check_formats(request, profile)
+    if _signed(request, profile):
+        profile = profile.by_sign()
     about = profile.any
     params = SpanParams(
         about.sink, about.block, max(128, about.sink + about.block), request.per_row
     )
     lengths = _lengths(profile, request)
     _check_heads(request, about.q_heads, about.kv_heads)
-    _check_formats(request, profile)
     grid = request.grid or default_grid(max(profile.curves), lengths, params)
     rules = [Rule(*rule) for rule in grid]
     per_query = request.exact or request.on == "query"
@@ -228,6 +237,26 @@ def _check_heads(request: Request, q_heads: int, kv_heads: int) -> None:
             "expected at most 2 rules in a layer with a tensor-parallel degree, found no "
             "limit; give --rules-per-layer 2"
         )
+
+
+def _signed(request: Request, profile: Profile) -> bool:
+    """Whether losses are those of signed sums. They are KV heads' alone, of spans alone, and
+    not kept by row block."""
+    unknown = [
+        option for option, asked in (
+            ("--on query", request.on == "query"), ("--kv exact", request.exact),
+            ("--kv-formats", any(form != FORMATS[0] for form in request.formats)),
+            ("--length row", request.per_row),
+        ) if asked
+    ]  # fmt: skip
+    if request.losses == "auto":
+        return profile.has_signs and not unknown
+    if request.losses == "signed" and unknown:
+        raise PlannerError(
+            f"expected --losses sizes with {', '.join(unknown)}, found --losses signed; signed "
+            "sums are those of KV heads, whole windows and 16 bits"
+        )
+    return request.losses == "signed"
 
 
 def _check_formats(request: Request, profile: Profile) -> None:

@@ -76,6 +76,11 @@ def add_request(parser: argparse.ArgumentParser) -> None:
         help='candidate rules; FILE: {"rules": [[alpha, beta], ..]}',
     )  # fmt: skip
     parser.add_argument(
+        "--losses", choices=("auto", "signed", "sizes"), default="auto",
+        help="what a window costs: the signed sum of its rows' changes, or the sum of their "
+        "sizes; auto: signed where the profile has them for what is asked",
+    )  # fmt: skip
+    parser.add_argument(
         "--hull", action=argparse.BooleanOptionalAction, default=False,
         help="a near-full window loses at least its share of what the shortest loses: for "
         "profiles whose items cover few depths; `run` does so below 40 items a length",
@@ -133,8 +138,8 @@ def request_of(args: argparse.Namespace, profile: Profile) -> Request:
     table = load_costs(args.costs) if args.costs else None
     return Request(
         bounds=chosen, on=args.on, exact=args.kv == "exact",
-        rules_per_layer=args.rules_per_layer, ranks=args.tensor_parallel, hull=args.hull,
-        per_row=args.length == "row", grid=grid,
+        rules_per_layer=args.rules_per_layer, ranks=args.tensor_parallel,
+        losses=args.losses, hull=args.hull, per_row=args.length == "row", grid=grid,
         times=[TimeLimit(n, batch, us, table) for n, batch, us in args.time] if table else (),
         formats=args.kv_formats,
     )  # fmt: skip

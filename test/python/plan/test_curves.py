@@ -13,6 +13,7 @@ from moa.plan.curves import load_curves, load_profile
 @pytest.mark.parametrize("rows", [False, True])
 def test_written_curves_are_read(rows, tmp_path):
     curves = make_curves(500, rows=rows)
+    curves = replace(curves, signed=curves.curve[:, :2] / 3)
     path = tmp_path / "profile" / "500" / "summary.npz"
     curves.write(path)
     first = path.read_bytes()
@@ -20,6 +21,7 @@ def test_written_curves_are_read(rows, tmp_path):
     again.write(path)
     assert path.read_bytes() == first
     np.testing.assert_array_equal(again.curve, curves.curve)
+    np.testing.assert_array_equal(again.signed, curves.signed)
     assert (again.rows is not None) == rows
     for key in ("length", "sink", "block", "items", "kv_heads", "estimator", "blocks"):
         assert getattr(again, key) == getattr(curves, key)
@@ -41,10 +43,29 @@ def test_faults_of_curves():
         "curve: expected losses that never rise": replace(good, curve=rising),
         "curve: expected losses of 0 or more": replace(good, curve=negative),
         r"rows: expected \[3, 4, 8, 9\]": replace(good, rows=np.zeros((3, 4, 8, 8))),
+        r"signed: expected \[3, 2, 9\]": replace(good, signed=good.curve),
+        "signed/1/2/3: expected a finite loss, found nan": replace(
+            good, kv_heads=4, signed=nan
+        ),
+        "signed: expected losses of 0 or more": replace(good, kv_heads=4, signed=negative),
     }
     for message, curves in wrong.items():
         with pytest.raises(PlanError, match=f"curves: {message}.*profile again"):
             curves.check()
+
+
+def test_signed_losses_are_those_of_kv_heads():
+    good = make_curves(512, rows=True)
+    assert good.kv_heads == 2
+    signed = good.curve[:, 1:3]
+    curves = replace(good, signed=signed).by_sign().check()
+    assert curves.curve.shape == good.curve.shape
+    np.testing.assert_allclose(curves.curve.reshape(3, 2, 2, 9).sum(2), signed)
+    np.testing.assert_array_equal(curves.curve[:, 0], curves.curve[:, 1])
+    assert curves.estimator == "set-signed" and curves.rows is None
+    message = r"512/summary.npz: expected signed losses, found none; .* --losses sizes"
+    with pytest.raises(PlanError, match=message):
+        good.by_sign()
 
 
 def test_faults_of_files(tmp_path):

@@ -19,7 +19,7 @@ from moa.plan.baselines import (
 from moa.plan.columns import Goal
 from moa.plan.costs import CostTable
 from moa.plan.curves import Profile
-from moa.plan.density import kv_density, query_density
+from moa.plan.density import kv_density, layer_densities, query_density
 from moa.plan.losses import rule_losses, total_loss
 from moa.plan.model import ModelShape
 from moa.plan.optimize import solve
@@ -146,6 +146,33 @@ def test_a_plan_keeps_its_bounds_and_says_what_it_is():
     assert again.id == plan.id
 
 
+def test_plans_of_signed_losses():
+    """Heads whose sizes are noise are short: the bytes go to those that lose."""
+    curves, half = make_curves(1024), {1024: 0.5}
+    middle = np.arange(3)[:, None, None] == 1
+    signed = replace(curves, signed=np.where(middle, curves.curve[:, :2], 0))
+    profile = Profile({1024: signed}, "5a" * 32)
+    plan, sizes = (
+        optimise(profile, Request(half, losses=kind))[2] for kind in ("auto", "sizes")
+    )
+    assert layer_densities(plan, 2, 1024).tolist() == [128 / 1024, 1, 128 / 1024]
+    assert layer_densities(sizes, 2, 1024)[1] < 1
+    assert plan.document["provenance"]["estimator"] == "set-signed"
+    assert plan.document["scores"]["predicted"]["1024"] == 0
+    assert optimise(profile, Request(half, losses="signed"))[2].id == plan.id
+    # What is known in sizes alone, or where nothing else is.
+    assert optimise(Profile({1024: curves}, "5a" * 32), Request(half))[2].id == sizes.id
+    eight = replace(signed, formats={"e4m3": 0.01 * curves.curve[..., ::-1]})
+    for option, more in {
+        "--on query": {"on": "query"}, "--kv exact": {"exact": True},
+        "--length row": {"per_row": True}, "--kv-formats": {"formats": ("16", "e4m3")},
+    }.items():  # fmt: skip
+        by_size = prepare(Profile({1024: eight}, "5a" * 32), Request(half, **more))
+        assert by_size.profile.any.estimator == "set-abs"
+        with pytest.raises(PlannerError, match=f"expected --losses sizes with {option}, found"):
+            prepare(by_size.profile, Request(half, losses="signed", **more))
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -236,6 +263,8 @@ def test_pareto_set():
     search = prepare(profile, Request({512: 0.6, 1024: 0.3, 2048: 0.3}))
     weights = search.objectives()
     assert [list(w) for w in weights] == [[1, 0, 0], [0, 0.5, 0.5]]
+    # One plan weighs profiled lengths alike too, however many are extrapolated.
+    assert search.goal().weights.tolist() == [0.5, 0.25, 0.25]
     problem = combine(search.problem, weights)
     calls = []
     points = pareto(problem, 4, progress=lambda done, most: calls.append((done, most)))

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(search: Search, args: argparse.Namespace, pool: Pool) -> list[tuple[Solution, Goal]]:
-    goal = Goal.mean(search.problem)
+    goal = search.goal()
     solution = solve(
         search.problem, goal, solver=args.solver, time_limit=args.time_limit,
         names=search.names, pool=pool,

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: Options that decide which plans come out.
 _ASKED = (
-    "density", "bounds", "extend", "on", "kv", "rules_per_layer", "grid", "hull", "length",
-    "tensor_parallel", "time", "costs", "solver", "pareto", "kv_formats",
+    "density", "bounds", "extend", "on", "kv", "rules_per_layer", "grid", "losses", "hull",
+    "length", "tensor_parallel", "time", "costs", "solver", "pareto", "kv_formats",
 )  # fmt: skip
 #: Items of a length whose needles cover the strata of depth more than once, so that
 #: the curves tell of every depth; with fewer, --hull unless it is said otherwise.
