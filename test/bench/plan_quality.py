@@ -335,13 +335,12 @@ def main(arguments=None) -> int:
         setting={"model": net.name, "items": args.items, "summaries": args.summaries,
                  "seed": args.seed, "profiled": sorted(plans.profile.curves)},
     )  # fmt: skip
-    cells = [
-        Cell(net, plans, folder, n, args.items, args.summaries, args.seed) for n in lengths
-    ]
-    shortest = min(cells, key=lambda cell: cell.length)
-    if not masks_hold(net, plans.ours[min(plans.ours)], shortest.needles):
+    wanted = (args.items, args.summaries, args.seed)
+    needles, _ = fresh_items(net, folder, min(lengths), *wanted)
+    if not masks_hold(net, plans.ours[min(plans.ours)], needles):
         print("error: masks in batches differ from explicit ones", file=sys.stderr)
         return 1
+    cells = [Cell(net, plans, folder, length, *wanted) for length in lengths]
     score(cells, deadline)
     shape.pop("max_position")
     for cell in cells:
@@ -373,3 +372,6 @@ if __name__ == "__main__":
     except PlannerError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as reason:
+        print(reason, file=sys.stderr)
+        sys.exit(3)
