@@ -40,14 +40,28 @@ protected:
   static constexpr int64_t kColumns = 8;
   static constexpr int64_t kBarrier = 1; ///< Of the warps that compute.
 
+  /// What is read of an item before its share begins: fields of
+  /// moa_gpu_decode_item, and line pages [first, last) of the whole item.
+  struct Facts {
+    Value first, last, sinkPages, windowBegin, length, startMax, fresh, kvHead;
+    Value tokens, token, q, out, k, v;
+
+    static Facts from(ValueRange v) {
+      return {v[0], v[1], v[2], v[3],  v[4],  v[5],  v[6],
+              v[7], v[8], v[9], v[10], v[11], v[12], v[13]};
+    }
+    llvm::SmallVector<Value> values() const {
+      return {first,  last,   sinkPages, windowBegin, length, startMax, fresh,
+              kvHead, tokens, token,     q,           out,    k,        v};
+    }
+  };
+
   /// The part of an item that lies in this block's part of the line.
   struct Share {
-    Value item;        ///< Its number,
-    Value place;       ///< and its address.
-    Value first, last; ///< Line pages [first, last) of the whole item.
-    Value from, to;    ///< Line pages [from, to) of this block.
-    Value sinkPages, windowShift; ///< Page i of the item is block i in the
-                                  ///< sink, and i + shift behind it.
+    Value item;     ///< Its number,
+    Value place;    ///< its address,
+    Facts facts;    ///< and what is read of it.
+    Value from, to; ///< Line pages [from, to) of this block.
   };
 
   /// Where the ids of an item's pages are found.
@@ -62,6 +76,11 @@ protected:
     llvm::SmallVector<Value> values() const {
       return {item, to, sinkEnd, sinkTable, windowTable};
     }
+  };
+
+  /// Blocks that have pages of an item: the first, and how many.
+  struct Parts {
+    Value block, count;
   };
 
   /// Of one column tile, in one warp; m in units of raw scores.
@@ -98,12 +117,11 @@ protected:
   // DecodeLine.cpp
   void takeCut();
   Value itemBehind(Value item);
-  Value blockOf(Value page);
-  Share loadShare(Value item, Value page);
+  Facts loadFacts(Value item);
   /// `body` gets and returns values that are carried along.
   using ShareBody =
       llvm::function_ref<llvm::SmallVector<Value>(const Share &, ValueRange)>;
-  void forShares(ValueRange init, ShareBody body);
+  void forShares(const Facts &front, ValueRange init, ShareBody body);
   Value blockNumber(const Share &share, Value page);
 
   Pages loadPages(Value item);
@@ -119,7 +137,7 @@ protected:
   Column columnOf(Value number);
   Value startOf(const Share &share, Value number);
   Value endOf(Value number);
-  Value queryRow(const Share &share, size_t tensor, size_t place, Value number);
+  Value queryRow(const Share &share, size_t tensor, Value place, Value number);
   void forColumns(Value count, int64_t most, int64_t slices,
                   llvm::function_ref<void(Value, Value)> body);
 
@@ -186,7 +204,7 @@ protected:
   int64_t rowsAtOnce() const {
     return columnTiles() == 1 ? 4 : form.kv8 ? 1 : 2;
   }
-  llvm::SmallVector<Piece> piecesOf(const Share &share, Fresh which);
+  llvm::SmallVector<Piece> piecesOf(const Facts &facts, Fresh which);
   Value loadPiece(const Piece &piece, Value token);
   Value zeroPiece();
   using FreshRow = llvm::function_ref<void(Value, llvm::ArrayRef<Value>)>;
@@ -195,12 +213,13 @@ protected:
                 llvm::function_ref<void(Value)> behind);
 
   // DecodeMerge.cpp
-  void mergeWarps(const Share &share, const State &state);
+  void mergeWarps(Share share, const State &state);
   void writeColumns(const Columns &columns);
   void combineWarps(const Share &share, int64_t columnTile);
   void mergeParts(const Share &share);
-  void sumParts(const Share &share, Value parts, Value slice, Value column,
-                Value quad);
+  Parts partsOf(const Share &share);
+  void sumParts(const Share &share, const Parts &parts, Value slice,
+                Value column, Value quad);
   void sumSlices(const Share &share, Value column, Value quad);
   void store(const Share &share, Value column, Value quad, Value sum,
              Value output);
@@ -255,11 +274,12 @@ protected:
   Value outputs;       ///< [warp][column of a tile] floats of a column.
   Value sums;          ///< [warp][column]: maximum and sum.
   Value ticket;        ///< What the block's arrival found in the counter.
-  Value pages, blocks, block; ///< Of the line; blocks that have a part of it.
-  Value begin, end;           ///< Line pages of this block.
+  Value block;
+  Value begin, end; ///< Line pages of this block.
   Value firstItem;
   Value firstIds;      ///< Lane i's: of page begin + i % MOA_GPU_CUT_IDS.
   Pages first, second; ///< Of that item and of the one behind it.
+  Parts front, back;   ///< Of the block's first item and of its last.
   // In a warp that computes.
   Value warp, laneRow, laneColumn; ///< lane / 4 and 2 * (lane % 4).
   Value stream, warpRow;           ///< Which pages, and which rows of them.

@@ -206,7 +206,7 @@ void DecodeAmpere::run() {
   for (int64_t use = 0; use < places - 1; ++use)
     fetchHalf(first.ids[use / 2], use % 2, b.add(begin, use / 2), b.i32(use));
   first.ids.erase(first.ids.begin(), first.ids.end() - idsKept());
-  forShares(flattenCursor(first), [&](const Share &share, ValueRange cursor) {
+  auto body = [&](const Share &share, ValueRange cursor) {
     loadQueries(share);
     SmallVector<Value> init = flatten(emptyState());
     const size_t size = init.size();
@@ -223,7 +223,8 @@ void DecodeAmpere::run() {
                });
     mergeWarps(share, rebuild(ValueRange(result).take_front(size)));
     return SmallVector<Value>(ValueRange(result).drop_front(size));
-  });
+  };
+  forShares(loadFacts(firstItem), flattenCursor(first), body);
 }
 
 /// Uses 2 i and 2 i + 1 are those of the block's page i; places - 1 uses are

@@ -24,9 +24,7 @@ using namespace moa::gpu;
 /// else columns ask for is found anew where it is needed, which is rarely:
 /// registers are few.
 void Decode::findColumns(const Share &share) {
-  Value tokens = b.loadField(share.place, offsetof(moa_gpu_decode_item, tokens),
-                             b.getI32Type());
-  firstEnd = b.add(b.sub(length, tokens), 1);
+  firstEnd = b.add(b.sub(length, share.facts.tokens), 1);
 }
 
 Decode::Value Decode::columnCount() {
@@ -52,20 +50,14 @@ Value Decode::endOf(Value number) {
   return b.add(firstEnd, columnOf(number).token);
 }
 
-/// Row of a column in a tensor of queries or outputs; the item's place in the
-/// tensor lies `place` bytes into the item.
-Value Decode::queryRow(const Share &share, size_t tensor, size_t place,
+/// Row of a column in a tensor of queries or outputs, at the item's place
+/// there.
+Value Decode::queryRow(const Share &share, size_t tensor, Value place,
                        Value number) {
-  auto field = [&](size_t offset, Type type) {
-    return b.loadField(share.place, offset, type);
-  };
-  Type i32 = b.getI32Type();
+  const Facts &facts = share.facts;
   Column column = columnOf(number);
-  Value kvHead = field(offsetof(moa_gpu_decode_item, kv_head), i32);
-  Value own = field(place, b.getI64Type());
-  Value firstToken = field(offsetof(moa_gpu_decode_item, token), i32);
-  return rowOf(tensor, own, b.add(b.mul(kvHead, group()), column.head),
-               b.add(firstToken, column.token));
+  return rowOf(tensor, place, b.add(b.mul(facts.kvHead, group()), column.head),
+               b.add(facts.token, column.token));
 }
 
 /// Threads take a column and four dimensions each, for the first `count`

@@ -27,8 +27,7 @@ static constexpr int64_t kRows = 16, kPiece = 16, kPieceColumns = 8;
 
 /// Without fresh keys no key is behind the first of them.
 void Decode::findFresh(const Share &share) {
-  Value fresh = b.loadField(share.place, offsetof(moa_gpu_decode_item, fresh),
-                            b.getI32Type());
+  Value fresh = share.facts.fresh;
   freshFrom = b.select(b.less(b.i32(0), fresh), b.sub(length, fresh),
                        b.i32(std::numeric_limits<int32_t>::max()));
 }
@@ -46,13 +45,14 @@ void Decode::fetchFresh(const Share &share) {
   SmallVector<Type> types(pieces, b.i32s(4));
   types.push_back(b.getI32Type());
   SmallVector<Value> early = b.branch(
-      b.both(any, b.less(b.add(share.last, -2), end)), types,
+      b.both(any, b.less(b.add(share.facts.last, -2), end)), types,
       [&] {
         SmallVector<Value> loaded;
         for (FirstRow &row : firstRows)
-          for (const Piece &piece : piecesOf(share, row.which))
+          for (const Piece &piece : piecesOf(share.facts, row.which))
             loaded.push_back(loadPiece(piece, b.i32(0)));
-        loaded.push_back(pageId(loadPages(share.item), b.add(share.last, -1)));
+        loaded.push_back(
+            pageId(loadPages(share.item), b.add(share.facts.last, -1)));
         return loaded;
       },
       [&] {
@@ -80,29 +80,22 @@ int64_t Decode::piecesIn(Fresh which) {
 
 /// What a lane moves of each row: 16 bytes of a key or of a value. Lanes that
 /// are left over do what the last one does.
-SmallVector<Decode::Piece> Decode::piecesOf(const Share &share, Fresh which) {
+SmallVector<Decode::Piece> Decode::piecesOf(const Facts &facts, Fresh which) {
   const int64_t inRow = headDim() / kPieceColumns;
-  Value item = opaque(share.item);
-  Value place = b.element(items, item, sizeof(moa_gpu_decode_item));
-  auto field = [&](size_t offset, Type type) {
-    return b.loadField(place, offset, type);
-  };
-  Type i64 = b.getI64Type();
-  Value kvHead = field(offsetof(moa_gpu_decode_item, kv_head), b.getI32Type());
-  auto source = [&](size_t tensor, size_t where) {
-    return rowOf(tensor, field(where, i64), kvHead, Value());
+  auto source = [&](size_t tensor, Value place) {
+    return rowOf(tensor, place, facts.kvHead, Value());
   };
   auto stride = [&](size_t tensor) {
     return b.loadField(args, tensor + offsetof(moa_gpu_rows, token_stride),
-                       i64);
+                       b.getI64Type());
   };
   constexpr size_t k = offsetof(moa_gpu_decode_args, k),
                    v = offsetof(moa_gpu_decode_args, v);
   Value keys, values;
   if (which != Fresh::Values)
-    keys = source(k, offsetof(moa_gpu_decode_item, k));
+    keys = source(k, facts.k);
   if (which != Fresh::Keys)
-    values = source(v, offsetof(moa_gpu_decode_item, v));
+    values = source(v, facts.v);
   Value lane = b.bitAnd(opaque(b.threadId()), 31);
   const bool both = which == Fresh::Both;
   const int64_t numbers = both ? 2 * inRow : inRow;
@@ -201,17 +194,19 @@ void Decode::addFresh(const Share &share, Value page, Value firstKey,
       firstRows, [&](const FirstRow &row) { return row.which == which; });
   Value touched = b.less(freshFrom, b.add(b.add(firstKey, warpRow), kRows));
   b.ifThen(touched, [&] {
-    SmallVector<Piece> pieces = piecesOf(share, which);
+    // Read anew: registers are few.
+    SmallVector<Piece> pieces = piecesOf(loadFacts(opaque(share.item)), which);
     Value pool = b.loadField(args, offsetof(moa_gpu_decode_args, pool),
                              b.globalPointer());
     auto idOf = [&] {
       return SmallVector<Value>{pageId(loadPages(share.item), page)};
     };
-    Value id = asksEarly()
-                   ? b.branch(
-                         b.equal(b.sub(share.last, page), 1), b.getI32Type(),
-                         [&] { return SmallVector<Value>{lastId}; }, idOf)[0]
-                   : idOf()[0];
+    Value id =
+        asksEarly()
+            ? b.branch(
+                  b.equal(b.sub(share.facts.last, page), 1), b.getI32Type(),
+                  [&] { return SmallVector<Value>{lastId}; }, idOf)[0]
+            : idOf()[0];
     Value target = b.element(pool, id, 2 * MOA_BLOCK_KEYS * rowBytes);
     auto put = [&](const Piece &piece, Value row, Value value) {
       StorePieceOp::create(b, value, held, b.add(piece.row, row), piece.column);

@@ -219,12 +219,13 @@ void DecodeHopper::putCodes(Value place, Value use, ValueRange words) {
 /// The line and its items lie ready; what else there is to read, and all
 /// memory that is written, may be in use by the launch before.
 void DecodeHopper::consume(Value number) {
+  Facts front = loadFacts(firstItem);
   WaitLaunchesOp::create(b);
   b.ifThen(b.equal(b.threadId(), 0), [&] { LaunchNextOp::create(b); });
   takePlace(number);
   SmallVector<Type> types(form.kv8 ? kPlaceWords + kScaleWords : 0,
                           b.getI32Type());
-  forShares({}, [&](const Share &share, ValueRange) -> SmallVector<Value> {
+  auto body = [&](const Share &share, ValueRange) -> SmallVector<Value> {
     loadQueries(share);
     // Use n of the ring is stream n % streams()'s.
     Value use = b.sub(share.from, begin);
@@ -252,7 +253,8 @@ void DecodeHopper::consume(Value number) {
         });
     mergeWarps(share, rebuild(result));
     return {};
-  });
+  };
+  forShares(front, {}, body);
 }
 
 LLVM::LLVMFuncOp moa::gpu::buildDecodeHopper(OpBuilder &builder, Location loc,

@@ -5,9 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Which pages are a block's: block c of C has pages [c T / C, (c + 1) T / C) of
-// the T of all items, laid end to end. Whoever loads and whoever computes walks
-// the same shares of items, so both count pages alike.
+// Which pages are a block's: a run of those of all items, laid end to end.
+// Whoever loads and whoever computes walks the same shares of items, so both
+// count pages alike.
 //
 //===----------------------------------------------------------------------===//
 
@@ -69,8 +69,12 @@ void Decode::takeCut() {
   begin = word(offsetof(moa_gpu_cut, begin));
   end = word(offsetof(moa_gpu_cut, end));
   count = word(offsetof(moa_gpu_cut, items));
-  pages = word(offsetof(moa_gpu_cut, pages));
-  blocks = word(offsetof(moa_gpu_cut, blocks));
+  auto partsOf = [&](size_t bytes) {
+    return Parts{word(bytes + offsetof(moa_gpu_parts, block)),
+                 word(bytes + offsetof(moa_gpu_parts, count))};
+  };
+  front = partsOf(offsetof(moa_gpu_cut, front));
+  back = partsOf(offsetof(moa_gpu_cut, back));
   firstItem = word(offsetof(moa_gpu_cut, item));
   first = idsOf(offsetof(moa_gpu_cut, own), firstItem);
   second = idsOf(offsetof(moa_gpu_cut, next), itemBehind(firstItem));
@@ -88,43 +92,66 @@ Value Decode::itemBehind(Value item) {
   return b.min(b.add(item, 1), b.add(count, -1));
 }
 
-/// The block that has a line page: the last whose cut is at most `page`. From
-/// c T / C < page + 1 follows c <= ((page + 1) C - 1) / T.
-Value Decode::blockOf(Value page) {
-  Value product =
-      arith::MulIOp::create(b, b.wide(b.add(page, 1)), b.wide(blocks));
-  Value one = arith::ConstantOp::create(b, b.getI64IntegerAttr(1));
-  Value last = arith::SubIOp::create(b, product, one);
-  return arith::TruncIOp::create(
-      b, b.getI32Type(), arith::DivUIOp::create(b, last, b.wide(pages)));
-}
-
-Decode::Share Decode::loadShare(Value item, Value page) {
-  Share share;
-  share.item = item;
-  share.place = b.element(items, item, sizeof(moa_gpu_decode_item));
-  share.first = b.loadI32(starts, item);
-  share.last = b.loadI32(starts, b.add(item, 1));
-  share.from = page;
-  share.to = b.min(share.last, end);
-  auto field = [&](size_t offset) {
-    return b.loadField(share.place, offset, b.getI32Type());
+/// By ordinary loads, which stay ahead of a wait that they stand before: those
+/// of what nobody writes to are moved to where they are used.
+Decode::Facts Decode::loadFacts(Value item) {
+  Value place = b.element(items, item, sizeof(moa_gpu_decode_item));
+  auto load = [&](Value base, int64_t bytes, Type type) -> Value {
+    return LLVM::LoadOp::create(b, type, b.offset(base, bytes),
+                                type.getIntOrFloatBitWidth() / 8);
   };
-  share.sinkPages = field(offsetof(moa_gpu_decode_item, sink_pages));
-  share.windowShift = b.sub(field(offsetof(moa_gpu_decode_item, window_begin)),
-                            share.sinkPages);
-  return share;
+  auto word = [&](size_t offset) {
+    return load(place, offset, b.getI32Type());
+  };
+  auto wide = [&](size_t offset) {
+    return load(place, offset, b.getI64Type());
+  };
+  Value start = b.element(starts, item, sizeof(int32_t));
+  Facts facts;
+  facts.first = load(start, 0, b.getI32Type());
+  facts.last = load(start, sizeof(int32_t), b.getI32Type());
+  facts.sinkPages = word(offsetof(moa_gpu_decode_item, sink_pages));
+  facts.windowBegin = word(offsetof(moa_gpu_decode_item, window_begin));
+  facts.length = word(offsetof(moa_gpu_decode_item, length));
+  facts.startMax = word(offsetof(moa_gpu_decode_item, start_max));
+  facts.fresh = word(offsetof(moa_gpu_decode_item, fresh));
+  facts.kvHead = word(offsetof(moa_gpu_decode_item, kv_head));
+  facts.tokens = word(offsetof(moa_gpu_decode_item, tokens));
+  facts.token = word(offsetof(moa_gpu_decode_item, token));
+  facts.q = wide(offsetof(moa_gpu_decode_item, q));
+  facts.out = wide(offsetof(moa_gpu_decode_item, out));
+  facts.k = wide(offsetof(moa_gpu_decode_item, k));
+  facts.v = wide(offsetof(moa_gpu_decode_item, v));
+  return facts;
 }
 
-void Decode::forShares(ValueRange init, ShareBody body) {
+void Decode::forShares(const Facts &front, ValueRange init, ShareBody body) {
   SmallVector<Value> values{firstItem, begin};
+  const SmallVector<Value> facts = front.values();
+  values.append(facts);
   values.append(init.begin(), init.end());
   b.whileLoop(
       values, [&](ValueRange v) { return b.less(v[1], end); },
       [&](ValueRange v) -> SmallVector<Value> {
-        Share share = loadShare(v[0], v[1]);
-        SmallVector<Value> carried = body(share, v.drop_front(2));
-        SmallVector<Value> next{b.add(share.item, 1), share.to};
+        Share share;
+        share.item = v[0];
+        share.place = b.element(items, share.item, sizeof(moa_gpu_decode_item));
+        share.facts = Facts::from(v.slice(2, facts.size()));
+        share.from = v[1];
+        share.to = b.min(share.facts.last, end);
+        SmallVector<Value> carried =
+            body(share, v.drop_front(2 + facts.size()));
+        Value behind = b.add(share.item, 1);
+        SmallVector<Value> next{behind, share.to};
+        next.append(b.branch(
+            b.less(share.to, end), ValueRange(facts).getTypes(),
+            [&] { return loadFacts(behind).values(); },
+            [&] {
+              SmallVector<Value> none;
+              for (Value fact : facts)
+                none.push_back(LLVM::PoisonOp::create(b, fact.getType()));
+              return none;
+            }));
         next.append(carried);
         return next;
       });
@@ -154,9 +181,10 @@ Value Decode::pageId(const Pages &run, Value page) {
 
 /// Block of 64 keys of a line page.
 Value Decode::blockNumber(const Share &share, Value page) {
-  Value number = b.sub(page, share.first);
-  return b.select(b.less(number, share.sinkPages), number,
-                  b.add(number, share.windowShift));
+  const Facts &facts = share.facts;
+  Value number = b.sub(page, facts.first);
+  Value behind = b.add(b.sub(number, facts.sinkPages), facts.windowBegin);
+  return b.select(b.less(number, facts.sinkPages), number, behind);
 }
 
 //===----------------------------------------------------------------------===//

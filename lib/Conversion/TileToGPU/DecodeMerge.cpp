@@ -21,9 +21,10 @@ using namespace mlir;
 using namespace moa;
 using namespace moa::gpu;
 
-/// Parts read at a time, and the result so far: one fragment of 16. What limits
-/// a merge is how often it waits for memory.
-static constexpr int64_t kPartsAtOnce = 15;
+/// Parts read at a time, and the result so far: one fragment of 12. What limits
+/// a merge is how often it waits for memory, and that few parts, as short steps
+/// have, are read as often as many.
+static constexpr int64_t kPartsAtOnce = 11;
 
 /// The maximum of a part that is none: its weight is zero.
 static constexpr float kNoPart = -3.0e38f;
@@ -61,15 +62,18 @@ Decode::Part Decode::combine(ArrayRef<Part> parts) {
 // The block's warps
 //===----------------------------------------------------------------------===//
 
-void Decode::mergeWarps(const Share &share, const State &state) {
+/// What is read of the item is read anew, ahead of where it is waited for:
+/// registers are few while pages are computed on.
+void Decode::mergeWarps(Share share, const State &state) {
+  share.facts = loadFacts(opaque(share.item));
   for (auto [i, columns] : llvm::enumerate(state)) {
     meet(); // What was there has been read.
     writeColumns(columns);
     meet();
     combineWarps(share, i);
   }
-  Value whole =
-      b.both(b.lessEqual(begin, share.first), b.lessEqual(share.last, end));
+  Value whole = b.both(b.lessEqual(begin, share.facts.first),
+                       b.lessEqual(share.facts.last, end));
   b.branch(
       whole, {}, [] { return SmallVector<Value>(); },
       [&] {
@@ -104,8 +108,8 @@ void Decode::writeColumns(const Columns &columns) {
 }
 
 void Decode::combineWarps(const Share &share, int64_t columnTile) {
-  Value whole =
-      b.both(b.lessEqual(begin, share.first), b.lessEqual(share.last, end));
+  Value whole = b.both(b.lessEqual(begin, share.facts.first),
+                       b.lessEqual(share.facts.last, end));
   Value left = b.add(columnCount(), -kColumns * columnTile);
   forColumns(left, kColumns, 1, [&](Value inTile, Value quad) {
     SmallVector<Part> parts;
@@ -131,9 +135,9 @@ void Decode::combineWarps(const Share &share, int64_t columnTile) {
         [&] {
           // Slot 2 * block of an item that began in an earlier block, the one
           // behind of an item that begins in this one.
-          Value slot =
-              b.add(b.mul(block, 2), b.select(b.lessEqual(begin, share.first),
-                                              b.i32(1), b.i32(0)));
+          Value slot = b.add(b.mul(block, 2),
+                             b.select(b.lessEqual(begin, share.facts.first),
+                                      b.i32(1), b.i32(0)));
           Value place = slotPlace(slot, column);
           LLVM::StoreOp::create(b, sum.output, b.offset(place, b.mul(quad, 16)),
                                 16);
@@ -161,7 +165,7 @@ void Decode::store(const Share &share, Value column, Value quad, Value sum,
   Value rounded =
       PackOp::create(b, b.i32s(2), scaled, TypeAttr::get(form.element));
   Value row = queryRow(share, offsetof(moa_gpu_decode_args, out),
-                       offsetof(moa_gpu_decode_item, out), column);
+                       share.facts.out, column);
   LLVM::StoreOp::create(b, rounded, b.offset(row, b.mul(quad, 8)), 8);
 }
 
@@ -169,9 +173,16 @@ void Decode::store(const Share &share, Value column, Value quad, Value sum,
 // The blocks of an item
 //===----------------------------------------------------------------------===//
 
+/// Of an item that other blocks have pages of too: the block's first item or
+/// its last.
+Decode::Parts Decode::partsOf(const Share &share) {
+  Value isFront = b.lessEqual(share.facts.first, begin);
+  return {b.select(isFront, front.block, back.block),
+          b.select(isFront, front.count, back.count)};
+}
+
 void Decode::mergeParts(const Share &share) {
-  Value firstBlock = blockOf(share.first);
-  Value parts = b.add(b.sub(blockOf(b.add(share.last, -1)), firstBlock), 1);
+  Parts parts = partsOf(share);
   Value counter = b.element(counters, share.item, sizeof(int32_t));
   Value leader = b.equal(b.threadId(), 0);
   meet(); // The block's part is written; one thread vouches for all.
@@ -182,7 +193,7 @@ void Decode::mergeParts(const Share &share) {
   meet();
   Value found = LLVM::LoadOp::create(b, b.getI32Type(), ticket, 4);
   Value last = arith::CmpIOp::create(b, arith::CmpIPredicate::eq, found,
-                                     b.add(parts, -1));
+                                     b.add(parts.count, -1));
   b.ifThen(last, [&] {
     b.ifThen(leader, [&] { LLVM::StoreOp::create(b, b.i32(0), counter, 4); });
     Value slice = b.divide(opaque(b.threadId()), threads() / slices());
@@ -205,11 +216,10 @@ Value Decode::slicePlace(Value slice, Value column, Value quad) {
 /// A slice's parts follow each other. Part j of an item is of block first + j:
 /// slot 2 * block + 1 of the first, where it begins, and 2 * block of the
 /// others.
-void Decode::sumParts(const Share &share, Value parts, Value slice,
+void Decode::sumParts(const Share &share, const Parts &parts, Value slice,
                       Value column, Value quad) {
-  Value firstBlock = blockOf(share.first);
   auto sliceStart = [&](Value number) {
-    return b.divide(arith::MulIOp::create(b, parts, number), slices());
+    return b.divide(arith::MulIOp::create(b, parts.count, number), slices());
   };
   Value end = sliceStart(b.add(slice, 1));
   SmallVector<Value> none = {b.f32(kNoMaximum), b.f32(0), b.splat(4, 0)};
@@ -220,7 +230,7 @@ void Decode::sumParts(const Share &share, Value parts, Value slice,
         for (int64_t i = 0; i < kPartsAtOnce; ++i) {
           Value own = b.add(number, i);
           Value part = b.min(own, b.add(end, -1));
-          Value slot = b.add(b.mul(b.add(firstBlock, part), 2),
+          Value slot = b.add(b.mul(b.add(parts.block, part), 2),
                              b.select(b.equal(part, 0), b.i32(1), b.i32(0)));
           Value place = slotPlace(slot, column);
           SmallVector<Value> pair = b.split(LLVM::LoadOp::create(

@@ -41,19 +41,15 @@ void Decode::takePlace(Value number) {
 /// Where the thread's dimensions of its column start, for each column tile. The
 /// queries themselves stay in registers unless they are too many.
 void Decode::loadQueries(const Share &share) {
-  auto field = [&](size_t offset, Type type) {
-    return b.loadField(share.place, offset, type);
-  };
-  length = field(offsetof(moa_gpu_decode_item, length), b.getI32Type());
-  startMax = field(offsetof(moa_gpu_decode_item, start_max), b.getI32Type());
+  length = share.facts.length;
+  startMax = share.facts.startMax;
   findColumns(share);
   findFresh(share);
   queryRows.clear();
   queries.assign(columnTiles(), {});
   windowStarts.clear();
   for (int64_t i = 0; i < columnTiles(); ++i) {
-    Value row = queryRow(share, offsetof(moa_gpu_decode_args, q),
-                         offsetof(moa_gpu_decode_item, q),
+    Value row = queryRow(share, offsetof(moa_gpu_decode_args, q), share.facts.q,
                          b.add(laneRow, kColumns * i));
     queryRows.push_back(b.offset(row, b.mul(laneColumn, form.kv8 ? 4 : 2)));
     for (int64_t k = 0; keepsQueries() && k < headDim() / 16; ++k)
@@ -118,16 +114,22 @@ Value Decode::loadBlock(const Half &half, int64_t column, bool transposed) {
   return LoadMatrixOp::create(b, b.i32s(4), half.tile, row, column, transposed);
 }
 
-/// Scores of the warp's 16 keys, for each column tile.
+/// Scores of the warp's 16 keys, for each column tile. A product waits for the
+/// one whose sum it adds to: where there is one tile, two sums take turns.
 SmallVector<Value> Decode::scoresOf(const Half &keys) {
-  SmallVector<Value> scores(columnTiles(), b.splat(4, 0));
+  const int64_t turns = columnTiles() == 1 ? 2 : 1;
+  SmallVector<Value> sums(turns * columnTiles(), b.splat(4, 0));
   for (int64_t k = 0; k < headDim() / 16; ++k) {
     Value block = loadBlock(keys, 16 * k, false);
-    for (auto [i, sums] : llvm::enumerate(scores))
-      sums = MultiplyOp::create(b, b.f32s(4), block, query(i, k), sums,
-                                TypeAttr::get(form.element));
+    for (int64_t i = 0; i < columnTiles(); ++i) {
+      Value &sum = sums[k % turns * columnTiles() + i];
+      sum = MultiplyOp::create(b, b.f32s(4), block, query(i, k), sum,
+                               TypeAttr::get(form.element));
+    }
   }
-  return scores;
+  if (turns == 1)
+    return sums;
+  return {arith::AddFOp::create(b, sums[0], sums[1]).getResult()};
 }
 
 /// O^T += V^T P^T: 16 dimensions a product, over the warp's 16 keys.

@@ -195,16 +195,24 @@ void GpuWork::endLine(const Module &module, uint32_t layer) {
   launch.items = decode.size() - launch.firstItem;
   lines[launch.line] = count;
   lines[launch.line + 1] = linePages;
-  launch.grid = static_cast<int32_t>(std::min<int64_t>(
-      module.decodeFor(layer, launch.tokens).grid, linePages));
   launch.firstCut = cuts.size();
   const int32_t *first =
       lines.data() + launch.line + offsetof(moa_gpu_line, first) / 4;
-  for (int32_t block = 0; block < launch.grid; ++block) {
-    cuts.push_back(moa_gpu_cut_of(
-        first, count, decode.data() + launch.firstItem, block, launch.grid));
+  const auto most =
+      static_cast<int32_t>(module.decodeFor(layer, launch.tokens).grid);
+  const moa_gpu_shares shares = moa_gpu_shares_of(count, linePages, most);
+  apart.clear();
+  for (int32_t i = 0; shares.apart && i < count; ++i)
+    apart.push_back(moa_gpu_shares_apart(shares, first[i + 1] - first[i]));
+  for (launch.grid = 0; launch.grid < most; ++launch.grid) {
+    moa_gpu_cut cut =
+        moa_gpu_cut_of(first, apart.data(), count,
+                       decode.data() + launch.firstItem, launch.grid, shares);
+    if (cut.begin == cut.end)
+      break;
     for (int32_t lane = 0; lane < MOA_GPU_CUT_IDS; ++lane)
-      cuts.back().ids[lane] = moa_gpu_cut_id(&cuts.back(), pages.data(), lane);
+      cut.ids[lane] = moa_gpu_cut_id(&cut, pages.data(), lane);
+    cuts.push_back(cut);
   }
 }
 

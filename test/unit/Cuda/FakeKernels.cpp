@@ -333,6 +333,26 @@ struct Decode {
     checkCuts(lineIds);
   }
 
+  int32_t itemOf(int32_t page) const {
+    int32_t item = 0;
+    while (line->first[item + 1] <= page)
+      ++item;
+    return item;
+  }
+
+  /// Whether `parts` are the blocks that have pages of the item.
+  bool sameParts(const moa_gpu_parts &parts, int32_t item) const {
+    for (int32_t block = 0; block < int32_t(grid); ++block) {
+      const moa_gpu_cut &cut = cuts[block];
+      const bool has = cut.begin < cut.end &&
+                       cut.begin < line->first[item + 1] &&
+                       cut.end > line->first[item];
+      if (has != (block >= parts.block && block < parts.block + parts.count))
+        return false;
+    }
+    return true;
+  }
+
   /// Blocks find the line's pages, each once and in its order.
   void checkCuts(const std::vector<int32_t> &lineIds) const {
     int32_t reached = 0;
@@ -349,6 +369,9 @@ struct Decode {
         if (cut.ids[i] !=
             lineIds[size_t(std::min(cut.begin + i, cut.own.to - 1))])
           fakeCuda()->fault("a block has the id of another page");
+      if (has && (!sameParts(cut.front, cut.item) ||
+                  !sameParts(cut.back, itemOf(cut.end - 1))))
+        fakeCuda()->fault("a block counts the parts of an item wrong");
     }
     if (reached != int32_t(lineIds.size()))
       fakeCuda()->fault("blocks leave pages of the line out");
@@ -374,6 +397,8 @@ struct Prepare {
         moa_gpu_prepare_line(&args, layer, t, threads, before, own[t], &shared);
         before += own[t];
       }
+      for (int32_t t = 0; t < threads; ++t)
+        moa_gpu_prepare_apart(&args, layer, t, threads, &shared);
       for (int32_t t = 0; t < threads; ++t)
         moa_gpu_prepare_cuts(&args, layer, t, threads, &shared);
     }

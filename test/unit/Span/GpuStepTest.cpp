@@ -200,6 +200,8 @@ struct Prepared {
         moa_gpu_prepare_line(&args, layer, thread, threads, sum, own[thread],
                              &shared);
       for (int32_t thread = 0; thread < threads; ++thread)
+        moa_gpu_prepare_apart(&args, layer, thread, threads, &shared);
+      for (int32_t thread = 0; thread < threads; ++thread)
         moa_gpu_prepare_cuts(&args, layer, thread, threads, &shared);
     }
   }
@@ -223,6 +225,65 @@ struct Prepared {
   std::vector<char> lines;
   std::vector<moa_gpu_cut> cuts;
 };
+
+/// Each page of a line is of one block, in the line's order, and no block has
+/// many more than others; those that have none come last. `owners`: the item of
+/// each page.
+void checkShares(const std::vector<moa_gpu_cut> &cuts,
+                 const std::vector<int32_t> &owners, int32_t count) {
+  const auto pages = int32_t(owners.size()), grid = int32_t(cuts.size());
+  // Pages in each block of an item, by item and block.
+  std::vector<std::map<int32_t, int32_t>> sharers(count);
+  int32_t reached = 0, most = 0, fewest = pages, busy = 0;
+  for (int32_t block = 0; block < grid; ++block) {
+    const moa_gpu_cut &cut = cuts[block];
+    ASSERT_EQ(cut.begin, reached) << "block " << block;
+    ASSERT_EQ(cut.items, count);
+    ASSERT_GE(cut.end, cut.begin);
+    reached = cut.end;
+    if (cut.begin == cut.end) {
+      ASSERT_EQ(cut.begin, pages) << "block " << block;
+      continue;
+    }
+    ++busy;
+    most = std::max(most, cut.end - cut.begin);
+    fewest = std::min(fewest, cut.end - cut.begin);
+    for (int32_t page = cut.begin; page < cut.end; ++page)
+      ++sharers[owners[page]][block];
+  }
+  ASSERT_EQ(reached, pages);
+  for (int32_t block = 0; block < busy; ++block) {
+    const moa_gpu_cut &cut = cuts[block];
+    const int32_t last = owners[cut.end - 1];
+    ASSERT_EQ(cut.item, owners[cut.begin]);
+    for (const auto &[item, parts] :
+         {std::pair(cut.item, cut.front), std::pair(last, cut.back)}) {
+      ASSERT_EQ(parts.block, sharers[item].begin()->first);
+      ASSERT_EQ(parts.count, int32_t(sharers[item].size()));
+    }
+  }
+  const moa_gpu_shares shares = moa_gpu_shares_of(count, pages, grid);
+  if (!shares.apart) {
+    ASSERT_EQ(busy, std::min(grid, pages));
+    ASSERT_LE(most - fewest, 1);
+    return;
+  }
+  const int32_t even = (pages + grid - 1) / grid;
+  ASSERT_LE(most, std::max(MOA_GPU_CUT_LEAST, even + 2 + even / 16));
+  for (int32_t block = 0; block < busy; ++block)
+    ASSERT_EQ(owners[cuts[block].begin], owners[cuts[block].end - 1]);
+  for (const auto &item : sharers) {
+    int32_t small = pages, large = 0, all = 0;
+    for (const auto &[block, own] : item) {
+      small = std::min(small, own);
+      large = std::max(large, own);
+      all += own;
+    }
+    ASSERT_LE(large - small, 1);
+    // No more blocks than it takes.
+    ASSERT_LT((int32_t(item.size()) - 1) * shares.apart, all);
+  }
+}
 
 /// Compares a step with the lists that the definition gives.
 class Model {
@@ -285,27 +346,18 @@ private:
       ASSERT_EQ(behind[i], kUntouched);
   }
 
-  /// Blocks have parts of the line that differ by a page at most, and what
-  /// they find with them is what the line says.
+  /// Blocks share the line, and what they find with them is what it says.
   void checkCuts(const Prepared &made, int32_t layer,
                  const std::vector<std::pair<int32_t, int32_t>> &line) {
-    const auto pages = int32_t(line.size());
-    const int32_t blocks = std::min(a.grid, pages);
-    int32_t reached = 0;
+    const moa_gpu_cut *from = made.cuts.data() + size_t(layer) * a.grid;
+    std::vector<int32_t> owners;
+    for (const auto &[item, id] : line)
+      owners.push_back(item);
+    checkShares({from, from + a.grid}, owners, made.line(layer, 0));
     for (int32_t block = 0; block < a.grid; ++block) {
-      const moa_gpu_cut &cut = made.cuts[size_t(layer) * a.grid + block];
-      ASSERT_EQ(cut.begin, reached) << "block " << block;
-      ASSERT_EQ(cut.items, made.line(layer, 0));
-      ASSERT_EQ(cut.pages, pages);
-      ASSERT_EQ(cut.blocks, blocks);
-      reached = cut.end;
-      if (block >= blocks) {
-        ASSERT_EQ(cut.end, pages);
-        continue;
-      }
-      ASSERT_GE(cut.end - cut.begin, pages / blocks);
-      ASSERT_LE(cut.end - cut.begin, (pages + blocks - 1) / blocks);
-      ASSERT_EQ(cut.item, line[cut.begin].first);
+      const moa_gpu_cut &cut = from[block];
+      if (testing::Test::HasFatalFailure() || cut.begin == cut.end)
+        return;
       const int32_t behind = std::min(cut.item + 1, cut.items - 1);
       checkIds(cut, cut.own, cut.item, made, layer, line);
       checkIds(cut, cut.next, behind, made, layer, line);
@@ -313,7 +365,6 @@ private:
         ASSERT_EQ(cut.ids[i],
                   line[std::min(cut.begin + i, cut.own.to - 1)].second);
     }
-    ASSERT_EQ(reached, pages);
     for (int32_t id : made.cuts.back().ids)
       ASSERT_EQ(id, int32_t(0xA5A5A5A5)) << "behind the cuts";
   }
@@ -427,6 +478,44 @@ private:
   const moa_gpu_prepare_args &a;
   std::map<Row, std::vector<int64_t>> known; ///< Of n, layer, head.
 };
+
+TEST(GpuStep, BlocksOfAnyGridShareAnyLine) {
+  int64_t apart = 0, empty = 0, parted = 0;
+  for (uint32_t seed = 0; seed < 400; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const auto count =
+        int32_t(random.of<int64_t>({1, 8, random.between(1, 90)}));
+    const auto grid =
+        int32_t(random.of<int64_t>({1, 2, 104, 132, random.between(1, 600)}));
+    std::vector<int32_t> first = {0}, owners;
+    for (int32_t item = 0; item < count; ++item) {
+      first.push_back(first.back() +
+                      int32_t(random.of<int64_t>({1, random.between(1, 20),
+                                                  random.between(1, 2000)})));
+      owners.resize(first.back(), item);
+    }
+    const std::vector<moa_gpu_decode_item> items(count);
+    const moa_gpu_shares shares = moa_gpu_shares_of(count, first.back(), grid);
+    std::vector<int32_t> each;
+    for (int32_t item = 0; shares.apart && item < count; ++item)
+      each.push_back(
+          moa_gpu_shares_apart(shares, first[item + 1] - first[item]));
+    std::vector<moa_gpu_cut> cuts;
+    for (int32_t block = 0; block < grid; ++block)
+      cuts.push_back(moa_gpu_cut_of(first.data(), each.data(), count,
+                                    items.data(), block, shares));
+    checkShares(cuts, owners, count);
+    if (HasFatalFailure())
+      return;
+    apart += shares.apart != 0;
+    empty += cuts.back().begin == cuts.back().end;
+    parted += !shares.apart && cuts[0].front.count > 1;
+  }
+  EXPECT_GT(apart, 40) << "items by themselves should be among the cases";
+  EXPECT_GT(empty, 40) << "blocks without pages should be among the cases";
+  EXPECT_GT(parted, 20) << "items of several blocks should be among the cases";
+}
 
 TEST(GpuStep, ThreadsInTurnMakeWhatTheDefinitionSays) {
   int64_t parts = 0, split = 0, inlined = 0, far = 0;

@@ -40,5 +40,7 @@ moa_prepare(const moa_gpu_prepare_args args) {
   }
   moa_gpu_prepare_line(&args, layer, thread, threads, sum - own, own, shared);
   __nvvm_bar_sync(0);
+  moa_gpu_prepare_apart(&args, layer, thread, threads, shared);
+  __nvvm_bar_sync(0);
   moa_gpu_prepare_cuts(&args, layer, thread, threads, shared);
 }

@@ -170,15 +170,20 @@ typedef struct moa_gpu_page_ids {
 /// Ids that a cut has with it.
 #define MOA_GPU_CUT_IDS 8
 
+/// Blocks that have pages of an item: `count` of them, from `block` on.
+typedef struct moa_gpu_parts {
+  int32_t block, count;
+} moa_gpu_parts;
+
 /// What a block of a decode launch reads first, so that no more than this read
 /// is between the launch and its first pages: line pages [begin, end) are the
-/// block's. A block without pages has zeros from `item` on but for `blocks`.
+/// block's. A block without pages has zeros from `item` on but for `items`.
 typedef struct moa_gpu_cut {
   int32_t begin, end;
-  int32_t item;         ///< That has page `begin`.
-  int32_t items, pages; ///< Of the line.
-  int32_t blocks;       ///< That have pages of it; at least 1.
-  int32_t reserved[2];
+  int32_t item;          ///< That has page `begin`.
+  int32_t items;         ///< Of the line.
+  moa_gpu_parts front;   ///< Of `item`,
+  moa_gpu_parts back;    ///< and of the item that has page `end - 1`.
   moa_gpu_page_ids own;  ///< Of `item`,
   moa_gpu_page_ids next; ///< and of the item behind it or the last one.
   /// Of line pages begin, begin + 1, ...; those behind own.to repeat the last.
@@ -245,12 +250,6 @@ typedef struct moa_gpu_rope_args {
 static inline int64_t moa_gpu_partial_bytes(int64_t blocks, int64_t columns,
                                             int64_t head_dim) {
   return blocks * 2 * moa_gpu_decode_columns(columns) * (head_dim + 8) * 4;
-}
-
-/// Line page at which block `block` of `blocks` starts, of `pages` in all.
-static inline int64_t moa_gpu_decode_cut(int64_t block, int64_t blocks,
-                                         int64_t pages) {
-  return block * pages / blocks;
 }
 
 static_assert(sizeof(moa_gpu_tensor_map) == 128, "kernel ABI");

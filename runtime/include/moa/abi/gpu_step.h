@@ -11,7 +11,7 @@
 //
 //   moa_gpu_prepare_apply;  all threads meet;  moa_gpu_prepare_items;
 //   a sum over the threads before;  moa_gpu_prepare_line;  all threads meet;
-//   moa_gpu_prepare_cuts
+//   moa_gpu_prepare_apart;  all threads meet;  moa_gpu_prepare_cuts
 //
 // and a host that calls them for each thread in turn gets the same. What
 // threads of a block hand to each other is in a moa_gpu_prepare_shared, since a
@@ -81,6 +81,11 @@ typedef struct moa_gpu_prepare_args {
   char inlined[MOA_GPU_PREPARE_INLINE];
 } moa_gpu_prepare_args;
 
+/// Most items that blocks share one by one, and least pages of such a block,
+/// where an item has as many.
+#define MOA_GPU_CUT_APART 64
+#define MOA_GPU_CUT_LEAST 8
+
 /// Rules and items of a layer that threads of a block have near.
 #define MOA_GPU_PREPARE_RULES 128
 #define MOA_GPU_PREPARE_ITEMS 1024
@@ -88,6 +93,7 @@ typedef struct moa_gpu_prepare_args {
 typedef struct moa_gpu_prepare_shared {
   moa_span_rule rules[MOA_GPU_PREPARE_RULES];
   int32_t first[MOA_GPU_PREPARE_ITEMS + 1]; ///< As in the line.
+  int32_t apart[MOA_GPU_CUT_APART];         ///< As in moa_gpu_cut_of.
 } moa_gpu_prepare_shared;
 
 static_assert(sizeof(moa_gpu_step_sequence) == 16, "kernel ABI");
@@ -157,36 +163,126 @@ moa_gpu_page_ids_of(const int32_t *first, const moa_gpu_decode_item *items,
   return ids;
 }
 
-/// The cut of block `block` of a grid of `grid`, without its ids. Item i of
-/// `count` has line pages [first[i], first[i + 1]), at least one. Blocks beyond
-/// the number of pages have none, so that all others have one at least: then
-/// the parts of an item are those of consecutive blocks.
-static inline moa_gpu_cut moa_gpu_cut_of(const int32_t *first, int32_t count,
-                                         const moa_gpu_decode_item *items,
-                                         int32_t block, int32_t grid) {
-  const int32_t pages = count ? first[count] : 0;
-  const int32_t most = grid < pages ? grid : pages;
-  const int32_t blocks = most < 1 ? 1 : most;
-  moa_gpu_cut cut = {pages,        pages,  0,      count,
-                     pages,        blocks, {0, 0}, {0, 0, 0, 0},
-                     {0, 0, 0, 0}, {0}};
-  if (block >= most)
-    return cut;
-  cut.begin = (int32_t)moa_gpu_decode_cut(block, blocks, pages);
-  cut.end = (int32_t)moa_gpu_decode_cut(block + 1, blocks, pages);
-  // The last item that begins at `begin` or before.
+/// A run of pages in equal parts: `longer` of them have a page more than
+/// `even`, and come first.
+typedef struct moa_gpu_even {
+  int32_t even, longer;
+} moa_gpu_even;
+
+static inline moa_gpu_even moa_gpu_even_of(int32_t pages, int32_t parts) {
+  const moa_gpu_even even = {pages / parts, pages % parts};
+  return even;
+}
+
+/// Page at which part `part` starts.
+static inline int32_t moa_gpu_even_begin(moa_gpu_even even, int32_t part) {
+  return part * even.even + (part < even.longer ? part : even.longer);
+}
+
+/// The part that has page `page`.
+static inline int32_t moa_gpu_even_part(moa_gpu_even even, int32_t page) {
+  const int32_t longer = even.longer * (even.even + 1);
+  return page < longer ? page / (even.even + 1)
+                       : even.longer + (page - longer) / even.even;
+}
+
+/// How blocks share a line: one item after the other, each by blocks of its own
+/// with at most `apart` pages; or, where that is 0, the line in equal parts.
+typedef struct moa_gpu_shares {
+  int32_t apart;
+  moa_gpu_even line;
+} moa_gpu_shares;
+
+/// How the blocks of a grid share a line of `count` items and `pages` pages.
+///
+/// A block that has pages of two items does twice what it does at an item's
+/// end, which takes as long as about two pages. So items are shared one by one,
+/// each by blocks of its own, unless their blocks had longer parts by more than
+/// that, and by more than what other blocks leave of the memory's rate. An item
+/// takes less than one block more than its pages make: the grid has enough.
+static inline moa_gpu_shares moa_gpu_shares_of(int32_t count, int32_t pages,
+                                               int32_t grid) {
+  moa_gpu_shares shares = {0, {0, 0}};
+  if (count <= MOA_GPU_CUT_APART && count < grid) {
+    const int32_t own = (pages + grid - count - 1) / (grid - count);
+    const int32_t even = (pages + grid - 1) / grid;
+    if (own <= MOA_GPU_CUT_LEAST)
+      shares.apart = MOA_GPU_CUT_LEAST;
+    else if (own <= even + 2 + even / 16)
+      shares.apart = own;
+  }
+  const int32_t blocks = grid < pages ? grid : pages;
+  if (!shares.apart && blocks)
+    shares.line = moa_gpu_even_of(pages, blocks);
+  return shares;
+}
+
+/// Blocks that share an item of `pages` pages by itself.
+static inline int32_t moa_gpu_shares_apart(moa_gpu_shares shares,
+                                           int32_t pages) {
+  return (pages + shares.apart - 1) / shares.apart;
+}
+
+/// The last of `count` items that begins at line page `page` or before.
+static inline int32_t moa_gpu_item_of(const int32_t *first, int32_t count,
+                                      int32_t page) {
   int32_t low = 0, high = count;
   while (high - low > 1) {
     const int32_t middle = low + (high - low) / 2;
-    if (first[middle] <= cut.begin)
+    if (first[middle] <= page)
       low = middle;
     else
       high = middle;
   }
-  cut.item = low;
-  cut.own = moa_gpu_page_ids_of(first, items, low, cut.end);
-  cut.next = moa_gpu_page_ids_of(first, items, low + 1 < count ? low + 1 : low,
-                                 cut.end);
+  return low;
+}
+
+/// Blocks that have pages of an item, where the line is in equal parts.
+static inline moa_gpu_parts moa_gpu_parts_of(const int32_t *first, int32_t item,
+                                             moa_gpu_even line) {
+  const int32_t block = moa_gpu_even_part(line, first[item]);
+  const moa_gpu_parts parts = {
+      block, moa_gpu_even_part(line, first[item + 1] - 1) - block + 1};
+  return parts;
+}
+
+/// The cut of block `block`, without its ids. Item i of `count` has line pages
+/// [first[i], first[i + 1]), at least one; `apart` has moa_gpu_shares_apart of
+/// each where items are shared one by one. Blocks without pages come last: the
+/// parts of an item are those of consecutive blocks.
+static inline moa_gpu_cut moa_gpu_cut_of(const int32_t *first,
+                                         const int32_t *apart, int32_t count,
+                                         const moa_gpu_decode_item *items,
+                                         int32_t block, moa_gpu_shares shares) {
+  const int32_t pages = count ? first[count] : 0;
+  moa_gpu_cut cut = {pages,        pages,        0,  count, {0, 0}, {0, 0},
+                     {0, 0, 0, 0}, {0, 0, 0, 0}, {0}};
+  if (shares.apart) {
+    int32_t item = 0, before = 0;
+    while (item < count && before + apart[item] <= block)
+      before += apart[item++];
+    if (item == count)
+      return cut;
+    const moa_gpu_even own =
+        moa_gpu_even_of(first[item + 1] - first[item], apart[item]);
+    cut.begin = first[item] + moa_gpu_even_begin(own, block - before);
+    cut.end = first[item] + moa_gpu_even_begin(own, block - before + 1);
+    cut.item = item;
+    cut.front.block = cut.back.block = before;
+    cut.front.count = cut.back.count = apart[item];
+  } else {
+    if (block >= pages)
+      return cut;
+    cut.begin = moa_gpu_even_begin(shares.line, block);
+    cut.end = moa_gpu_even_begin(shares.line, block + 1);
+    cut.item = moa_gpu_item_of(first, count, cut.begin);
+    cut.front = moa_gpu_parts_of(first, cut.item, shares.line);
+    cut.back = moa_gpu_parts_of(
+        first, moa_gpu_item_of(first, count, cut.end - 1), shares.line);
+  }
+  cut.own = moa_gpu_page_ids_of(first, items, cut.item, cut.end);
+  cut.next = moa_gpu_page_ids_of(
+      first, items, cut.item + 1 < count ? cut.item + 1 : cut.item, cut.end);
   return cut;
 }
 
@@ -339,6 +435,26 @@ static inline void moa_gpu_prepare_line(const moa_gpu_prepare_args *a,
   }
 }
 
+/// How blocks share the line of a layer, which is made: `items` of them.
+static inline moa_gpu_shares
+moa_gpu_prepare_shares(const moa_gpu_prepare_args *a, int32_t items,
+                       const int32_t *first) {
+  return moa_gpu_shares_of(items, items ? first[items] : 0, a->grid);
+}
+
+/// Brings near by how many blocks this thread's items are shared.
+static inline void moa_gpu_prepare_apart(const moa_gpu_prepare_args *a,
+                                         int32_t layer, int32_t thread,
+                                         int32_t threads,
+                                         moa_gpu_prepare_shared *shared) {
+  int32_t begin, end;
+  const int32_t items = moa_gpu_prepare_share(a, thread, threads, &begin, &end);
+  const int32_t *first = moa_gpu_prepare_first(a, layer, items, shared);
+  const moa_gpu_shares shares = moa_gpu_prepare_shares(a, items, first);
+  for (int32_t i = begin; shares.apart && i < end; ++i)
+    shared->apart[i] = moa_gpu_shares_apart(shares, first[i + 1] - first[i]);
+}
+
 /// Makes this thread's cuts of the layer.
 static inline void moa_gpu_prepare_cuts(const moa_gpu_prepare_args *a,
                                         int32_t layer, int32_t thread,
@@ -347,11 +463,12 @@ static inline void moa_gpu_prepare_cuts(const moa_gpu_prepare_args *a,
   int32_t begin, end;
   const int32_t items = moa_gpu_prepare_share(a, thread, threads, &begin, &end);
   const int32_t *first = moa_gpu_prepare_first(a, layer, items, shared);
+  const moa_gpu_shares shares = moa_gpu_prepare_shares(a, items, first);
   for (int32_t block = thread; block < a->grid; block += threads) {
     // All ids are asked for before any is kept: one wait, not eight.
-    moa_gpu_cut cut =
-        moa_gpu_cut_of(first, items, a->items + (int64_t)layer * a->item_stride,
-                       block, a->grid);
+    moa_gpu_cut cut = moa_gpu_cut_of(first, shared->apart, items,
+                                     a->items + (int64_t)layer * a->item_stride,
+                                     block, shares);
     for (int32_t lane = 0; lane < MOA_GPU_CUT_IDS; ++lane)
       cut.ids[lane] = moa_gpu_cut_id(&cut, a->words, lane);
     a->cuts[(int64_t)layer * a->grid + block] = cut;

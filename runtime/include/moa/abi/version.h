@@ -27,6 +27,6 @@
 /// Layout of the structs in kernel_args.h, gpu_args.h and gpu_step.h, recorded
 /// for every kernel image. Raise it whenever a field there moves: old images
 /// are then refused.
-#define MOA_KERNEL_ABI_VERSION 5
+#define MOA_KERNEL_ABI_VERSION 6
 
 #endif // MOA_ABI_VERSION_H
