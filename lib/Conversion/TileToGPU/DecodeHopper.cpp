@@ -217,11 +217,13 @@ void DecodeHopper::putCodes(Value place, Value use, ValueRange words) {
 //===----------------------------------------------------------------------===//
 
 /// The line and its items lie ready; what else there is to read, and all
-/// memory that is written, may be in use by the launch before.
+/// memory that is written, may be in use by launches before this one. The next
+/// one starts where there is room, though they run still: it reads no more than
+/// this one does before they have ended.
 void DecodeHopper::consume(Value number) {
   Facts front = loadFacts(firstItem);
-  WaitLaunchesOp::create(b);
   b.ifThen(b.equal(b.threadId(), 0), [&] { LaunchNextOp::create(b); });
+  WaitLaunchesOp::create(b);
   takePlace(number);
   SmallVector<Type> types(form.kv8 ? kPlaceWords + kScaleWords : 0,
                           b.getI32Type());

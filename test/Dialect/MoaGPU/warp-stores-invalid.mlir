@@ -129,14 +129,3 @@ llvm.func @diverged(%x: vector<4xi32>, %n: i32) attributes {
   }
   llvm.return
 }
-
-// -----
-
-func.func @hurried(%c: i1) {
-  scf.if %c {
-    // expected-error @+1 {{(C1) expected behind a moa_gpu.wait_launches: else what is two launches back may still run}}
-    moa_gpu.launch_next
-  }
-  moa_gpu.wait_launches
-  return
-}

@@ -147,16 +147,6 @@ LogicalResult StorePieceOp::verify() {
   return diag;
 }
 
-LogicalResult LaunchNextOp::verify() {
-  for (Operation *op = *this; op; op = op->getParentOp())
-    for (Operation *before = op->getBlock() ? op->getPrevNode() : nullptr;
-         before; before = before->getPrevNode())
-      if (isa<WaitLaunchesOp>(before))
-        return success();
-  return emitOpError("(C1) expected behind a moa_gpu.wait_launches: else what "
-                     "is two launches back may still run");
-}
-
 LogicalResult SealOp::verify() {
   return verifyUniform(*this, "C1", Scope::Warp);
 }

@@ -265,14 +265,12 @@ def MoaGPU_LaunchNextOp : MoaGPU_Op<"launch_next"> {
   let summary = "let the launch behind this one start";
   let description = [{
     It starts once a thread of every block has been here, or the block has
-    ended. As all have waited before, launches but one back have ended when a
-    kernel starts.
-
-    - (C1) A `moa_gpu.wait_launches` stands before it, in its block or one
-      around it.
+    ended. This launch, and others before it, may still run then: ahead of a
+    `moa_gpu.wait_launches` it may read what was written before the first launch
+    of a row that start so, which waits for the end of all before it, and may
+    write nothing.
   }];
   let assemblyFormat = "attr-dict";
-  let hasVerifier = 1;
 }
 
 def MoaGPU_CountArrivalOp : MoaGPU_Op<"count_arrival"> {
