@@ -5,16 +5,16 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Codes become 16-bit floats by integer arithmetic on the pairs of even and of
-// odd bytes of a register, and one multiplication or addition: all of it exact,
-// and the same on every GPU from sm_80 on.
+// How codes lie in registers; what they stand for is Unpack.h's.
 //
 //===----------------------------------------------------------------------===//
 
+#include "InlinePTX.h"
 #include "Lowering.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "moa/Conversion/Unpack.h"
 
 using namespace mlir;
 using namespace moa::gpu;
@@ -87,78 +87,50 @@ void KernelLowering::lowerLoadWoven(LoadWovenOp op) {
 
 namespace {
 
-/// Unpacks one register at a time.
-class Unpacker {
-public:
-  Unpacker(ImplicitLocOpBuilder &b, FloatType type)
-      : b(b), isBF16(type.isBF16()), pair(VectorType::get({2}, type)) {}
+/// The operations of `Unpacker` as those of a kernel.
+struct PairBuilder {
+  using Value = mlir::Value;
 
-  /// Bytes 0 and 2 of `codes`, or 1 and 3.
-  Value e4m3(Value codes, bool odd) const;
-  Value int8(Value codes, bool odd) const;
-
-private:
-  Value word(uint32_t value) const {
+  Value word(uint32_t bits) const {
     return arith::ConstantOp::create(
-        b, b.getI32IntegerAttr(static_cast<int32_t>(value)));
+        b, b.getI32IntegerAttr(static_cast<int32_t>(bits)));
   }
-  Value both(Value x, uint32_t mask) const {
-    return arith::AndIOp::create(b, x, word(mask));
+  Value left(Value x, int by) const {
+    return arith::ShLIOp::create(b, x, word(by));
   }
-  Value floats(Value x) const { return LLVM::BitcastOp::create(b, pair, x); }
-  /// x * y + z, where `y` and `z` are bits of a pair of floats.
+  Value right(Value x, int by) const {
+    return arith::ShRUIOp::create(b, x, word(by));
+  }
+  Value mask(Value x, uint32_t bits) const {
+    return arith::AndIOp::create(b, x, word(bits));
+  }
+  Value maskOr(Value x, uint32_t bits, uint32_t more) const {
+    return ptx::bitwise(b, x, bits, more, (0xf0 & 0xcc) | 0xaa);
+  }
+  Value maskXor(Value x, uint32_t bits, uint32_t more) const {
+    return ptx::bitwise(b, x, bits, more, (0xf0 & 0xcc) ^ 0xaa);
+  }
+  Value permute(Value x, Value y, uint32_t places) const {
+    return NVVM::PermuteOp::create(b, b.getI32Type(), x, y, word(places),
+                                   NVVM::PermuteMode::DEFAULT);
+  }
   Value fma(Value x, uint32_t y, Value z) const {
+    auto floats = [&](Value bits) -> Value {
+      return LLVM::BitcastOp::create(b, VectorType::get({2}, type), bits);
+    };
     Value sum = LLVM::FMAOp::create(b, floats(x), floats(word(y)), floats(z));
     return LLVM::BitcastOp::create(b, b.getI32Type(), sum);
   }
 
   ImplicitLocOpBuilder &b;
-  const bool isBF16;
-  const VectorType pair;
+  FloatType type;
 };
 
 } // namespace
 
-/// The code's exponent and mantissa go to the lowest places of the exponent and
-/// the highest of the mantissa: that is its value less the difference of the
-/// exponents' biases, subnormal codes too.
-Value Unpacker::e4m3(Value codes, bool odd) const {
-  // Bits that the mantissa has more than a code's 3, and 2 to the power of 127
-  // - 7, or 15 - 7.
-  const int shift = (isBF16 ? 7 : 10) - 3;
-  const uint32_t mask = 0x7f007fu << shift;
-  const uint32_t factor = isBF16 ? 0x7b807b80 : 0x5c005c00;
-  Value sign = codes, magnitude;
-  if (odd) {
-    magnitude = arith::ShRUIOp::create(b, codes, word(8 - shift));
-  } else {
-    sign = arith::ShLIOp::create(b, codes, word(8));
-    magnitude = arith::ShLIOp::create(b, codes, word(shift));
-  }
-  Value bits =
-      arith::OrIOp::create(b, both(sign, 0x80008000), both(magnitude, mask));
-  return fma(bits, factor, word(0x80008000));
-}
-
-/// A number in the lowest places of a mantissa, less what is behind it.
-Value Unpacker::int8(Value codes, bool odd) const {
-  if (odd)
-    codes = arith::ShRUIOp::create(b, codes, word(8));
-  if (!isBF16) // 1024 + code - 1152.
-    return fma(
-        arith::OrIOp::create(b, both(codes, 0x00ff00ff), word(0x64006400)),
-        0x3c003c00, word(0xe480e480));
-  // The mantissa has room for 7 bits: 128 + those, less 128 where the eighth is
-  // set, or 256.
-  Value low =
-      arith::OrIOp::create(b, both(codes, 0x007f007f), word(0x43004300));
-  Value less =
-      arith::XOrIOp::create(b, both(codes, 0x00800080), word(0x43804380));
-  return fma(less, 0xbf80bf80, low);
-}
-
 void KernelLowering::lowerUnpack(UnpackOp op) {
-  const Unpacker unpacker(b, cast<FloatType>(op.getType()));
+  auto type = cast<FloatType>(op.getType());
+  Unpacker<PairBuilder> unpacker({b, type}, type.isBF16());
   SmallVector<Value> pairs;
   for (Value codes : split(op.getCodes()))
     for (bool odd : {false, true})

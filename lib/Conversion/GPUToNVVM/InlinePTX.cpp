@@ -100,6 +100,17 @@ Value ptx::transpose(AsmBuilder &b, Value pair) {
       .front();
 }
 
+/// With two constants, which ptxas gives an instruction each unless it is told.
+Value ptx::bitwise(AsmBuilder &b, Value x, uint32_t y, uint32_t z,
+                   uint8_t table) {
+  return emit(b,
+              llvm::formatv("lop3.b32 $0, $1, {0:x}, {1:x}, {2:x};", y, z,
+                            uint32_t(table))
+                  .str(),
+              "=r,r", x, b.getI32Type(), 1)
+      .front();
+}
+
 /// Descriptor steps count 16 bytes. Along the depth of a K-major operand 16
 /// elements are 32 bytes of a 128-byte row, four of them a panel.
 static int64_t depthStep(int64_t k, int64_t panelBytes) {

@@ -45,6 +45,11 @@ void launchNext(AsmBuilder &b);
 /// (i32) a lane.
 mlir::Value transpose(AsmBuilder &b, mlir::Value pair);
 
+/// A function of the bits of x, y and z, which `table` tells as PTX's lop3
+/// does: the function of 0xf0, 0xcc and 0xaa.
+mlir::Value bitwise(AsmBuilder &b, mlir::Value x, uint32_t y, uint32_t z,
+                    uint8_t table);
+
 /// Shape of a product of one warpgroup, 64 rows.
 struct Product {
   mlir::Type element;  ///< f16 or bf16.

@@ -58,27 +58,27 @@ llvm.func @codes(%map: !llvm.ptr, %n: i32, %scales: !llvm.ptr<1>, %pairs: vector
     %c = moa_gpu.as_codes %t : !tile -> !codes
     %x = moa_gpu.load_matrix %c[%n, 32] transposed : !codes
 
-    // e4m3: the sign, exponent and mantissa at their places, times 2^120.
-    // CHECK: %[[EVEN:.*]] = arith.shli %[[CODE:.*]], %c8_i32
-    // CHECK-NEXT: %[[LOW:.*]] = arith.shli %[[CODE]], %c4_i32
-    // CHECK-NEXT: %[[SIGN:.*]] = arith.andi %[[EVEN]], %c-2147450880_i32
-    // CHECK-NEXT: %[[REST:.*]] = arith.andi %[[LOW]], %c133171184_i32
-    // CHECK-NEXT: arith.ori %[[SIGN]], %[[REST]]
+    // e4m3: bytes with their signs above them, to their places, times 2^120.
+    // CHECK: %[[WIDE:.*]] = nvvm.prmt <default> %c41600_i32, %[[CODE:.*]], %[[CODE]]
+    // CHECK-NEXT: %[[HIGH:.*]] = arith.shli %[[WIDE]], %c4_i32
+    // CHECK-NEXT: arith.andi %[[HIGH]], %c-2014279696_i32
     // CHECK: llvm.intr.fma{{.*}}vector<2xbf16>
+    // CHECK: nvvm.prmt <default> %c45969_i32, %[[CODE]], %[[CODE]]
     %e = moa_gpu.unpack %x e4m3 to bf16 : vector<4xi32> -> vector<8xi32>
     llvm.store %e, %map : vector<8xi32>, !llvm.ptr
 
     // int8 as f16: 1024 + code, less 1152.
-    // CHECK: %[[BYTES:.*]] = arith.andi %{{.*}}, %c16711935_i32
-    // CHECK-NEXT: arith.ori %[[BYTES]], %c1677747200_i32
+    // CHECK: nvvm.prmt <default> %c29296_i32, %{{.*}}, %c1677747200_i32
     // CHECK: llvm.intr.fma{{.*}}vector<2xf16>
+    // CHECK: nvvm.prmt <default> %c29553_i32, %{{.*}}, %c1677747200_i32
     %i = moa_gpu.unpack %x int8 to f16 : vector<4xi32> -> vector<8xi32>
     llvm.store %i, %map : vector<8xi32>, !llvm.ptr
 
-    // int8 as bf16: 128 + seven bits, less 128 or 256.
-    // CHECK: arith.andi %{{.*}}, %c8323199_i32
-    // CHECK: arith.andi %{{.*}}, %c8388736_i32
+    // int8 as bf16: 128 + seven bits, less 128 or 256. Both are one instruction.
+    // CHECK: llvm.inline_asm {{.*}}"lop3.b32 $0, $1, 0x7f007f, 0x43004300, 0xea;", "=r,r" %{{.*}} : (i32) -> i32
+    // CHECK-NEXT: llvm.inline_asm {{.*}}"lop3.b32 $0, $1, 0x800080, 0x42804280, 0x6a;", "=r,r" %{{.*}} : (i32) -> i32
     // CHECK: llvm.intr.fma{{.*}}vector<2xbf16>
+    // CHECK: arith.shrui %{{.*}}, %c8_i32
     %j = moa_gpu.unpack %x int8 to bf16 : vector<4xi32> -> vector<8xi32>
     llvm.store %j, %map : vector<8xi32>, !llvm.ptr
     moa_gpu.release %ring[%n] : !ring
