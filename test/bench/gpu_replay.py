@@ -9,8 +9,9 @@ rows of some steps are checked against float64.
 
     python test/bench/gpu_replay.py [--device cuda] [--artifacts DIR]
 
-uses the artifacts `replay`, `replay_row` and `replay_window` of gpu_artifacts.py. On the
-CPU, where calls are not captured, the same steps run as calls.
+uses the artifacts `replay`, `replay_row`, `replay_window`, `kv8_mixed` and
+`kv8_mixed_row` of gpu_artifacts.py. On the CPU, where calls are not captured, the
+same steps run as calls.
 """
 
 import argparse
@@ -19,13 +20,19 @@ import sys
 from pathlib import Path
 
 import torch
+from gpu_artifacts import MIXED
+from gpu_kept import as_seen
 from gpu_model import TOLERANCE, Model, need_artifact, need_cuda
 
 import moa
 
-ARTIFACTS = ("replay", "replay_row", "replay_window")
 #: Longest sequence; the artifacts' own limit is higher.
 MOST = 1500
+#: Artifacts, and what their KV heads keep.
+FORMATS = {
+    "replay": None, "replay_row": None, "replay_window": None,
+    "kv8_mixed": MIXED, "kv8_mixed_row": MIXED,
+}  # fmt: skip
 
 
 class Member:
@@ -48,8 +55,9 @@ class Member:
 class Replay:
     """The steps of a batch, by replay and by eager calls."""
 
-    def __init__(self, model, sequences, tokens, seed, max_bytes=64 << 20):
+    def __init__(self, model, sequences, tokens, seed, formats=None, max_bytes=64 << 20):
         self.model, self.sequences, self.tokens = model, sequences, tokens
+        self.formats = formats
         self.random = random.Random(seed)
         self.generator = torch.Generator(model.device).manual_seed(seed)
         self.caches = [moa.runtime.Cache(model.module, max_bytes=max_bytes) for _ in range(2)]
@@ -154,6 +162,11 @@ class Replay:
                 k = torch.cat([*member.keys[layer], self.k[layer, i]])
                 v = torch.cat([*member.values[layer], self.v[layer, i]])
                 rows = range(member.seen, member.seen + self.tokens)
+                if self.formats:
+                    k, v = as_seen(
+                        self.model, layer, self.formats, member.length, k, v,
+                        rows.start, rows.stop,
+                    )  # fmt: skip
                 error = self.model.error(
                     layer, member.length, self.q[layer, i], k, v, self.outs[0][layer, i], rows,
                     first=member.seen, resident=bounds[i][layer],
@@ -197,7 +210,7 @@ def check(path, device, steps=200, sequences=5, tokens=1, seed=0):
     """Runs the steps on one artifact; raises AssertionError with what differs."""
     model = Model(path, device)
     with torch.no_grad():
-        return Replay(model, sequences, tokens, seed).run(steps)
+        return Replay(model, sequences, tokens, seed, FORMATS[path.stem]).run(steps)
 
 
 def main() -> int:
@@ -208,7 +221,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.device == "cuda":
         need_cuda()
-    for name in ARTIFACTS:
+    for name in FORMATS:
         path = need_artifact(args.artifacts, name)
         for tokens in (1, 4):
             done = check(path, args.device, args.steps, tokens=tokens)

@@ -21,7 +21,7 @@ fail() {
 command -v compute-sanitizer >/dev/null ||
   fail "expected compute-sanitizer of a CUDA toolkit in PATH, found none"
 [ -x "$program" ] || fail "expected the program $program; run: ninja -C build moa-gpu-small"
-names="replay replay_row kv8_mixed"
+names="replay replay_row kv8_mixed kv8_mixed_row"
 for name in $names; do
   [ -f "$artifacts/$name.moa" ] ||
     fail "expected $artifacts/$name.moa; run: test/bench/gpu_artifacts.py --output $artifacts"

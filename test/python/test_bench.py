@@ -115,7 +115,7 @@ def test_equal_layers_have_the_rules_of_one(artifact):
 
 
 def test_rows_in_float64_follow_the_definition(artifact):
-    for name in gpu_replay.ARTIFACTS:
+    for name in gpu_replay.FORMATS:
         model = Model(artifact(name), "cpu")
         plan = gpu_artifacts.sources()[name][0]
         windows = plan["span"].get("window", [None] * model.layers)
@@ -161,7 +161,7 @@ def test_decode_case(artifact):
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
-@pytest.mark.parametrize("name", gpu_replay.ARTIFACTS)
+@pytest.mark.parametrize("name", gpu_replay.FORMATS)
 @pytest.mark.parametrize("tokens", [1, 4])
 def test_replay_equals_eager_calls(artifact, device, name, tokens):
     steps = 200 if device == "cuda" else 40
@@ -228,6 +228,10 @@ def test_replay_sees_wrong_rows(artifact):
     ):
         with pytest.raises(AssertionError, match=message):
             run(what)
+    # Rows of 8 bits are not those of the model's type.
+    model = Model(artifact("kv8_mixed"), "cpu")
+    with pytest.raises(AssertionError, match="off float64"):
+        run(lambda replay, side: None)
 
 
 def test_counters_of_ncu():
