@@ -235,7 +235,7 @@ llvm::Error Compilation::addGpuJobs(ModuleOp module,
     SmallVector<size_t> indices;
     for (auto [index, kernel] : llvm::enumerate(contents.kernels)) {
       std::optional<std::string> why = whyUnsupportedOnGpu(
-          kernel.kind, kernel.headDim, kernel.dtype, kernel.kv8);
+          kernel.kind, kernel.headDim, kernel.dtype, kernel.kv8, kernel.group);
       if (!why) {
         indices.push_back(index);
         continue;
@@ -284,7 +284,9 @@ void Compilation::addWideJobs(const ArtifactContents &contents,
   for (size_t i = 0, count = jobs.size(); i < count; ++i) {
     const ArtifactKernel &kernel = contents.kernels[jobs[i].kernel];
     if (!jobs[i].gpu || kernel.kind != MOA_KERNEL_DECODE ||
-        moa_gpu_decode_columns(kernel.group) == MOA_MAX_GROUP)
+        moa_gpu_decode_columns(kernel.group) == MOA_MAX_GROUP ||
+        whyUnsupportedOnGpu(kernel.kind, kernel.headDim, kernel.dtype,
+                            kernel.kv8, MOA_MAX_GROUP))
       continue;
     KernelJob wide = jobs[i];
     wide.columns = MOA_MAX_GROUP;

@@ -24,10 +24,11 @@ namespace moa {
 std::optional<std::string> whyUnsupported(mlir::Operation *op);
 
 /// Whether a kernel of MOA_KERNEL_* for elements of MOA_DTYPE_*, with `kv8` one
-/// that takes blocks of 8 bits, can be lowered for GPUs: nothing, or the reason
-/// why not with the cure.
+/// that takes blocks of 8 bits, of decode with so many columns, can be lowered
+/// for GPUs: nothing, or the reason why not with the cure.
 std::optional<std::string> whyUnsupportedOnGpu(uint32_t kind, int64_t headDim,
-                                               uint32_t dtype, bool kv8);
+                                               uint32_t dtype, bool kv8,
+                                               int64_t columns);
 
 } // namespace moa
 

@@ -198,11 +198,11 @@ protected:
   int64_t piecesIn(Fresh which);
   /// Whether the first fresh row and the last page's id are asked for early:
   /// they take registers until they are used.
-  bool asksEarly() const { return !form.kv8 || columnTiles() == 1; }
+  bool asksEarly() const { return hasRoom(); }
   /// Fresh rows that a lane asks for before it waits for them: what registers
   /// there are beside outputs allow.
   int64_t rowsAtOnce() const {
-    return columnTiles() == 1 ? 4 : form.kv8 ? 1 : 2;
+    return !hasRoom() ? 1 : columnTiles() == 1 ? 4 : 2;
   }
   llvm::SmallVector<Piece> piecesOf(const Facts &facts, Fresh which);
   Value loadPiece(const Piece &piece, Value token);
@@ -247,10 +247,13 @@ protected:
   int64_t group() const { return form.rows; }
   int64_t columnTiles() const { return form.columns / kColumns; }
   int64_t headDim() const { return form.headDim; }
-  /// Whether all queries of a share fit in registers beside its outputs, and
-  /// beside what unpacking takes.
+  /// Whether unpacking leaves registers beside outputs.
+  bool hasRoom() const {
+    return !form.kv8 || (columnTiles() == 1 && headDim() <= 192);
+  }
+  /// Whether all queries of a share fit in registers beside its outputs.
   bool keepsQueries() const {
-    return form.kv8 ? columnTiles() == 1 : columnTiles() * headDim() <= 384;
+    return hasRoom() && columnTiles() * headDim() <= 384;
   }
   /// Bytes of one column in the scratch of a warp: 16 more than its floats, so
   /// that the lanes' stores meet no bank twice.

@@ -121,9 +121,9 @@ static LogicalResult convert(func::FuncOp tileKernel, const GpuChip &chip,
   FailureOr<KernelForm> form = matchKernelForm(tileKernel);
   if (failed(form))
     return failure();
-  if (std::optional<std::string> reason =
-          whyUnsupportedOnGpu(static_cast<uint32_t>(form->kind), form->headDim,
-                              dtypeOf(form->element), form->kv8))
+  if (std::optional<std::string> reason = whyUnsupportedOnGpu(
+          static_cast<uint32_t>(form->kind), form->headDim,
+          dtypeOf(form->element), form->kv8, std::max(columns, form->rows)))
     return tileKernel.emitOpError("has no kernel for ")
            << chip.name << ": " << *reason;
   // f32 has no warpgroup products: one kernel serves all chips.

@@ -10,7 +10,7 @@ import pathlib
 import subprocess
 import sys
 
-SHAPES = ((64, 9), (80, 3), (128, 3), (128, 1))
+SHAPES = ((64, 9), (80, 3), (128, 3), (128, 1), (192, 3), (256, 3))
 
 
 def main(plan, dtype, chip, folder):
