@@ -53,6 +53,9 @@ public:
   virtual std::string setLength(int sequence, int64_t length) = 0;
   virtual std::string attend(uint32_t layer, const float *scale,
                              const std::vector<Entry> &entries) = 0;
+  /// Whether the rows of a sequence in a call, so many, see what 8 bits stand
+  /// for rounded to the element type.
+  virtual bool roundsCodes(int64_t tokens) = 0;
   virtual int64_t firstResident(int sequence, uint32_t layer,
                                 uint32_t kvHead) = 0;
   virtual int64_t tokensSeen(int sequence, uint32_t layer) = 0;

@@ -398,20 +398,25 @@ static std::vector<Scenario> rotations(Dtype dtype) {
 }
 
 /// Formats side by side, spans that keep nothing but the newest pages and all,
-/// sinks that end in a page; prompts, chunks and single tokens over borders.
+/// sinks that end in a page, large heads; prompts, chunks and single tokens
+/// over borders.
 static std::vector<Scenario> kv8(Dtype dtype,
                                  std::initializer_list<std::vector<Kv>> all) {
   std::vector<Scenario> list;
+  struct Shape {
+    int64_t sink, headDim, qHeads;
+  };
   for (const std::vector<Kv> &formats : all)
-    for (int64_t sink : {0, 64, 100}) {
+    for (auto [sink, headDim, qHeads] :
+         {Shape{0, 80, 4}, {64, 128, 6}, {100, 80, 4}, {64, 256, 4}}) {
       Scenario s;
       s.dtype = dtype;
       s.layers = formats.size() > 1 ? 2 : 1;
       s.kv = formats;
       s.sink = sink;
       s.min = sink + 1;
-      s.headDim = sink == 64 ? 128 : 80;
-      s.qHeads = sink == 64 ? 6 : 4;
+      s.headDim = headDim;
+      s.qHeads = qHeads;
       s.rules = {{0, 1}, {0, 0.5}, {sink + 70, 0}, {0, 0.25}, {0, 0}, {200, 0}};
       s.perRow = sink == 100;
       if (sink == 100)

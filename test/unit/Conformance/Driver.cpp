@@ -233,6 +233,7 @@ void Run::compare(Call &call, int64_t layer,
   std::vector<int64_t> kept;
   for (int64_t kv = 0; kv < s.kvHeads; ++kv)
     kept.push_back(kv8End(call, layer, kv));
+  const bool rounded = backend.roundsCodes(call.part.tokens);
   for (int64_t token = 0; token < call.part.tokens; ++token)
     for (int64_t head = 0; head < s.qHeads; ++head) {
       char *found = call.out.at(token, head);
@@ -241,7 +242,8 @@ void Run::compare(Call &call, int64_t layer,
             << " row " << sequence.seen + token << " head " << head;
       compareRow(sequence.references[layer].row(
                      sequence.seen + token, head, sequence.length,
-                     resident[head / s.group()], kept[head / s.group()]),
+                     resident[head / s.group()], kept[head / s.group()],
+                     rounded),
                  found, where.str());
       if (testing::Test::HasFatalFailure())
         return;
@@ -404,9 +406,6 @@ Outputs moa::conformance::runScenario(const Scenario &scenario,
 }
 
 const char *moa::conformance::reasonAgainstOnCuda(const Scenario &s) {
-  if (!s.kv.empty() && s.dtype == Dtype::BF16)
-    return "chunks of prompts see what 8 bits stand for rounded to the type: "
-           "of bf16 that is checked by test/bench/gpu_kv8.py";
   if (s.scale && !(*s.scale > 0))
     return "GPU kernels scale behind the maximum, which asks for a scale above "
            "0";

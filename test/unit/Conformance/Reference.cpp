@@ -62,6 +62,12 @@ double moa::conformance::load(const void *from, Dtype dtype) {
   return single;
 }
 
+static double roundedTo(Dtype dtype, double value) {
+  char bytes[4];
+  store(value, dtype, bytes);
+  return load(bytes, dtype);
+}
+
 /// A well-mixed function of a number (splitmix64).
 static uint64_t mix(uint64_t x) {
   x += 0x9e3779b97f4a7c15ull;
@@ -93,11 +99,8 @@ std::vector<double> moa::conformance::inputRow(const Scenario &s,
     if (p.where == tensor && p.sequence == sequence && p.position == position &&
         p.head == head)
       std::fill(row.begin(), row.end(), p.value);
-  for (double &value : row) {
-    char bytes[4];
-    store(value, s.dtype, bytes);
-    value = load(bytes, s.dtype);
-  }
+  for (double &value : row)
+    value = roundedTo(s.dtype, value);
   return row;
 }
 
@@ -130,11 +133,8 @@ static std::vector<double> attended(const Scenario &s, Poison::Where tensor,
                                     int64_t position, int64_t head) {
   std::vector<double> row = rotated(
       s, inputRow(s, tensor, layer, sequence, position, head), position);
-  for (double &value : row) {
-    char bytes[4];
-    store(value, s.dtype, bytes);
-    value = load(bytes, s.dtype);
-  }
+  for (double &value : row)
+    value = roundedTo(s.dtype, value);
   return row;
 }
 
@@ -157,23 +157,27 @@ static double kept(double value, Kv format, float scale) {
 /// Makes the rows of a block what 8 bits keep of them.
 void Reference::keep(int64_t kvHead, int64_t block) {
   const Kv format = scenario.kvFormat(layer, kvHead);
-  auto bring = [&](const Rows &from, Rows &to) {
+  auto bring = [&](const Rows &from, Rows &exact, Rows &rounded) {
     double most = 0;
     for (int64_t j = block * 64; j < block * 64 + 64; ++j)
       for (double value : from[j])
         most = std::max(most, std::fabs(value));
     const float scale = float(most) / (format == Kv::Int8 ? 127.0f : 448.0f);
-    to.resize(from.size());
+    exact.resize(from.size());
+    rounded.resize(from.size());
     for (int64_t j = block * 64; j < block * 64 + 64; ++j)
-      for (double value : from[j])
-        to[j].push_back(kept(value, format, scale));
+      for (double value : from[j]) {
+        exact[j].push_back(::kept(value, format, scale));
+        rounded[j].push_back(roundedTo(scenario.dtype, exact[j].back()));
+      }
   };
-  bring(keys[kvHead], keptKeys[kvHead]);
-  bring(values[kvHead], keptValues[kvHead]);
+  bring(keys[kvHead], kept[0].keys[kvHead], kept[1].keys[kvHead]);
+  bring(values[kvHead], kept[0].values[kvHead], kept[1].values[kvHead]);
 }
 
 std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
-                                   int64_t firstResident, int64_t kv8End) {
+                                   int64_t firstResident, int64_t kv8End,
+                                   bool rounded) {
   const Scenario &s = scenario;
   const int64_t kv = head / s.group(), sink = s.sinkOf(layer);
   if (int64_t(keys[kv].size()) == position) {
@@ -185,8 +189,9 @@ std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
     return s.kvFormat(layer, kv) != Kv::Model && j / 64 * 64 >= sink &&
            j / 64 < kv8End;
   };
+  const Kept &seen = kept[rounded];
   for (int64_t block = 0; block < kv8End; ++block) {
-    Rows &rows = keptKeys[kv];
+    Rows &rows = kept[0].keys[kv];
     if (isKept(block * 64) &&
         (int64_t(rows.size()) <= block * 64 || rows[block * 64].empty()))
       keep(kv, block);
@@ -217,7 +222,7 @@ std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
       continue;
     double dot = 0;
     for (int64_t d = 0; d < s.headDim; ++d)
-      dot += q[d] * (isKept(j) ? keptKeys : keys)[kv][j][d];
+      dot += q[d] * (isKept(j) ? seen.keys : keys)[kv][j][d];
     scores.push_back({j, dot * scale});
     isNan |= std::isnan(dot * scale);
     top = std::max(top, dot * scale);
@@ -228,7 +233,7 @@ std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
     double weight = isNan ? NAN : std::exp(score - top);
     sum += weight;
     for (int64_t d = 0; d < s.headDim; ++d)
-      out[d] += weight * (isKept(j) ? keptValues : values)[kv][j][d];
+      out[d] += weight * (isKept(j) ? seen.values : values)[kv][j][d];
   }
   for (double &value : out)
     value /= sum;

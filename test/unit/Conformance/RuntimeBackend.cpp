@@ -119,6 +119,13 @@ public:
     return error;
   }
 
+  /// On a GPU those that have no room in a decode kernel: 16 rows of all heads
+  /// of a group, 8 of large heads.
+  bool roundsCodes(int64_t tokens) override {
+    return cuda && tokens * info.q_heads / info.kv_heads >
+                       (info.head_dim > 128 ? 8 : 16);
+  }
+
   int64_t firstResident(int sequence, uint32_t layer,
                         uint32_t kvHead) override {
     int64_t position = -1;

@@ -140,26 +140,32 @@ public:
   Reference(const Scenario &scenario, int64_t layer, int sequence)
       : scenario(scenario), layer(layer), sequence(sequence),
         keys(scenario.kvHeads), values(scenario.kvHeads),
-        keptKeys(scenario.kvHeads), keptValues(scenario.kvHeads),
+        kept{Kept(scenario.kvHeads), Kept(scenario.kvHeads)},
         running(scenario.qHeads) {}
 
   /// Output of `head` at the next position, with spans at length `n` and
   /// nothing visible between the sink and `firstResident`. Blocks of 64 behind
-  /// the sink and below `kv8End` are seen as their KV head keeps them. Call it
-  /// for heads 0 .. qHeads - 1 in order, then the next position.
+  /// the sink and below `kv8End` are seen as their KV head keeps them,
+  /// `rounded` to the element type or not. Call it for heads 0 .. qHeads - 1 in
+  /// order, then the next position.
   std::vector<double> row(int64_t position, int64_t head, int64_t n,
-                          int64_t firstResident, int64_t kv8End);
+                          int64_t firstResident, int64_t kv8End, bool rounded);
 
 private:
   using Rows = std::vector<std::vector<double>>; ///< [j][d].
+  /// What 8 bits keep.
+  struct Kept {
+    explicit Kept(int64_t kvHeads) : keys(kvHeads), values(kvHeads) {}
+    std::vector<Rows> keys, values; ///< [kv].
+  };
   void keep(int64_t kvHead, int64_t block);
 
   const Scenario &scenario;
   int64_t layer;
   int sequence;
-  std::vector<Rows> keys, values;         ///< [kv].
-  std::vector<Rows> keptKeys, keptValues; ///< As 8 bits keep them.
-  std::vector<int64_t> running; ///< Largest window start yet, by head.
+  std::vector<Rows> keys, values; ///< [kv].
+  Kept kept[2];                   ///< As it is, and rounded.
+  std::vector<int64_t> running;   ///< Largest window start yet, by head.
 };
 
 } // namespace moa::conformance
