@@ -127,17 +127,18 @@ def check_extras(wheel):
 
 
 def check_cubins(wheel):
-    """GPU kernels of a published plan come as cubins where there is no ptxas; those
-    of a rare structure, as PTX, with a remark."""
+    """GPU kernels of a published plan come as cubins where there is no ptxas, in 8
+    bits too; those of a rare structure, as PTX, with a remark."""
     has_ptxas = wheel.ask("moa-compile", "--print-ptxas")[0] == 0
     hide = ["--ptxas", "none"] if has_ptxas else []
     targets = ["--target", "sm_90a,sm_80", *hide, "--stats", "-o", "gpu.moa"]
-    for dtype in ("bf16", "f16"):
-        stats = json.loads(
-            wheel.run(
-                "moa-compile", PUBLISHED, "--model", PUBLISHED_SHAPE, "--dtype", dtype, *targets
-            )
-        )
+    kv8 = wheel.work / "kv8.json"
+    rules = json.loads(PUBLISHED.read_text())
+    kept = {"format": "moa-plan", "version": 1, "kv": {"format": "int8"}}
+    kv8.write_text(json.dumps({**kept, **rules}))
+    for plan, dtype in ((PUBLISHED, "bf16"), (PUBLISHED, "f16"), (kv8, "bf16")):
+        shape = ["--model", PUBLISHED_SHAPE, "--dtype", dtype]
+        stats = json.loads(wheel.run("moa-compile", plan, *shape, *targets))
         lacking = [k["name"] for k in stats["kernels"] if "ptxas" not in k]
         expect(not lacking, f"expected a cubin of every {dtype} kernel, found PTX of {lacking}")
     made = {kernel["ptxas"] for kernel in stats["kernels"]}

@@ -23,29 +23,32 @@ GROUPS = {
     192: (1, 2, 4, 8),
     256: (1, 2, 4, 8),
 }
+#: The same of KV heads that keep 8 bits, in bf16.
+GROUPS_KV8 = {64: range(1, 9), 128: range(1, 9)}
 TARGETS = "sm_90a,sm_80"
 
 
 def structures():
-    """(dtype, head size, group, phases) of each compilation, each kernel once."""
+    """(dtype, head size, group, phases, more of the plan) of each compilation, each
+    kernel once."""
     for head_dim, groups in GROUPS.items():
-        yield "f32", head_dim, 1, "prefill,append"  # No decode kernel in f32.
+        yield "f32", head_dim, 1, "prefill,append", {}  # No decode kernel in f32.
         for dtype in ("bf16", "f16"):
-            yield dtype, head_dim, groups[0], "prefill,append,decode"
+            yield dtype, head_dim, groups[0], "prefill,append,decode", {}
             for group in groups[1:]:
-                yield dtype, head_dim, group, "decode"
+                yield dtype, head_dim, group, "decode", {}
+    for head_dim, groups in GROUPS_KV8.items():
+        for group in groups:
+            yield "bf16", head_dim, group, "decode", {"kv": {"format": "e4m3"}}
 
 
 def compile_one(compiler, ptxas, store, folder, structure):
     """Adds the kernels of one structure to the store; returns what went wrong."""
-    dtype, head_dim, group, phases = structure
+    dtype, head_dim, group, phases, more = structure
     shape = f"layers=1,q_heads={group},kv_heads=1,head_dim={head_dim}"
-    plan = folder / f"group-{group}.json"
-    if not plan.exists():
-        rules = {"alphas": [[0] * group], "betas": [[1] * group]}
-        partial = plan.with_suffix(f".{dtype}-{head_dim}")
-        partial.write_text(json.dumps({"format": "moa-plan", "version": 1, **rules}))
-        partial.replace(plan)
+    plan = folder / f"{dtype}-{head_dim}-{group}-{'-'.join(more)}.json"
+    rules = {"alphas": [[0] * group], "betas": [[1] * group], **more}
+    plan.write_text(json.dumps({"format": "moa-plan", "version": 1, **rules}))
     done = subprocess.run(
         [
             compiler, plan, "--model", shape,
