@@ -114,7 +114,7 @@ def run_sanitized(name: str, jobs: str, report: Path, env: dict) -> Result:
 
 
 def run_types(report: Path, env: dict) -> Result:
-    """Type-checks the planner; pyproject.toml says which files, and how strictly."""
+    """Type-checks what pyproject.toml names, as strictly as it says."""
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
     command += ["--cache-dir", str(report.parent / "mypy"), "--junit-xml", str(report)]
     return run("types", command, report, env)

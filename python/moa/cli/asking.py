@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from ..plan.arguments import count
+
+if TYPE_CHECKING:
+    from ..serving.sampling import Sampling
 
 
 def text(word: str) -> str:
@@ -37,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser, temperature: float) -> None:
     parser.add_argument("--system", type=text, metavar="TEXT", help="system message of a chat")
 
 
-def check(args: argparse.Namespace):
+def check(args: argparse.Namespace) -> Sampling:
     """The `Sampling` asked for; ValueError before a model is loaded."""
     from ..serving.sampling import Sampling
 
     return Sampling(args.temperature, args.top_p, args.top_k, args.seed)
 
 
-def encode_chat(tokenizer, messages: list[dict[str, str]]) -> list[int]:
+def encode_chat(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
     """Tokens of a conversation, up to where the answer begins."""
     if not tokenizer.chat_template:
         raise ValueError("the model's tokenizer has no chat template: use moa generate")

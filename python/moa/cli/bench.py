@@ -14,10 +14,14 @@ import os
 import statistics
 import sys
 import time
+from typing import TYPE_CHECKING, Any
 
 from ..plan.arguments import count, lengths
 from . import models
 from .progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def measure_model(args: argparse.Namespace, loaded: models.Loaded) -> dict:
+def measure_model(args: argparse.Namespace, loaded: models.Loaded) -> dict[str, Any]:
     """The record of all lengths asked for."""
     import torch
     import transformers
@@ -56,7 +60,7 @@ def measure_model(args: argparse.Namespace, loaded: models.Loaded) -> dict:
             f"{most}: ask for less by --lengths or --new"
         )
     model = loaded.model
-    record = {
+    record: dict[str, Any] = {
         "model": loaded.name,
         "plan": loaded.choice.line,
         "plan_id": loaded.plan_id,
@@ -76,7 +80,7 @@ def measure_model(args: argparse.Namespace, loaded: models.Loaded) -> dict:
     return record
 
 
-def measure(model, prompt: int, new: int, repeat: int) -> dict:
+def measure(model: Any, prompt: int, new: int, repeat: int) -> dict[str, Any]:
     """One length; the methods take turns, so that both meet the same machine."""
     import torch
 
@@ -85,13 +89,13 @@ def measure(model, prompt: int, new: int, repeat: int) -> dict:
         0, model.config.get_text_config().vocab_size, (1, prompt), generator=generator
     )
     ids = ids.to(model.device)
-    runs: dict[str, list] = {"moa": [], "sdpa": []}
+    runs: dict[str, list[dict[str, Any]]] = {"moa": [], "sdpa": []}
     for name in runs:
         one_run(model, name, ids[:, :64], 1)
     for _ in range(repeat):
         for name, times in runs.items():
             times.append(one_run(model, name, ids, new))
-    result: dict = {"prompt_tokens": prompt}
+    result: dict[str, Any] = {"prompt_tokens": prompt}
     for name, times in runs.items():
         middle = {key: statistics.median(run[key] for run in times) for key in times[0]}
         result[name] = {
@@ -104,7 +108,7 @@ def measure(model, prompt: int, new: int, repeat: int) -> dict:
     return result
 
 
-def one_run(model, name: str, ids, new: int) -> dict:
+def one_run(model: Any, name: str, ids: Tensor, new: int) -> dict[str, Any]:
     """Seconds of the prompt and of `new` tokens behind it, bytes at the end."""
     import torch
     import transformers
@@ -114,6 +118,7 @@ def one_run(model, name: str, ids, new: int) -> dict:
     before = model.config._attn_implementation
     model.set_attn_implementation(name)
     try:
+        cache: Any
         if name == "moa":
             cache = moa.hf.Cache(model)
             cache.expect([ids.shape[1] + new])
@@ -137,11 +142,11 @@ def one_run(model, name: str, ids, new: int) -> dict:
     }
 
 
-def _feed(model, ids, cache) -> None:
+def _feed(model: Any, ids: Tensor, cache: Any) -> None:
     model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
 
-def _now(model) -> tuple[float, float]:
+def _now(model: Any) -> tuple[float, float]:
     """Seconds of the clock and of the processor, when all work until now is done."""
     if model.device.type == "cuda":
         import torch
@@ -150,7 +155,7 @@ def _now(model) -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
 
-def _bytes(cache) -> int:
+def _bytes(cache: Any) -> int:
     """Of the keys and values that a cache holds."""
     held = getattr(cache, "kv_bytes", None)
     if held is not None:
@@ -158,7 +163,7 @@ def _bytes(cache) -> int:
     return sum(part.nbytes for layer in cache.layers for part in (layer.keys, layer.values))
 
 
-def print_table(record: dict) -> None:
+def print_table(record: dict[str, Any]) -> None:
     print(f"{record['model']} on {record['device']}, {record['dtype']}, {record['plan']}")
     print(f"{'':>8}  {'prefill tokens/s':^23}  {'decode tokens/s':^23}  {'KV MiB':^21}")
     print(f"{'prompt':>8}" + 3 * f"  {'moa':>7} {'sdpa':>7} {'ratio':>7}")

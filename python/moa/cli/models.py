@@ -55,8 +55,8 @@ def choose(args: argparse.Namespace) -> tuple[Any, plans.Choice]:
     """The model's text config and its plan; says which plan is used."""
     import transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     config = load_config(args.model).get_text_config(decoder=True)
     choice = plans.choose(args.plan, args.model, config)
     print(f"moa: {choice.line}", file=sys.stderr, flush=True)
@@ -74,6 +74,7 @@ def load(args: argparse.Namespace) -> Loaded:
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     runtime.Context(1, device=device)  # A wrong one is found before minutes of loading.
     _, choice = choose(args)
+    place: dict[str, Any] = {} if device == "cpu" else {"device_map": device}
     with Progress(f"loading {args.model}"):
         tokenizer = load_tokenizer(args.model)
         model = moa.hf.load(
@@ -82,6 +83,6 @@ def load(args: argparse.Namespace) -> Loaded:
             dtype=getattr(torch, args.dtype) if args.dtype else None,
             threads=args.threads,
             max_length=args.max_length,
-            **({} if device == "cpu" else {"device_map": device}),
+            **place,
         )
     return Loaded(model, tokenizer, plans.model_name(args.model), choice)

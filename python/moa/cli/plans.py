@@ -29,7 +29,7 @@ class Choice:
     line: str
 
 
-def choose(asked: str, model: str, config) -> Choice:
+def choose(asked: str, model: str, config: Any) -> Choice:
     """asked: a plan file, "auto" or "dense"; model: as the user named it; config: its
     transformers config. InvalidArgumentError with the cure where nothing is certain.
     """
@@ -65,7 +65,7 @@ def choose(asked: str, model: str, config) -> Choice:
     )
 
 
-def dense(config) -> dict[str, Any]:
+def dense(config: Any) -> dict[str, Any]:
     """The plan under which every head sees everything."""
     sizes = dict(part.split("=") for part in shape_of(config).split(","))
     layers, heads = int(sizes["layers"]), int(sizes["q_heads"])

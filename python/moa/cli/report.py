@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 def read_record(path: str) -> dict[str, Any]:
     """ValueError where a file is not a record of `moa bench`."""
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         for line in record["results"]:
             for who in ("moa", "sdpa"):
                 float(line[who]["prefill_tokens_per_s"] + line[who]["decode_tokens_per_s"])
@@ -66,7 +66,10 @@ def read_record(path: str) -> dict[str, Any]:
     return record
 
 
-def page(config: Any, plan: str | dict, line: str, at: list[int] | None, record: dict) -> str:
+def page(
+    config: Any, plan: str | dict[str, Any], line: str, at: list[int] | None,
+    record: dict[str, Any],
+) -> str:  # fmt: skip
     """The page as HTML; at: lengths of the heat map, None for the plan's own."""
     from ..compiler import shape_of
     from ..plan.jsontext import canonical

@@ -77,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..serving import server
+    from ..serving.api import Settings
     from ..serving.engine import Engine
 
     try:
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     try:
         loaded = models.load(args)
-        settings = server.Settings(
+        settings = Settings(
             args.model_name or loaded.name, args.api_key, args.max_new_tokens, args.max_body
         )
         limit = args.kv_memory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -53,7 +54,7 @@ class Session:
     """model: from moa.hf.load. Prompts that begin with what the cache has seen go on
     from there; others start anew."""
 
-    def __init__(self, model, tokenizer):
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self._tokenizer = model, tokenizer
         self._ends = end_tokens(model, tokenizer)
         self.reset()
@@ -111,4 +112,5 @@ class Session:
                 input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1
             )
         self._seen += tokens
-        return out.logits[:, -1]
+        logits: torch.Tensor = out.logits
+        return logits[:, -1]
