@@ -20,27 +20,31 @@ DTYPES = {"bf16": 2, "f16": 2, "f32": 4}
 
 def kept_tokens(plan: Plan, kv_heads: int, n: int) -> Ints:
     """Longest span of each KV head, at most `n`: [layers, kv_heads] in tokens."""
-    return longest(plan.alphas, plan.betas, plan.span, kv_heads, n)
+    return longest(plan.alphas, plan.betas, plan.layer_spans, kv_heads, n)
 
 
-def longest(alphas: Ints, betas: Floats, params: SpanParams, kv_heads: int, n: int) -> Ints:
+def longest(
+    alphas: Ints, betas: Floats, layers: Sequence[SpanParams], kv_heads: int, n: int
+) -> Ints:
     """[layers, kv_heads]: tokens kept, of rules [layers, q_heads]."""
-    each = spans(alphas, betas, n, params)
+    each = spans(alphas, betas, n, layers)
     kept: Ints = each.reshape(len(alphas), kv_heads, -1).max(axis=2)
     return kept
 
 
-def density_of(alphas: Ints, betas: Floats, params: SpanParams, kv_heads: int, n: int) -> float:
+def density_of(
+    alphas: Ints, betas: Floats, layers: Sequence[SpanParams], kv_heads: int, n: int
+) -> float:
     """Mean over KV heads of the largest span / n of the group, each at most 1, of
     rules [layers, q_heads]."""
-    kept = longest(alphas, betas, params, kv_heads, n)
+    kept = longest(alphas, betas, layers, kv_heads, n)
     # Whole tokens are summed, so that the order of heads does not matter.
     return int(kept.sum()) / (float(n) * float(kept.size))
 
 
 def kv_density(plan: Plan, kv_heads: int, n: int) -> float:
     """Mean over KV heads of the largest span / n of the group, each at most 1."""
-    return density_of(plan.alphas, plan.betas, plan.span, kv_heads, n)
+    return density_of(plan.alphas, plan.betas, plan.layer_spans, kv_heads, n)
 
 
 def query_density(plan: Plan, n: int) -> float:
@@ -52,16 +56,16 @@ def byte_density(plan: Plan, kv_heads: int, n: int) -> float:
     """Bytes of the tokens kept, each KV head in its format, over those of the dense
     cache of 16 bits; the KV density where all keep 16 bits."""
     kept = kept_tokens(plan, kv_heads, n)
-    return byte_density_of(kept, plan.formats(kv_heads), plan.span.sink, n)
+    return byte_density_of(kept, plan.formats(kv_heads), plan.layer_spans, n)
 
 
 def byte_density_of(
-    kept: Ints, formats: Sequence[Sequence[str]], sink: int, n: int
-) -> float:  # fmt: skip
+    kept: Ints, formats: Sequence[Sequence[str]], layers: Sequence[SpanParams], n: int
+) -> float:
     """Of tokens [layers, kv_heads] kept in formats [layers][kv_heads]."""
     each = [
-        kept_bytes(int(tokens), sink, form)
-        for row, forms in zip(kept, formats, strict=True)
+        kept_bytes(int(tokens), params.sink, form)
+        for row, forms, params in zip(kept, formats, layers, strict=True)
         for tokens, form in zip(row, forms, strict=True)
     ]
     return sum(each) / (float(n) * float(kept.size))
@@ -76,16 +80,18 @@ def layer_densities(plan: Plan, kv_heads: int, n: int) -> Floats:
 def kv_bytes(plan: Plan, model: ModelShape, element_bytes: int, n: int, seen: int) -> int:
     """Bytes of pages that one sequence of length rule `n` holds over all layers
     after `seen` tokens. Exact: what the runtime allocates."""
-    starts = [
-        window_start(int(alpha), float(beta), seen, n, plan.span)
-        for alpha, beta in zip(plan.alphas.ravel(), plan.betas.ravel(), strict=True)
-    ]
-    least = np.array(starts).reshape(-1, model.group).min(axis=1)
-    formats = [form for row in plan.formats(model.kv_heads) for form in row]
-    held = sum(
-        pages(seen, min(int(start), seen), plan.span.sink, form != FORMATS[0])
-        for start, form in zip(least, formats, strict=True)
-    )
+    held = 0
+    rows = zip(plan.alphas, plan.betas, plan.formats(model.kv_heads), plan.layer_spans)
+    for alphas, betas, formats, params in rows:
+        starts = [
+            window_start(int(alpha), float(beta), seen, n, params)
+            for alpha, beta in zip(alphas, betas, strict=True)
+        ]
+        least = np.array(starts).reshape(-1, model.group).min(axis=1)
+        held += sum(
+            pages(seen, min(int(start), seen), params.sink, form != FORMATS[0])
+            for start, form in zip(least, formats, strict=True)
+        )
     return held * _page_bytes(model, element_bytes)
 
 

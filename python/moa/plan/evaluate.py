@@ -146,6 +146,11 @@ class Windows:
     @staticmethod
     def of_plan(plan: Plan, length: int, device: torch.device) -> Windows:
         """The windows of a plan for a sequence of `length` tokens in all."""
+        if any(plan.windows):
+            raise PlannerError(
+                "span/window: models with windows of their own are not measured; leave the key "
+                "out for a model with dense attention"
+            )
         rules = sorted({rule for layer in plan.rules() for rule in layer})
         starts = np.stack([window_starts(a, b, length, plan.span) for a, b in rules])
         kind = torch.tensor([[rules.index(rule) for rule in layer] for layer in plan.rules()])

@@ -104,6 +104,8 @@ def lost_by_legacy(plan: Plan) -> list[str]:
         lost.append(f"sink {span.sink}, block {span.block}, least span {span.min}")
     if span.per_row:
         lost.append("the length rule 'row'")
+    if any(plan.windows):
+        lost.append("windows of the model's own")
     if plan.has_8_bits:
         lost.append("KV heads of 8 bits")
     lost += [key for key in ("model", "scores", "provenance") if key in plan.document]

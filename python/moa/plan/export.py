@@ -32,10 +32,11 @@ class Exported:
 def starts(plan: Plan, layer: int, head: int, n: int) -> Ints:
     """[n]: first key of the window of each row."""
     alpha, beta = int(plan.alphas[layer, head]), float(plan.betas[layer, head])
-    if plan.span.per_row:
-        return np.array([window_start(alpha, beta, i, n, plan.span) for i in range(n)])
+    params = plan.layer_spans[layer]
+    if params.per_row:
+        return np.array([window_start(alpha, beta, i, n, params) for i in range(n)])
     # Under `request` a window moves on by a key a row.
-    last = window_start(alpha, beta, n - 1, n, plan.span)
+    last = window_start(alpha, beta, n - 1, n, params)
     reach = (n - 1 - last) if last else n
     return np.maximum(np.arange(n) - reach, 0)
 
@@ -44,7 +45,7 @@ def visible(plan: Plan, layer: int, head: int, n: int) -> Mask:
     """[n, n]: which key (second) each row sees."""
     i, j = np.arange(n)[:, None], np.arange(n)
     start = starts(plan, layer, head, n)[:, None]
-    seen: Mask = (j <= i) & ((j < plan.span.sink) | (j >= start))
+    seen: Mask = (j <= i) & ((j < plan.layer_spans[layer].sink) | (j >= start))
     return seen
 
 
@@ -59,6 +60,7 @@ n is {meaning}; those below.
 
 import torch
 
+#: So many tokens every row of a layer sees from the first on.
 SINK = {sink}
 #: For each n, runs (step, rows) of each different window: its first key moves on by
 #: `step` a row for so many rows, from 0.
@@ -80,10 +82,10 @@ def starts(layer, n, device="cpu"):
 
 def mask_mod(layer, n, device="cpu"):
     """The mask function of a layer: (batch, head, row, key) -> whether the row sees it."""
-    start = starts(layer, n, device)
+    start, sink = starts(layer, n, device), SINK[layer]
 
     def mask(b, h, q_idx, kv_idx):
-        return (kv_idx <= q_idx) & ((kv_idx < SINK) | (kv_idx >= start[h, q_idx]))
+        return (kv_idx <= q_idx) & ((kv_idx < sink) | (kv_idx >= start[h, q_idx]))
 
     return mask
 '''
@@ -104,7 +106,8 @@ def to_flex(plan: Plan, kv_heads: int, at: Sequence[int]) -> Exported:
         ]
         runs[n] = [list(run) for run in known]
     text = _FLEX.format(
-        id=plan.id, heads=plan.q_heads, sink=plan.span.sink, runs=runs, window=window,
+        id=plan.id, heads=plan.q_heads, runs=runs, window=window,
+        sink=[params.sink for params in plan.layer_spans],
         meaning="the sequence's length" if plan.span.per_row else
         "the length that spans are for, prompt and answer together",
     )  # fmt: skip
@@ -136,7 +139,7 @@ def to_flashinfer(plan: Plan, kv_heads: int, at: Sequence[int]) -> Exported:
                 first = starts(plan, layer, head, n)[low] // PAGE_TOKENS
                 j = np.arange(count)
                 sees = (j <= j[:, None]) & (
-                    (j * PAGE_TOKENS < plan.span.sink) | (j >= first[:, None])
+                    (j * PAGE_TOKENS < plan.layer_spans[layer].sink) | (j >= first[:, None])
                 )
                 maps[layer, head // group] |= sees
         arrays[f"map_{n}"] = maps
@@ -153,7 +156,7 @@ def to_flashinfer(plan: Plan, kv_heads: int, at: Sequence[int]) -> Exported:
 
 def _layer_spans(plan: Plan, n: int) -> list[int]:
     """The longest span of each layer, at most n."""
-    longest = spans(plan.alphas, plan.betas, n, plan.span).max(axis=1)
+    longest = spans(plan.alphas, plan.betas, n, plan.layer_spans).max(axis=1)
     return [min(int(span), n) for span in longest]
 
 
@@ -189,7 +192,7 @@ def to_kvpress(plan: Plan, kv_heads: int, at: Sequence[int]) -> Exported:
     """JSON for kvpress: `PerLayerCompressionPress(StreamingLLMPress(n_sink=..), ..)`."""
     ratios = {}
     for n in at:
-        each = spans(plan.alphas, plan.betas, n, plan.span)
+        each = spans(plan.alphas, plan.betas, n, plan.layer_spans)
         kept = each.reshape(plan.layers, kv_heads, -1).max(axis=2).mean(axis=1)
         ratios[str(n)] = [float(1 - tokens / n) for tokens in kept]
     document = {

@@ -52,7 +52,7 @@ def heat_map(plan: Plan, lengths: Sequence[int], kv_heads: int) -> str:
     parts = [_upright(top + high / 2, "layer")]
     for panel, n in enumerate(lengths):
         x0 = left + panel * step
-        shares = spans(plan.alphas, plan.betas, n, plan.span) / n
+        shares = spans(plan.alphas, plan.betas, n, plan.layer_spans) / n
         density = kv_density(plan, kv_heads, n)
         parts.append(_text(x0, 16, f"N = {n}, KV density {density:.3f}", "start"))
         for (layer, head), share in np.ndenumerate(shares):

@@ -19,7 +19,7 @@ from .density import byte_density_of, density_of, longest
 from .errors import PlanError
 from .formats import FORMATS, written
 from .jsontext import canonical, line_of, parse
-from .span import MAX_LENGTH, SpanParams
+from .span import MAX_LENGTH, MAX_WINDOW, SpanParams
 
 #: Largest magnitude of alpha, tokens.
 MAX_ALPHA = 1 << 40
@@ -71,6 +71,7 @@ class Reader:
         self.legacy = False
         self.kv_formats: list[list[str]] = []  #: See `Plan.kv_formats`.
         self.format_columns: int | None = None
+        self.windows: list[int | None] = []  #: See `Plan.windows`.
         self.document: dict[str, Any] = {}
         document = parse(text, file)
         if not isinstance(document, dict):
@@ -252,12 +253,8 @@ class Reader:
             "see the length rules: per request or per row",
         )  # fmt: skip
         self.span = SpanParams(sink, block, least, length == "row")
-        if get("window") is not _ABSENT:
-            self._fault(
-                "span/window", "no windows of a model's own", _describe(get("window")),
-                "they bound a plan when it is compiled (moa.hf.load adds them): leave them out",
-            )  # fmt: skip
         self._valid(get("valid"))
+        self._windows(get("window"))
 
     def _valid(self, valid: object) -> None:
         if valid is _ABSENT:
@@ -270,6 +267,27 @@ class Reader:
                 return
         found = canonical(valid)[:-1][:60] if isinstance(valid, list) else _describe(valid)
         self._fault("span/valid", "[shortest, longest] length in tokens", found, _UNKNOWN)
+
+    def _windows(self, rows: object) -> None:
+        """span/window: of each layer the window of the model's own, or null."""
+        if rows is _ABSENT:
+            return
+        if not isinstance(rows, list) or len(rows) != self.layers:
+            self._fault(
+                "span/window", f"an array of {self.layers} layers, as alphas has",
+                _describe(rows), "leave the key out if no layer has a window of its own",
+            )  # fmt: skip
+            return
+        before = len(self.faults)
+        for layer, window in enumerate(rows):
+            whole = isinstance(window, int) and not isinstance(window, bool)
+            if window is not None and not (whole and 1 <= window <= MAX_WINDOW):
+                self._fault(
+                    f"span/window/{layer}", f"null or an integer from 1 to {MAX_WINDOW}",
+                    _describe(window), "the window counts tokens, the query's own too",
+                )  # fmt: skip
+        if len(self.faults) == before:
+            self.windows = rows
 
     def _mask(self) -> None:
         within = self._section("mask")
@@ -414,11 +432,12 @@ class Reader:
         shape = (self.layers, self.q_heads)
         alphas = np.array(self.alphas).reshape(shape)
         betas = np.array(self.betas).reshape(shape)
+        spans = self.span.of_layers(self.windows, self.layers)
         if on == "byte" and self.kv_formats:
-            kept = longest(alphas, betas, self.span, kv_heads, n)
+            kept = longest(alphas, betas, spans, kv_heads, n)
             rows = [row * (kv_heads // len(row)) for row in self.kv_formats]
-            return byte_density_of(kept, rows, self.span.sink, n)
-        return density_of(alphas, betas, self.span, kv_heads, n)
+            return byte_density_of(kept, rows, spans, n)
+        return density_of(alphas, betas, spans, kv_heads, n)
 
     def _budget(self) -> None:
         within = self._section("budget")

@@ -42,7 +42,7 @@ class Plan:
 
     alphas: Ints  #: [layers, q_heads], tokens. Read-only.
     betas: Floats  #: [layers, q_heads], in [0, 1]. Read-only.
-    span: SpanParams
+    span: SpanParams  #: What layers share that have no window of the model's own.
     model: PlanModel
     valid: tuple[int, int] | None  #: Shortest and longest length it was made for.
     legacy: bool  #: A two-key file: everything but the rules is a default.
@@ -52,6 +52,8 @@ class Plan:
     #: [layers][1] of one for all; empty where nothing is said: 16 bits.
     kv_formats: tuple[tuple[str, ...], ...] = ()
     format_columns: int | None = None  #: KV heads that kv/format has a row of, if rows.
+    #: Of each layer the window of the model's own, or None; empty where none has one.
+    windows: tuple[int | None, ...] = ()
 
     @property
     def layers(self) -> int:
@@ -83,6 +85,11 @@ class Plan:
             [(int(a), float(b)) for a, b in zip(*rows, strict=True)]
             for rows in zip(self.alphas, self.betas, strict=True)
         ]
+
+    @cached_property
+    def layer_spans(self) -> tuple[SpanParams, ...]:
+        """What the rules of each layer share."""
+        return self.span.of_layers(self.windows, self.layers)
 
     def kv_heads(self, model: ModelShape | None = None) -> int:
         """KV heads of the model, else those that the plan states, else one for each
@@ -120,7 +127,7 @@ def _plan_of(reader: Reader) -> Plan:
     return Plan(
         alphas, betas, reader.span, PlanModel(**reader.model), reader.valid, reader.legacy,
         tuple(reader.warnings), reader.document, tuple(map(tuple, reader.kv_formats)),
-        reader.format_columns,
+        reader.format_columns, tuple(reader.windows),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ def describe(plan: Plan, file: str, model: ModelShape | None, at: list[int], dty
         f"{len(distinct)} different rules; layers with 1 / 2 / more: "
         f"{per_layer.count(1)} / {per_layer.count(2)} / {sum(n > 2 for n in per_layer)}; "
         f"KV heads with mixed rules: {mixed} of {plan.layers * kv_heads}",
+        *_windows(plan),
         *_formats(plan, kv_heads),
         "",
         f"{'N':>8} {'query density':>14} {'KV density':>11} {'layers':>13} "
@@ -91,6 +93,13 @@ def describe(plan: Plan, file: str, model: ModelShape | None, at: list[int], dty
             f"{each.min():>6.2f}-{each.max():<6.2f} {' '.join(bytes_of)}"
         )
     return "\n".join([*lines, *_scores(plan)])
+
+
+def _windows(plan: Plan) -> list[str]:
+    """How many layers have which window of the model's own; nothing where none has."""
+    counts = Counter(window for window in plan.windows if window is not None)
+    each = ", ".join(f"{count} of {window} tokens" for window, count in sorted(counts.items()))
+    return [f"layers with a window of the model's own, and no sink: {each}"] if each else []
 
 
 def _formats(plan: Plan, kv_heads: int) -> list[str]:
@@ -134,8 +143,8 @@ def differences(
     result["layers"] = [int(layer) for layer in np.flatnonzero(changed.any(axis=1))]
     result["at"] = {}
     for n in at:
-        longer = spans(other.alphas, other.betas, n, other.span) - spans(
-            plan.alphas, plan.betas, n, plan.span
+        longer = spans(other.alphas, other.betas, n, other.layer_spans) - spans(
+            plan.alphas, plan.betas, n, plan.layer_spans
         )
         result["at"][str(n)] = {
             "kv_density": kv_density(plan, plan.kv_heads(model), n),

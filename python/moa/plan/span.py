@@ -5,7 +5,8 @@ The one module of the planner that uses the runtime's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +16,8 @@ from ..runtime import SpanRule, resident_count
 
 #: Tokens of one page of the cache, and keys of one block.
 PAGE_TOKENS = 64
+#: Longest window of a model's own, tokens.
+MAX_WINDOW = 1 << 20
 #: Longest sequence that anything here is asked about, tokens.
 MAX_LENGTH = 1 << 30
 
@@ -24,19 +27,25 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SpanParams:
-    """What all rules of a plan share; tokens."""
+    """What all rules of a plan, or of a layer, share; tokens."""
 
     sink: int = 64  #: Counted in every span.
     block: int = 64  #: Spans are rounded up to a multiple of this.
     min: int = 128  #: Least span; above `sink`.
     per_row: bool = False  #: Length rule: `row`, else `request`.
+    most: int = 0  #: Of a layer with a window of the model's own: that, and no sink.
+
+    def of_layers(self, windows: Sequence[int | None], layers: int) -> tuple[SpanParams, ...]:
+        """The same for each layer, of which some have windows of the model's own."""
+        each = windows or (None,) * layers
+        return tuple(replace(self, sink=0, most=own) if own else self for own in each)
 
 
 def _rule(alpha: int, beta: float, params: SpanParams) -> SpanRule:
     # Made anew each time: what is kept until Python ends, nanobind reports as a leak.
     return SpanRule(
         alpha, beta, sink=params.sink, min=params.min, block=params.block,
-        per_row=params.per_row,
+        per_row=params.per_row, most=params.most,
     )  # fmt: skip
 
 
@@ -68,13 +77,13 @@ def raw_span(alpha: int, beta: float, n: int) -> int:
     return int(alpha + beta * n)
 
 
-def spans(alphas: Ints, betas: Floats, n: int, params: SpanParams) -> Ints:
-    """Spans in tokens at length `n` of arrays of rules, each at most `n`."""
-    flat = [
-        min(span(int(alpha), float(beta), n, params), n)
-        for alpha, beta in zip(alphas.ravel(), betas.ravel(), strict=True)
+def spans(alphas: Ints, betas: Floats, n: int, layers: Sequence[SpanParams]) -> Ints:
+    """Spans in tokens at length `n`, each at most `n`, of rules [layers, q_heads]."""
+    rows = [
+        [min(span(int(alpha), float(beta), n, params), n) for alpha, beta in zip(*row)]
+        for *row, params in zip(alphas, betas, layers, strict=True)
     ]
-    return np.array(flat, dtype=np.int64).reshape(alphas.shape)
+    return np.array(rows, dtype=np.int64)
 
 
 def pages(seen: int, start: int, sink: int, kv8: bool = False) -> int:

@@ -96,14 +96,18 @@ def test_show_as_json_has_the_fixed_form(capsys):
 
 
 @pytest.mark.parametrize(
-    "rule, form, dtype",
-    [("request", "16", "f32"), ("row", "16", "f32"),
-     ("request", '[["e4m3",16],["int8","int8"]]', "bf16"), ("row", '"e4m3"', "f16")],
+    "rule, form, dtype, window",
+    [("request", "16", "f32", "[null,null]"), ("row", "16", "f32", "[null,500]"),
+     ("request", '[["e4m3",16],["int8","int8"]]', "bf16", "[300,null]"),
+     ("row", '"e4m3"', "f16", "[null,null]")],
 )  # fmt: skip
-def test_bytes_are_those_that_the_runtime_allocates(rule, form, dtype, capsys, tmp_path):
+def test_bytes_are_those_that_the_runtime_allocates(
+    rule, form, dtype, window, capsys, tmp_path
+):
     plan, shape = tmp_path / "p.json", "layers=2,q_heads=4,kv_heads=2,head_dim=64"
     plan.write_text(schema(
-        f'"span":{{"length":"{rule}","sink":100,"min":192}},"kv":{{"format":{form}}}',
+        f'"span":{{"length":"{rule}","sink":100,"min":192,"window":{window}}},'
+        f'"kv":{{"format":{form}}}',
         "[[0,64,-200,300],[0,0,0,0]]", "[[1,0.25,0.5,0],[0.1,0.7,0.3,0.3]]",
     ))  # fmt: skip
     artifact = moa.compile(str(plan), shape, ["cpu"], dtype=dtype, out=tmp_path / "p.moa")
@@ -179,6 +183,31 @@ def test_convert(capsys, tmp_path):
     assert load_plan(new).span == load_plan(row).span
     assert "kv" not in load_plan(new).document["density"]["2048"]
     assert "expected 32 layers" in refused(capsys, "convert", old, new, "--model", LLAMA)
+    own = tmp_path / "own.json"
+    own.write_text(schema('"span":{"window":[256]}'))
+    assert "lost: windows of the model's own" in run(capsys, "convert", own, back)[1]
+    assert run(capsys, "convert", own, new, "--to", "moa-plan")[0] == 0
+    assert load_plan(new).windows == (256,)
+
+
+def test_windows_of_the_models_own(capsys, tmp_path):
+    """A plan as moa.hf.load hands it to the compiler can be read like any other."""
+    plan, other = tmp_path / "p.json", tmp_path / "other.json"
+    rules = ("[[0,0],[0,0],[0,0]]", "[[1,0.5],[1,0.5],[1,0.5]]")
+    plan.write_text(schema('"span":{"window":[256,null,256]},"model":{"kv_heads":1}', *rules))
+    other.write_text(schema('"model":{"kv_heads":1}', *rules))
+    shape = "layers=3,q_heads=2,kv_heads=1,head_dim=64"
+    assert run(capsys, "check", plan, "--model", shape)[0] == 0
+    svg = tmp_path / "spans.svg"
+    out = run(capsys, "show", plan, "--at", "1024", "--plot", svg)[1]
+    assert "layers with a window of the model's own, and no sink: 2 of 256 tokens" in out
+    assert "KV density 0.500" in svg.read_text()
+    out = run(capsys, "diff", plan, other)[1]
+    assert "sections that differ: span" in out and "the rules are the same" in out
+    out = run(capsys, "show", plan, "--at", "1024", "--json", "--diff", other)[1]
+    assert json.loads(out)["diff"]["at"]["1024"] == {
+        "kv_density": 0.5, "other_kv_density": 1.0, "longer": 4, "shorter": 0,
+    }  # fmt: skip
 
 
 def test_convert_a_pattern_of_duo_attention(capsys, tmp_path):

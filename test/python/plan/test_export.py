@@ -28,29 +28,31 @@ from moa.plan.plot import chart, heat_map
 LENGTHS = [200, 640]
 
 
-def small_plan(per_row):
+def small_plan(per_row, window=None):
     alphas = [[0, 100, -100, 64], [0, 0, 300, 128]]
     betas = [[1, 0, 0.6, 0.37], [0.25, 0.25, 0.1, 0]]
     return make_plan(alphas, betas, {
-        "span": {"sink": 32, "length": "row" if per_row else "request"},
+        "span": {"sink": 32, "length": "row" if per_row else "request",
+                 "window": [window, None]},
         "model": {"kv_heads": 2},
     })  # fmt: skip
 
 
 def mask_of(plan, layer, head, n):
     """From the definition, sharing no code."""
+    own = plan.windows[layer]
     rule = Rule(
-        int(plan.alphas[layer, head]), float(plan.betas[layer, head]), sink=32,
-        per_row=plan.span.per_row,
+        int(plan.alphas[layer, head]), float(plan.betas[layer, head]),
+        sink=0 if own else 32, per_row=plan.span.per_row, most=own,
     )  # fmt: skip
     start = torch.tensor(rule.starts(n, n))[:, None]
     i, j = torch.arange(n)[:, None], torch.arange(n)[None]
-    return (j <= i) & ((j < 32) | (j >= start))
+    return (j <= i) & ((j < rule.sink) | (j >= start))
 
 
-@pytest.mark.parametrize("per_row", [False, True])
-def test_our_own_mask(per_row):
-    plan = small_plan(per_row)
+@pytest.mark.parametrize("per_row, window", [(False, None), (True, None), (False, 160)])
+def test_our_own_mask(per_row, window):
+    plan = small_plan(per_row, window)
     for n in LENGTHS:
         for layer in range(2):
             for head in range(4):
@@ -59,9 +61,9 @@ def test_our_own_mask(per_row):
                 assert starts(plan, layer, head, n).shape == (n,)
 
 
-@pytest.mark.parametrize("per_row", [False, True])
-def test_flex_masks_are_ours(per_row, tmp_path):
-    plan = small_plan(per_row)
+@pytest.mark.parametrize("per_row, window", [(False, None), (True, None), (True, 160)])
+def test_flex_masks_are_ours(per_row, window, tmp_path):
+    plan = small_plan(per_row, window)
     path = tmp_path / "masks.py"
     made = to_flex(plan, 2, LENGTHS)
     path.write_bytes(made.data)
@@ -77,9 +79,9 @@ def test_flex_masks_are_ours(per_row, tmp_path):
         module["mask_mod"](0, 100)
 
 
-@pytest.mark.parametrize("per_row", [False, True])
-def test_flashinfer_maps_cover_the_mask(per_row, tmp_path):
-    plan = small_plan(per_row)
+@pytest.mark.parametrize("per_row, window", [(False, None), (True, None), (False, 160)])
+def test_flashinfer_maps_cover_the_mask(per_row, window, tmp_path):
+    plan = small_plan(per_row, window)
     path = tmp_path / "maps.npz"
     path.write_bytes(to_flashinfer(plan, 2, [640]).data)
     with np.load(path) as file:
@@ -99,6 +101,8 @@ def test_windows_and_ratios():
     theirs = json.loads(to_trtllm_window(plan, 2, LENGTHS).data)
     assert theirs["max_attention_window"] == {"200": [200, 200], "640": [640, 384]}
     assert theirs["sink_token_length"] == 32
+    own = json.loads(to_vllm_window(small_plan(False, 160), 2, LENGTHS).data)
+    assert own["sliding_window"] == {"200": [160, None], "640": [160, 384]}
     press = json.loads(to_kvpress(plan, 2, [640]).data)
     assert press["n_sink"] == 32
     # Longest spans of the KV heads: 640 and 320; 192 and 384.

@@ -81,6 +81,14 @@ REFUSED = {
     "valid_reversed": schema('"span":{"valid":[4096,2048]}'),
     "valid_three": schema('"span":{"valid":[1,2,3]}'),
     "valid_text": schema('"span":{"valid":"all"}'),
+    "windows_of_other_layers": schema('"span":{"window":[1,2]}'),
+    "windows_number": schema('"span":{"window":64}'),
+    "window_zero": schema('"span":{"window":[0]}'),
+    "window_long": schema('"span":{"window":[1048577]}'),
+    "window_text": schema('"span":{"window":["64"]}'),
+    "window_half": schema('"span":{"window":[64.5]}'),
+    "window_true": schema('"span":{"window":[true]}'),
+    "window_behind_valid": schema('"span":{"window":[0],"valid":3}'),
     "mask_band": schema('"mask":{"band":"row"}'),
     "mask_dense_prefill": schema('"mask":{"prefill":"dense"}'),
     "mask_positions": schema('"mask":{"positions":"window"}'),
@@ -150,9 +158,19 @@ def test_refusals_are_one_line_and_come_first(name):
     assert str(faults_of(text, "p.json")[0]) == message
 
 
-def test_windows_of_a_model_are_the_compilers():
-    message = refusal(schema('"span":{"window":[64]}'))
-    assert message.startswith("p.json:1: span/window: expected no windows of a model's own")
+def test_windows_of_a_model():
+    two = ("[[0,64],[0,0]]", "[[1,0.25],[1,0]]")
+    plan = parse_plan(schema('"span":{"sink":32,"window":[null,96]}', *two), "p.json")
+    assert plan.windows == (None, 96)
+    assert [(each.sink, each.most) for each in plan.layer_spans] == [(32, 0), (0, 96)]
+    # In the second layer full and least spans, 640 and 128 tokens, are cut to 96.
+    assert kv_density(plan, 1, 640) == (640 + 96) / (2 * 640)
+    assert kv_density(plan, 2, 640) == (640 + 256 + 96 + 96) / (4 * 640)
+    assert load_plan(PLANS / "smollm2-moa.json").windows == ()
+    stated = '"model":{"kv_heads":1},"density":{"640":{"kv":0.575}},'
+    parse_plan(schema(stated + '"span":{"window":[null,96]}', *two), "p.json")
+    faults = faults_of(schema('"span":{"window":[0,-1]}', *two), "p.json")
+    assert [fault.key for fault in faults] == ["span/window/0", "span/window/1"]
 
 
 def test_all_faults_are_listed():

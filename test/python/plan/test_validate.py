@@ -294,6 +294,12 @@ def test_starts_of_all_rows_are_those_of_each(per_row):
             assert window_starts(alpha, beta, n, params).tolist() == want
 
 
+def test_windows_of_a_models_own_are_not_measured():
+    own = schema.make_plan([[0, 0]], [[1, 1]], {"span": {"window": [128]}})
+    with pytest.raises(PlannerError, match="span/window: models with windows of their own"):
+        Windows.of_plan(own, 256, torch.device("cpu"))
+
+
 def test_h2o_of_everything_is_dense(net):
     item = needle()
     everything = scores(net.model, [item], lambda length: HeavyHitters(2 * length))[0]
