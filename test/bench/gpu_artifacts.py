@@ -13,6 +13,7 @@
     ops.moa       2 such layers of a small model
     ops_window.moa    the same for a model with a window of its own in the first
     vicuna.moa, llama3.moa    the published plans of Vicuna-7B and Llama-3-8B
+    vicuna_dense.moa, llama3_dense.moa    the same shapes, whose heads see everything
     kv8_16.moa    4 layers of layer 16's rules that keep bf16; kv8_e4m3.moa and
                   kv8_int8.moa the same in 8 bits
     kv8_mixed.moa     2 small layers whose KV heads keep e4m3, bf16 and int8
@@ -42,9 +43,9 @@ def equal_layers(plan, layer, layers):
     return {**plan, **rows}
 
 
-def dense(heads):
-    """A layer whose heads see every key before them."""
-    return {"alphas": [[0.0] * heads], "betas": [[1.0] * heads]}
+def dense(layers):
+    """Layers whose heads see every key before them."""
+    return {"alphas": [[0.0] * Q_HEADS] * layers, "betas": [[1.0] * Q_HEADS] * layers}
 
 
 def short_spans(layers, heads, length_rule, windows=None):
@@ -92,14 +93,16 @@ def sources():
         "layers": (all_layers, LAYERS, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "one": (one, 1, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "d64": (one, 1, Q_HEADS, KV_HEADS, 64, 1 << 17),
-        "dense": (dense(Q_HEADS), 1, Q_HEADS, KV_HEADS, 128, 1 << 17),
+        "dense": (dense(1), 1, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "replay": (short_spans(3, 8, "request"), 3, 8, 2, 128, 4096),
         "replay_row": (short_spans(3, 6, "row"), 3, 6, 2, 64, 4096),
         "replay_window": (short_spans(3, 8, "request", [100, None, 333]), 3, 8, 2, 128, 4096),
         "ops": (short_spans(2, 4, "request"), 2, 4, 2, 64, 2048),
         "ops_window": (short_spans(2, 4, "request", [100, None]), 2, 4, 2, 64, 2048),
         "vicuna": (published_plan("vicuna-7b"), 32, 32, 32, 128, 1 << 15),
+        "vicuna_dense": (dense(32), 32, 32, 32, 128, 1 << 15),
         "llama3": (published, 32, Q_HEADS, KV_HEADS, 128, 1 << 15),
+        "llama3_dense": (dense(32), 32, Q_HEADS, KV_HEADS, 128, 1 << 15),
     }
 
 
