@@ -38,7 +38,7 @@ def test_draws_follow_the_definition(size, options):
     sampler, count = Sampler(sampling), 1500
     seen = torch.zeros(size)
     for _ in range(count):
-        seen[sampler.draw(logits)] += 1
+        seen[choose([sampler], logits[None])[0]] += 1
     assert not seen[want == 0].any()
     likely = want > 0.02
     error = (seen / count - want).abs()[likely]
@@ -52,19 +52,26 @@ def test_greedy_takes_the_likeliest():
     assert choose(samplers, logits) == logits.argmax(dim=-1).tolist()
 
 
-def test_a_row_does_not_depend_on_the_others():
-    logits = torch.randn(3, 90, generator=torch.Generator().manual_seed(2))
-    make = lambda: Sampler(Sampling(temperature=2.0, seed=11))
-    single = choose([make()], logits[1:2])
-    greedy = Sampler(Sampling(temperature=0))
-    assert choose([greedy, make(), Sampler(Sampling())], logits)[1:2] == single
+@pytest.mark.parametrize("options", [{}, {"top_p": 0.6}, {"top_k": 9}])
+def test_a_row_does_not_depend_on_the_others(options):
+    """Rows of like options, of others, and greedy ones; flat rows need more candidates."""
+    logits = torch.randn(6, 900, generator=torch.Generator().manual_seed(2))
+    logits[:4] *= 6
+    make = lambda seed: Sampler(Sampling(temperature=2.0, seed=seed, **options))
+    others = [Sampler(Sampling(temperature=0)), Sampler(Sampling(top_p=0.9))]
+    alone = [make(11), make(12), make(13)]
+    together = [others[0], make(11), others[1], make(12), others[1], make(13)]
+    for _ in range(50):
+        picks = choose(together, logits)
+        single = [choose([own], logits[[row]])[0] for own, row in zip(alone, (1, 3, 5))]
+        assert picks[1::2] == single and picks[0] == int(logits[0].argmax())
 
 
 def test_impossible_tokens_are_never_drawn():
     logits = torch.full((40,), -math.inf)
     logits[3], logits[17] = 0.0, 1.0
     sampler = Sampler(Sampling(seed=1))
-    assert {sampler.draw(logits) for _ in range(200)} == {3, 17}
+    assert {choose([sampler], logits[None])[0] for _ in range(200)} == {3, 17}
 
 
 @pytest.mark.parametrize(

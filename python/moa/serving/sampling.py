@@ -52,47 +52,61 @@ class Sampler:
         else:
             self._random.manual_seed(sampling.seed)
 
-    def draw(self, logits: torch.Tensor) -> int:
-        """A token by logits [vocabulary]."""
-        scaled = logits.double() / self.sampling.temperature
-        values, tokens = self._candidates(torch.softmax(scaled, dim=-1))
-        sums = values.cumsum(dim=0)
-        point = torch.rand((), dtype=torch.float64, generator=self._random).item()
-        # The last sum may round to less than all; `right` never lands on a token of
-        # probability 0.
-        index = torch.searchsorted(sums, sums[-1] * point, right=True)
-        index = index.clamp(max=len(sums) - 1)
-        return int(index if tokens is None else tokens[index])
-
-    def _candidates(
-        self, probabilities: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Probabilities to draw from, falling, with their tokens; None: of all."""
-        size, top_k, top_p = len(probabilities), self.sampling.top_k, self.sampling.top_p
-        if top_k:
-            values, tokens = probabilities.topk(min(top_k, size))
-            values = values / values.sum()
-        elif top_p < 1:
-            # To sort a whole vocabulary takes longer than to look at its head.
-            count = min(64, size)
-            values, tokens = probabilities.topk(count)
-            while count < size and values.sum() < top_p:
-                count = min(8 * count, size)
-                values, tokens = probabilities.topk(count)
-        else:
-            return probabilities, None
-        if top_p < 1:
-            before = values.cumsum(dim=0) - values
-            kept = max(1, int((before < top_p).sum()))
-            values, tokens = values[:kept], tokens[:kept]
-        return values, tokens
+    def point(self) -> float:
+        """The next random number, of 0 to 1."""
+        return torch.rand((), dtype=torch.float64, generator=self._random).item()
 
 
 def choose(samplers: list[Sampler], logits: torch.Tensor) -> list[int]:
     """A token for each row of logits [requests, vocabulary]."""
     logits = logits.float()
     picks: list[int] = logits.argmax(dim=-1).tolist()
+    # Rows of like options are drawn together: on a GPU each call costs, whatever it does.
+    alike: dict[tuple[int, float], list[int]] = {}
     for row, sampler in enumerate(samplers):
-        if not sampler.sampling.greedy:
-            picks[row] = sampler.draw(logits[row])
+        how = sampler.sampling
+        if not how.greedy:
+            alike.setdefault((how.top_k, how.top_p), []).append(row)
+    for rows in alike.values():
+        for row, token in zip(rows, _draw([samplers[row] for row in rows], logits[rows])):
+            picks[row] = token
     return picks
+
+
+def _draw(samplers: list[Sampler], logits: torch.Tensor) -> list[int]:
+    """Tokens by logits [requests, vocabulary] of samplers of one top_k and top_p."""
+    temperatures = [[own.sampling.temperature] for own in samplers]
+    scaled = logits.double() / logits.new_tensor(temperatures, dtype=torch.float64)
+    values, tokens = _candidates(torch.softmax(scaled, dim=-1), samplers[0].sampling)
+    sums = values.cumsum(dim=-1)
+    points = logits.new_tensor([[own.point()] for own in samplers], dtype=torch.float64)
+    # `right` never lands on a token of probability 0.
+    index = torch.searchsorted(sums, sums[:, -1:] * points, right=True)
+    index = index.clamp(max=sums.shape[1] - 1)
+    drawn: list[int] = (index if tokens is None else tokens.gather(1, index))[:, 0].tolist()
+    return drawn
+
+
+def _candidates(
+    probabilities: torch.Tensor, sampling: Sampling
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """[requests, candidates]: probabilities to draw from, falling, 0 for no candidate,
+    with their tokens; None: of all tokens.
+    """
+    size, top_k, top_p = probabilities.shape[1], sampling.top_k, sampling.top_p
+    if top_k:
+        values, tokens = probabilities.topk(min(top_k, size))
+        values = values / values.sum(dim=-1, keepdim=True)
+    elif top_p < 1:
+        # To sort a whole vocabulary takes longer than to look at its head.
+        count = min(64, size)
+        values, tokens = probabilities.topk(count)
+        while count < size and bool((values.sum(dim=-1) < top_p).any()):
+            count = min(8 * count, size)
+            values, tokens = probabilities.topk(count)
+    else:
+        return probabilities, None
+    if top_p < 1:
+        before = values.cumsum(dim=-1) - values
+        values = values * (before < top_p)
+    return values, tokens
