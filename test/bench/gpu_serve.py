@@ -4,16 +4,17 @@
     python test/bench/gpu_serve.py --artifacts DIR --output OUT    # where the GPU is
 
 Checks that greedy tokens in float32 are those of each request alone, then measures
-tokens/s of many requests together and one by one (shape of Llama-3.2-1B, bfloat16).
+tokens/s of many requests together, greedily and sampled, and of one at a time (shape
+of Llama-3.2-1B, bfloat16).
 """
 
 import argparse
-import json
 import queue
 import sys
 import time
 from pathlib import Path
 
+import record
 import torch
 import transformers
 
@@ -37,7 +38,8 @@ SMALL_PLAN = {
     "betas": [[1, 0.25, 0.5, 0.25], [0, 0.25, 0.75, 0.25]],
     "span": {"sink": 64, "block": 64, "min": 128},
 }  # fmt: skip
-GREEDY = Sampling(temperature=0)
+GREEDY, SAMPLED = Sampling(temperature=0), Sampling(temperature=0.8, seed=1)
+PROMPT = 1024
 
 
 class Numbers:
@@ -82,7 +84,7 @@ def answers(engine, requests):
 
 
 def check(folder):
-    """Greedy tokens beside those of moa.hf's generate; how many requests agree."""
+    """Whether greedy tokens are those of moa.hf's generate, and all pages came back."""
     small = model(SMALL, folder / "small.moa", torch.float32)
     asked = prompts(24, SMALL["vocab_size"], 1, 900)
     with Engine(small, Numbers(), max_sequences=12) as engine:
@@ -96,26 +98,34 @@ def check(folder):
             pad_token_id=0,
         )  # fmt: skip
         same += alone[0, len(ids) :].tolist() == tokens
-    return {"requests": len(asked), "same_as_alone": same, "pages_left": left}
+    print(f"{same} of {len(asked)} requests as each alone, {left} pages left", flush=True)
+    return same == len(asked) and not left
 
 
 def measure(folder, count, new):
-    large = model(LARGE, folder / "large.moa", torch.bfloat16)
-    record = {"prompt_tokens": 1024, "new_tokens": new}
+    """Records of the phases, and whether all pages came back."""
+    large, records = model(LARGE, folder / "large.moa", torch.bfloat16), []
     with Engine(large, Numbers(), max_sequences=count) as engine:
-        for name, together in (("warm", count), ("one_by_one", 1), ("together", count)):
-            asked = prompts(together, LARGE["vocab_size"], 1024, 1024)
+        for name, together, sampling in (
+            ("warm", count, SAMPLED), ("one by one", 1, GREEDY), ("greedy", count, GREEDY),
+            ("sampled", count, SAMPLED),
+        ):  # fmt: skip
+            asked = prompts(together, LARGE["vocab_size"], PROMPT, PROMPT)
             torch.cuda.synchronize()
             began = time.perf_counter()
-            answers(engine, [Request(ids, new, GREEDY) for ids in asked])
+            answers(engine, [Request(ids, new, sampling) for ids in asked])
             took = time.perf_counter() - began
-            record[f"{name}_tokens_per_s"] = together * new / took
-            record[f"{name}_requests"] = together
-        record["pages_left"] = engine.stats()["pages"]["pages_used"]
-        record["peak_kv_bytes"] = engine.call(
-            lambda: engine._pages.counters["page_bytes_high_water"]
-        )
-    return record
+            records.append({
+                "kind": "serve", "who": "ours", "method": "wall", "mask": "plan",
+                "case": name, "dtype": "bf16", "batch": together, "requests": together,
+                "prompt": PROMPT, "new": new, "us": 1e6 * took,
+                "tokens_per_s": together * new / took,
+            })  # fmt: skip
+            print(f"{name}: {together * new / took:.0f} tokens/s, {took:.2f} s", flush=True)
+        left = engine.stats()["pages"]["pages_used"]
+    for entry in records[2:]:
+        entry["ratio_to_one_by_one"] = entry["tokens_per_s"] / records[1]["tokens_per_s"]
+    return records[1:], not left
 
 
 def main():
@@ -125,6 +135,7 @@ def main():
     parser.add_argument("--artifacts", type=Path, metavar="DIR")
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--new", type=int, default=128)
+    parser.add_argument("--commit", help="of the checkout, for the record")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     if args.compile:
@@ -140,14 +151,16 @@ def main():
     if not torch.cuda.is_available():
         print("no CUDA device: nothing is measured")
         return 0
-    record = {"device": torch.cuda.get_device_name(), "check": check(args.artifacts)}
-    print(json.dumps(record["check"]), flush=True)
-    record["measured"] = measure(args.artifacts, args.requests, args.new)
-    print(json.dumps(record["measured"]), flush=True)
+    same = check(args.artifacts)
+    records, returned = measure(args.artifacts, args.requests, args.new)
     if args.output:
-        args.output.write_text(json.dumps(record, indent=1) + "\n")
-    wrong = record["check"]["pages_left"] or record["measured"]["pages_left"]
-    return 1 if wrong or record["check"]["same_as_alone"] < record["check"]["requests"] else 0
+        file = record.new_file(
+            "serve-gpu", torch.cuda.get_device_name(), commit=args.commit,
+            packages=("moa", "torch", "transformers"),
+            setting={"weights": "random", "shape": "Llama-3.2-1B"},
+        )  # fmt: skip
+        record.write({**file, "records": records}, args.output)
+    return 0 if same and returned else 1
 
 
 if __name__ == "__main__":

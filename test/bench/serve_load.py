@@ -181,11 +181,11 @@ async def measure(server, args):
     }  # fmt: skip
 
 
-def form(found):
+def form(found, device):
     """What `measure` found, in the form of all results."""
     before, many, after = found["phases"]
     file = records.new_file(
-        "serve", records.processor(), packages=("torch", "transformers", "uvicorn"),
+        "serve", device, packages=("torch", "transformers", "uvicorn"),
         setting={"model": found["model"], "options": " ".join(found["options"])},
     )  # fmt: skip
     common = {"kind": "serve", "who": "ours", "method": "wall", "mask": "plan"}
@@ -215,6 +215,7 @@ def main():
     parser.add_argument("--single", type=float, default=40, help="seconds of one-by-one")
     parser.add_argument("--ratio", type=float, default=3.0)
     parser.add_argument("--growth", type=float, default=0.05, help="share of memory allowed")
+    parser.add_argument("--device-name", default=records.processor(), help="for the record")
     parser.add_argument("--output", type=Path)
     args, args.options = parser.parse_known_args()
     server = Server(args.model, args.options)
@@ -223,7 +224,7 @@ def main():
     finally:
         server.stop()
     if args.output:
-        records.write(form(record), args.output)
+        records.write(form(record, args.device_name), args.output)
     print(json.dumps({k: v for k, v in record.items() if k not in ("phases", "samples")}))
     errors = [error for phase in record["phases"] for error in phase["errors"]]
     grew = record["resident_last_quarter_mb"] / record["resident_second_quarter_mb"] - 1
