@@ -11,7 +11,7 @@ three layers were checked against float64:
     ours           under the published plan; also at the batch of `sdpa`
     ours_dense     a dense paged engine: the same code and kernels under a plan that
                    keeps everything
-    ours_compiled  `ours`, its forward pass made by torch.compile before it is captured
+    ours_compiled  `ours`, its layers made by torch.compile before they are captured
 
 each at its largest batch. Device memory is all that the process holds at the end.
 
@@ -214,7 +214,7 @@ class Ours:
         """Time of a step, device memory, and what else there is to tell."""
         more, cache = {}, self.fill(batch, length)
         if self.compiled:
-            more["compile_config"] = transformers.CompileConfig(fullgraph=True, dynamic=True)
+            more["compile_config"] = transformers.CompileConfig(fullgraph=True)
         clock = generate(self.model, cache, batch, length, **more)
         found = self.details(cache.sequences, profile)
         if self.compiled:
@@ -336,7 +336,8 @@ def child(args):
             largest = side.largest(length)
             try:
                 checked = side.check(length)
-                for batch in [peer, largest] if who == "ours" and peer else [largest]:
+                equal = [peer] if who == "ours" and peer else []
+                for batch in [*args.batches, *equal, largest]:
                     begun = time.perf_counter()
                     batch, us, held, more = fitting(side, batch, length, batch == largest)
                     floor = (weights + side.needed_bytes(batch, length)) / bandwidth * 1e6
@@ -350,7 +351,7 @@ def child(args):
                     }), flush=True)  # fmt: skip
                     print(f"  {time.perf_counter() - begun:.1f} s", file=sys.stderr)
                     if who == "sdpa":
-                        peer = batch
+                        peer = batch  # In the end the largest.
             except Exception as error:  # The others are worth having.
                 traceback.print_exc()
                 reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
@@ -363,6 +364,7 @@ def spawn(args, shape):
     command = [
         sys.executable, __file__, "--child", shape, "--artifacts", str(args.artifacts),
         "--who", *args.who, "--lengths", *map(str, args.lengths),
+        "--batches", *map(str, args.batches),
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         for line in running.stdout:
@@ -402,6 +404,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("build/bench/whole-model.json"))
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
     parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS))
+    parser.add_argument(
+        "--batches", nargs="*", type=int, default=[], help="besides the largest"
+    )
     parser.add_argument("--who", nargs="+", default=list(WHO), choices=WHO)
     parser.add_argument("--commit", help="of the checkout, for the record")
     parser.add_argument("--child", choices=SHAPES, help=argparse.SUPPRESS)

@@ -146,18 +146,44 @@ def test_what_does_not_fit_a_step_runs_eagerly_and_says_so(model, as_on_cuda, ca
     assert as_on_cuda[0].decoder is None
 
 
-def test_a_step_can_be_compiled(model):
-    """compile_config's forward pass: one graph, whose attention is moa::decode."""
-    pages, sequences = prefilled(model, 2)
+@pytest.mark.parametrize("kind", ["Llama", "Mistral"])
+def test_compiled_layers_share_their_code(kind):
+    """Layers of compile_config: one code for many, other numbers of rows, own windows."""
+    own = {"sliding_window": 100} if kind == "Mistral" else {}
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=199, hidden_size=64, intermediate_size=64, num_hidden_layers=6,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=64,
+        max_position_embeddings=512, initializer_range=0.3, **own,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    plan = make_plan([[0.0, 64.0]] * 6, [[0.3, 0.0]] * 6)
+    made = getattr(transformers, f"{kind}ForCausalLM")(config)
+    model = moa.hf.load(made, plan=plan, threads=1)
+    pages, sequences = prefilled(model, 6)
     others = [sequence.fork() for sequence in sequences]
     config = transformers.CompileConfig(fullgraph=True, backend="aot_eager", mode=None)
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     compiled = graph.Decoder(model, pages, graph._compiled(model, config))
     plain = graph.Decoder(model, pages)
-    for step in range(3):
-        tokens = torch.tensor([[3 + step], [9]])
-        found, want = compiled.step(sequences, tokens), plain.step(others, tokens)
+    for count in (2, 2, 3, 6, 1, 5):
+        tokens = torch.arange(count)[:, None]
+        found = compiled.step(sequences[:count], tokens)
+        want = plain.step(others[:count], tokens)
         assert torch.allclose(found, want, atol=1e-4)
+    # The first layer, all others, all for any number of rows, and for one row.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4
+    assert not any("forward" in vars(part) for part in model.modules())
+
+
+def test_layers_are_theirs_again_after_an_error(model):
+    config = transformers.CompileConfig(fullgraph=True, backend="eager", mode=None)
+    forward = graph._compiled(model, config)
+    model.model.layers[0].forward = mine = model.model.layers[0].forward
+    with pytest.raises(ValueError, match="exactly one of input_ids"):
+        forward()
+    assert vars(model.model.layers[0]).pop("forward") is mine
+    assert "forward" not in vars(model.model.layers[1])
 
 
 def test_models_whose_positions_are_read_by_the_host_are_not_captured():

@@ -24,8 +24,9 @@ def attention_function(
     engine = getattr(module, "moa", None)
     if engine is None:
         raise Error("attn_implementation='moa' works on models from moa.hf.load alone")
-    masks.check_window(engine, module.layer_idx, kwargs.get("sliding_window"))
     layer = getattr(key, "moa_layer", None)
+    if not getattr(layer, "checked", False):
+        masks.check_window(engine, module.layer_idx, kwargs.get("sliding_window"))
     traced = torch.compiler.is_compiling()
     if layer is None and traced:
         raise UnsupportedError(

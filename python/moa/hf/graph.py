@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache as HFCache
 from transformers.cache_utils import CacheLayerMixin
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .. import ops, runtime
@@ -66,8 +67,13 @@ class StepLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return -1
 
 
-class _BatchLayer(StepLayer):  # type: ignore[no-untyped-call]
-    """Attention goes to the step's batch."""
+class _Step:
+    """Tags a layer's keys for the attention function: attention goes to the step's batch."""
+
+    checked = True  # By the prompt.
+
+    def __init__(self, owner: _StepCache, index: int):
+        self.owner, self.index = owner, index
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, _: Any, scaling: Any) -> Tensor:
         """[B, 1, Hq, D] of query [B, Hq, 1, D], key and value [B, Hkv, 1, D]."""
@@ -83,7 +89,19 @@ class _StepCache(HFCache):
 
     def __init__(self, engine: Any, batch: ops.Batch):
         self.engine, self.batch = engine, batch
-        super().__init__(layers=[_BatchLayer(self, i) for i in range(engine.layers)])
+        super().__init__(layers=[StepLayer(self, i) for i in range(engine.layers)])
+
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        layer_idx: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        # Nothing is looked up by the layer's number: compiled code serves any layer.
+        key_states.moa_layer = _Step(self, layer_idx)  # type: ignore[attr-defined]
+        return key_states, value_states
 
 
 @dataclasses.dataclass
@@ -246,7 +264,40 @@ def _compiled(model: Any, compile_config: Any) -> Any:
         return model.forward
     options = compile_config.to_dict()
     options["mode"] = _MODES.get(options.get("mode"), options.get("mode"))
-    return torch.compile(model.forward, **options)
+    layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+    if not layers:
+        return torch.compile(model.forward, **options)
+    return _CompiledLayers(model, layers, options)
+
+
+class _CompiledLayers:
+    """A model's forward pass with its layers compiled, each by itself: code of one serves
+    all that are alike, where that of the whole takes a minute to compile.
+    """
+
+    def __init__(self, model: Any, layers: list[Any], options: dict[str, Any]):
+        self.model, self.layers = model, layers
+        self.compiled = [torch.compile(layer.forward, **options) for layer in layers]
+        # A layer's number becomes an input; where a model decides by it, layers have
+        # code of their own.
+        self.config = {
+            "allow_unspec_int_on_nn_module": True,
+            "recompile_limit": torch._dynamo.config.recompile_limit + 4 * len(layers),
+        }
+
+    def __call__(self, **inputs: Any) -> Any:
+        before = [vars(layer).get("forward") for layer in self.layers]
+        try:
+            for layer, compiled in zip(self.layers, self.compiled, strict=True):
+                layer.forward = compiled
+            with torch._dynamo.config.patch(self.config):
+                return self.model.forward(**inputs)
+        finally:
+            for layer, own in zip(self.layers, before, strict=True):
+                if own is None:
+                    del layer.forward
+                else:
+                    layer.forward = own
 
 
 #: Inputs of a forward pass that a step has, or that say nothing about it.
@@ -295,7 +346,7 @@ def install(model: Any) -> None:
     """Lets generate() of a model replay its decode steps on a CUDA device.
 
     disable_compile=True of a call goes without; compile_config=... has torch.compile
-    make the forward pass that is captured.
+    make the layers of what is captured.
     """
     model._valid_auto_compile_criteria = types.MethodType(valid_auto_compile_criteria, model)
     model.get_compiled_call = types.MethodType(get_compiled_call, model)
