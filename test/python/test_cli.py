@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from moa import cli
-from moa.cli import plans
+from moa.cli import bench, plans, session
+from moa.hf import graph
 from served import END, PLAN, model, planned, tokenizer
 
 
@@ -111,6 +112,22 @@ def test_chat_goes_on_from_its_cache(folder, plan, capsys, monkeypatch):
     assert out.count(first) == 2
 
 
+def test_steps_as_on_a_gpu(folder, plan, capsys, monkeypatch):
+    """Single tokens through the decoder, which the CPU runs eagerly: the same texts."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(2 * "first\nsecond\n/reset\nfirst\n/exit\n"))
+    arguments = ["chat", folder, "--plan", plan, "--temperature", 0, "--max-new-tokens", 8]
+    assert moa(*arguments) == 0
+    want, made = capsys.readouterr().out, []
+    as_there = lambda model: made.append(graph._Decoding(model, None)) or made[-1]
+    monkeypatch.setattr(session, "decoding", as_there)
+    assert moa(*arguments) == 0
+    assert capsys.readouterr().out == want
+    assert any(step.decoder for step in made)
+    monkeypatch.setattr(graph, "decoding", as_there)
+    measured = ["bench", folder, "--plan", plan, "--lengths", 100, "--new", 4, "--repeat", 1]
+    assert moa(*measured) == 0 and made[-1].decoder is not None
+
+
 def test_bench(folder, plan, capsys):
     arguments = ["bench", folder, "--plan", plan, "--lengths", "100,300", "--new", 4]
     assert moa(*arguments, "--repeat", 1, "--json") == 0
@@ -119,7 +136,7 @@ def test_bench(folder, plan, capsys):
     for line in told["results"]:
         for who in ("moa", "sdpa"):
             assert line[who]["prefill_tokens_per_s"] > 0 < line[who]["decode_tokens_per_s"]
-        tokens = line["prompt_tokens"] + 4
+        tokens = line["prompt_tokens"] + bench.WARM + 4
         assert line["sdpa"]["kv_bytes"] == tokens * 2 * 2 * 2 * 64 * 4
     assert told["results"][1]["moa"]["kv_bytes"] < told["results"][1]["sdpa"]["kv_bytes"]
     assert moa(*arguments, "--repeat", 1) == 0

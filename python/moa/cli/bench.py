@@ -1,9 +1,9 @@
 """Measure a model under a plan beside transformers' dense SDPA, in one process.
 
-For each prompt length: prefill and decode tokens/s (medians of runs that take turns)
-and bytes of the KV cache. --json prints one object, units in the names of its keys; it
-also has the processor time of the process (all its threads), which tells more than the
-clock where other work runs beside.
+For each prompt length: prefill and decode tokens/s (medians of runs that take turns;
+steps are made as generate() makes them) and bytes of the KV cache. --json prints one
+object, units in the names of its keys; it also has the processor time of the process
+(all its threads), which tells more than the clock where other work runs beside.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from .progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+#: Steps ahead of those that are timed: on a GPU the second captures a graph.
+WARM = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,10 +57,10 @@ def measure_model(args: argparse.Namespace, loaded: models.Loaded) -> dict[str, 
     import transformers
 
     most = loaded.model.moa.info["max_length"]
-    if max(args.lengths) + args.new > most:
+    if max(args.lengths) + WARM + args.new > most:
         raise ValueError(
-            f"{max(args.lengths)} prompt tokens and {args.new} new ones exceed the model's "
-            f"{most}: ask for less by --lengths or --new"
+            f"{max(args.lengths)} prompt tokens and {WARM} + {args.new} new ones exceed the "
+            f"model's {most}: ask for less by --lengths or --new"
         )
     model = loaded.model
     record: dict[str, Any] = {
@@ -109,11 +112,14 @@ def measure(model: Any, prompt: int, new: int, repeat: int) -> dict[str, Any]:
 
 
 def one_run(model: Any, name: str, ids: Tensor, new: int) -> dict[str, Any]:
-    """Seconds of the prompt and of `new` tokens behind it, bytes at the end."""
+    """Seconds of the prompt and of `new` tokens behind it, WARM more ahead of these;
+    bytes at the end.
+    """
     import torch
     import transformers
 
     import moa.hf
+    from moa.hf.graph import decoding
 
     before = model.config._attn_implementation
     model.set_attn_implementation(name)
@@ -121,29 +127,34 @@ def one_run(model: Any, name: str, ids: Tensor, new: int) -> dict[str, Any]:
         cache: Any
         if name == "moa":
             cache = moa.hf.Cache(model)
-            cache.expect([ids.shape[1] + new])
+            cache.expect([ids.shape[1] + WARM + new])
+            step = decoding(model)
         else:
             cache = transformers.DynamicCache(config=model.config)
+            step = model
         with torch.inference_mode():
             began = _now(model)
             _feed(model, ids, cache)
+            read = _now(model)
+            for _ in range(WARM):
+                _feed(step, ids[:, :1], cache)
             middle = _now(model)
             for _ in range(new):
-                _feed(model, ids[:, :1], cache)
+                _feed(step, ids[:, :1], cache)
             ended = _now(model)
     finally:
         model.set_attn_implementation(before)
     return {
-        "prefill_s": middle[0] - began[0],
+        "prefill_s": read[0] - began[0],
         "decode_s": ended[0] - middle[0],
-        "prefill_cpu_s": middle[1] - began[1],
+        "prefill_cpu_s": read[1] - began[1],
         "decode_cpu_s": ended[1] - middle[1],
         "kv_bytes": _bytes(cache),
     }
 
 
-def _feed(model: Any, ids: Tensor, cache: Any) -> None:
-    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+def _feed(step: Any, ids: Tensor, cache: Any) -> None:
+    step(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
 
 def _now(model: Any) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import torch
 
 import moa.hf
 
+from ..hf.graph import decoding
 from ..serving.engine import end_tokens
 from ..serving.request import Request, Ticket
 from ..serving.sampling import choose
@@ -61,6 +62,7 @@ class Session:
 
     def reset(self) -> None:
         self._cache = moa.hf.Cache(self.model)
+        self._step = decoding(self.model)
         self._seen: list[int] = []
 
     def stream(self, request: Request) -> Iterator[str]:
@@ -108,7 +110,7 @@ class Session:
         """Logits [1, vocabulary] behind the last of the tokens."""
         ids = torch.tensor([tokens], device=self.model.device)
         with torch.inference_mode():
-            out = self.model(
+            out = self._step(
                 input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1
             )
         self._seen += tokens

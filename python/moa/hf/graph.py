@@ -324,6 +324,14 @@ def _reason(cache: Any, inputs: dict[str, Any]) -> str | None:
     return None
 
 
+def decoding(model: Any) -> Any:
+    """What to call in place of a model from moa.hf.load for the steps of one
+    moa.hf.Cache: on a CUDA device steps of single tokens are replays, as generate()
+    has them.
+    """
+    return _Decoding(model, None) if model.device.type == "cuda" else model
+
+
 def valid_auto_compile_criteria(self: Any, model_kwargs: Any, generation_config: Any) -> bool:
     """Stands in for transformers' own: whether generate() asks for the compiled call."""
     if self.device.type != "cuda" or not isinstance(model_kwargs.get("past_key_values"), Cache):
