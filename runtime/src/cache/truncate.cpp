@@ -121,7 +121,10 @@ void Sequence::drop(uint32_t layer, uint32_t kvHead, int64_t tokens) noexcept {
     // Nothing is missing any more.
     head.floor = 0, head.since = 0;
   else if (head.firstResident()) {
-    next.window_begin = std::max(next.window_begin, head.resident.window_begin);
+    // Short of what is held only where no row sees any of it.
+    next.window_begin =
+        std::min(std::max(next.window_begin, head.resident.window_begin),
+                 next.window_end);
     // Should N rise: what is held begins there from these tokens on.
     if (module.geometry.lengthRule == MOA_LENGTH_REQUEST) {
       const bool same = head.floor == next.window_begin;

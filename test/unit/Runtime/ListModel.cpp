@@ -32,6 +32,9 @@ ListModel::ListModel(uint32_t seed, const ListOptions &options)
       options.rollback);
   if (options.prefixes)
     EXPECT_FALSE(cache->setPrefixReuse(options.maxPages ? 0 : 1 << 30));
+  const BatchShape shape = {uint32_t(options.sequences), 4, 1 << 14};
+  cache->batches.push_back(std::make_unique<Batch>(*cache, shape));
+  EXPECT_FALSE(cache->batches[0]->open());
 }
 
 /// First block that row `seen` of a sequence can see behind the sink.
@@ -416,8 +419,7 @@ void ListModel::append(const std::vector<size_t> &indices,
 void ListModel::batchStep(const std::vector<size_t> &indices, int64_t count,
                           bool cancel) {
   const Geometry &g = module.geometry;
-  Batch batch(*cache, {uint32_t(indices.size()), int32_t(count), 1 << 14});
-  ASSERT_FALSE(batch.open());
+  Batch &batch = *cache->batches[0]; // It remembers the steps before.
   uint64_t pages = 0;
   std::vector<Sequence *> members;
   for (size_t index : indices) {
@@ -538,8 +540,10 @@ const char *ListModel::step() {
     int64_t seen = INT64_MAX;
     for (const ListLayer &layer : sequences[index].layers)
       seen = std::min(seen, layer.seen());
-    const int64_t back[] = {0, 1, 3, 7, 64, 100, seen};
-    truncate(index, seen - std::min(seen, back[random() % 7]));
+    const int64_t rest = seen % kBlock;
+    const int64_t back[] = {
+        0, 1, 3, 7, 64, 100, seen, rest, rest + kBlock, rest + 2 * kBlock};
+    truncate(index, seen - std::min(seen, back[random() % 10]));
     return "truncate";
   }
   default:

@@ -114,4 +114,27 @@ TEST(SequenceModel, RandomOperationsWithPrefixesShortOfPages) {
   EXPECT_GT(counts.reused, 1000u);
 }
 
+/// A window of one token has nothing to see where a block ends, wherever that
+/// is: all that was given up since is of no concern.
+TEST(SequenceModel, WindowsOfOneTokenGoBackToAnyBlock) {
+  for (int32_t lengthRule : {MOA_LENGTH_ROW, MOA_LENGTH_REQUEST})
+    for (int32_t sink : {0, 64}) {
+      ListOptions options;
+      options.shape = {1, 1, 1, lengthRule, false};
+      ListModel model(3, options);
+      model.module.rules[0] = {1, 0, sink, sink + 1, 1, lengthRule};
+      model.create();
+      model.append({0}, {300});
+      for (int64_t to : {256, 192, 128}) {
+        model.truncate(0, to);
+        model.storeAndRestore(0);
+        model.append({0}, {3});
+        model.raise(0, 7);
+        model.truncate(0, to);
+      }
+      model.append({0}, {130});
+      EXPECT_EQ(model.truncationsRefused, 0u);
+    }
+}
+
 } // namespace
