@@ -199,15 +199,16 @@ Status Reader::readHead(uint32_t layer, uint32_t index) {
                    " tokens expected ", kv8 ? "complete blocks" : "no block",
                    " in 8 bits, found [", from.window_begin, ", ", from.kv8_end,
                    ")");
-  // No window to come starts before `floor` where N rose.
+  // No window to come starts before `floor` where N rose, which no sequence
+  // shorter than that has.
   const bool rises = header.length_rule == MOA_LENGTH_REQUEST;
   const int64_t most = std::max(now.window_begin, from.floor);
   if (from.sink_pages != now.sink_pages || from.window_end != now.window_end ||
       from.window_begin < now.sink_pages || from.window_begin > most ||
       (from.window_begin > now.sink_pages &&
        from.window_begin > seen / kBlock) ||
-      from.floor < 0 || from.floor > from.window_begin || from.since < 0 ||
-      from.since > seen || from.reserved ||
+      from.floor < 0 || from.floor > from.window_begin ||
+      from.since < from.floor * kBlock || from.since > seen || from.reserved ||
       (!rises && (from.floor || from.since)))
     return corrupt("layer ", layer, ", KV head ", index, ": after ", seen,
                    " tokens expected sink pages ", now.sink_pages,

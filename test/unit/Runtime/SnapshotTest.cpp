@@ -134,14 +134,21 @@ void tryMadeUpRecords(bool kv8) {
   Stored stored(kv8);
   std::mt19937 random(1);
   const size_t begin = sizeof(moa_snapshot_header),
+               heads = begin + 2 * sizeof(moa_snapshot_layer),
                end = moa_snapshot_pages_offset(2, 2);
   const int32_t values[] = {-1, 0, 1, 2, 3, 64, 127, 128, 149, 150, 1 << 30};
   int taken = 0;
   for (int i = 0; i < 3000; ++i) {
     std::vector<char> bytes = stored.bytes;
     for (uint32_t n = 1 + random() % 3; n > 0; --n) {
-      const size_t at = begin + random() % ((end - begin) / 4) * 4;
-      std::memcpy(bytes.data() + at, &values[random() % 11], 4);
+      const int32_t value = values[random() % 11];
+      const size_t head = sizeof(moa_snapshot_head);
+      size_t at = begin + random() % ((end - begin) / 4) * 4;
+      if (random() % 2) // In every head.
+        for (at = heads + random() % (head / 4) * 4; at + head < end;
+             at += head)
+          std::memcpy(bytes.data() + at, &value, 4);
+      std::memcpy(bytes.data() + at, &value, 4);
     }
     seal(bytes);
     Sequence *out = nullptr;
@@ -149,17 +156,29 @@ void tryMadeUpRecords(bool kv8) {
       continue;
     ++taken;
     Tokens tokens;
-    const int64_t seen = out->layers[0].seen;
-    tokens.add(stored.module.geometry, seen + 70, random);
-    for (int64_t chunk : {1, 69}) {
-      moa_attend_entry entry =
-          tokens.entry(stored.module.geometry, *out, out->layers[0].seen,
-                       out->layers[0].seen + chunk);
-      EXPECT_FALSE(stored.cache->attend(0, 1, &entry, 1));
+    tokens.add(stored.module.geometry, 600, random);
+    auto attend = [&](int64_t rows) {
+      for (uint32_t layer = 0; layer < 2; ++layer) {
+        const int64_t seen = out->layers[layer].seen;
+        moa_attend_entry entry =
+            tokens.entry(stored.module.geometry, *out, seen, seen + rows);
+        EXPECT_FALSE(stored.cache->attend(layer, 1, &entry, 1));
+      }
+    };
+    auto both = [&] {
+      return std::min(out->layers[0].seen, out->layers[1].seen);
+    };
+    if (i % 2) {
+      attend(1);
+      attend(69);
+      if (out->leastLength() <= both())
+        EXPECT_FALSE(out->truncate(out->leastLength()));
     }
-    EXPECT_FALSE(out->truncate(std::min<int64_t>(out->leastLength(),
-                                                 out->layers[1].seen)) &&
-                 out->leastLength() <= out->layers[1].seen);
+    // To where the records say that it can.
+    for (int64_t to = both() - 1; to >= 0; to -= 1 + random() % 20)
+      if (to <= both() && !out->truncate(to) && random() % 2)
+        attend(1 + random() % 70);
+    attend(1);
     std::vector<char> again(snapshotBytes(*out));
     EXPECT_FALSE(writeSnapshotMemory(*out, again.data(), again.size()));
     stored.cache->destroy(*out);
@@ -170,6 +189,41 @@ void tryMadeUpRecords(bool kv8) {
 
 TEST(Snapshot, MadeUpRecordsDoNoHarm) { tryMadeUpRecords(false); }
 TEST(Snapshot, MadeUpRecordsOf8BitsDoNoHarm) { tryMadeUpRecords(true); }
+
+/// A length that no sequence had holds nothing to go back to.
+TEST(Snapshot, HeldFromBeforeItsPageIsMadeUp) {
+  ListOptions options;
+  options.shape = {1, 1, 1, MOA_LENGTH_REQUEST, false};
+  ListModel model(1, options);
+  model.module.rules[0] = {1, 0, 0, 20, 1, MOA_LENGTH_REQUEST};
+  model.create();
+  model.append({0}, {300});
+  std::vector<char> bytes(snapshotBytes(*model.sequences[0].real));
+  ASSERT_FALSE(writeSnapshotMemory(*model.sequences[0].real, bytes.data(),
+                                   bytes.size()));
+  moa_snapshot_head head;
+  char *at =
+      bytes.data() + sizeof(moa_snapshot_header) + sizeof(moa_snapshot_layer);
+  std::memcpy(&head, at, sizeof head);
+  ASSERT_EQ(head.window_begin, 4);
+  head.floor = 4;
+  for (int64_t since : {0, 100, 255, 256}) {
+    head.since = since;
+    std::memcpy(at, &head, sizeof head);
+    seal(bytes);
+    Sequence *out = nullptr;
+    Status failed =
+        readSnapshotMemory(*model.cache, bytes.data(), bytes.size(), out);
+    EXPECT_EQ(!failed, since == 256) << since;
+    if (failed) {
+      EXPECT_EQ(failed->code, MOA_CORRUPT);
+      continue;
+    }
+    EXPECT_TRUE(out->truncate(255));
+    EXPECT_FALSE(out->truncate(256));
+    model.cache->destroy(*out);
+  }
+}
 
 TEST(Snapshot, OtherFormatsAreAnotherPlan) {
   Stored stored(true);
