@@ -17,6 +17,7 @@
 #include "moa/abi/kernel_args.h"
 #include "status.h"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -100,6 +101,11 @@ public:
   uint8_t kvFormat(uint32_t layer, uint32_t kvHead) const {
     return geometry.kv8 ? kvFormats[size_t(layer) * geometry.kvHeads + kvHead]
                         : uint8_t(MOA_KV_MODEL);
+  }
+  /// KV heads of all layers that keep pages in 8 bits.
+  uint64_t kv8Heads() const {
+    return kvFormats.size() -
+           std::count(kvFormats.begin(), kvFormats.end(), MOA_KV_MODEL);
   }
   /// Tokens of sink, the same for every head of a layer.
   int32_t sink(uint32_t layer) const { return rule(layer, 0).sink; }

@@ -18,6 +18,22 @@ constexpr int64_t kProgress = 64;
 /// The share of the limit that new requests leave free is 1 in so many.
 constexpr uint64_t kWatermark = 100;
 
+Admission::Admission(const Cache &cache, bool reserved, uint64_t limit)
+    : cache(cache), reserved(reserved), limit(limit),
+      heads(uint64_t(cache.module.geometry.layers) *
+            cache.module.geometry.kvHeads),
+      kv8Heads(cache.module.kv8Heads()) {}
+
+/// A KV head takes a page where a block begins, and one of 8 bits where a block
+/// is complete and its rows can no longer be taken back: some row of a block of
+/// a prompt does that.
+uint64_t Admission::pagesNext(const Request &request) const {
+  const bool begins = request.seen % MOA_BLOCK_KEYS == 0;
+  const bool goes = request.prefills() ||
+                    (request.seen - cache.rollback) % MOA_BLOCK_KEYS == 0;
+  return begins * heads + goes * kv8Heads;
+}
+
 bool Admission::admits(const Request &request, const RequestList &running,
                        uint64_t promised, uint64_t most) const {
   if (!limit)
@@ -41,7 +57,7 @@ bool Admission::lasts(const Request &request,
   for (const Request &other : running)
     if (other.prefills())
       steps += blocks(other);
-  const uint64_t growth = blockPages * (steps / MOA_BLOCK_KEYS + 1);
+  const uint64_t growth = (heads + kv8Heads) * (steps / MOA_BLOCK_KEYS + 1);
   const int64_t rows = request.prompt + request.generated + kProgress;
   uint64_t pages = rt::mostPages(cache, request.length(),
                                  std::min(rows, request.length() - 1));

@@ -25,12 +25,11 @@ using RequestList = std::list<Request>;
 class Admission {
 public:
   /// `limit` in pages, 0 for none.
-  Admission(const Cache &cache, bool reserved, uint64_t limit)
-      : cache(cache), reserved(reserved), limit(limit),
-        blockPages(rt::pagesOfBlock(cache.module)) {}
+  Admission(const Cache &cache, bool reserved, uint64_t limit);
 
-  /// Pages that a row which begins a block takes at most.
-  uint64_t pagesOfBlock() const { return blockPages; }
+  /// Most pages that a request takes next, for one row or for a block of its
+  /// prompt.
+  uint64_t pagesNext(const Request &request) const;
   /// Whether `more` pages beside `used` ones keep the limit.
   bool fits(uint64_t used, uint64_t more) const {
     return !limit || used + more <= limit;
@@ -51,7 +50,8 @@ private:
 
   const Cache &cache;
   const bool reserved;
-  const uint64_t limit, blockPages;
+  const uint64_t limit;
+  const uint64_t heads, kv8Heads; ///< KV heads; of these, that keep 8 bits.
 };
 
 } // namespace moa::rt

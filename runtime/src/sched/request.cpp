@@ -39,12 +39,6 @@ int64_t mostWithBlock(const moa_resident &resident, bool kv8) {
 
 } // namespace
 
-uint64_t pagesOfBlock(const Module &module) {
-  return sum(module, [&](uint32_t layer, uint32_t head) {
-    return module.kvFormat(layer, head) == MOA_KV_MODEL ? 1 : 2;
-  });
-}
-
 uint64_t mostPages(const Cache &cache, int64_t n, int64_t rows) {
   const int64_t begun = (rows - 1) / MOA_BLOCK_KEYS * MOA_BLOCK_KEYS;
   const Module &module = cache.module;

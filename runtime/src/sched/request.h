@@ -44,12 +44,7 @@ struct Request {
   int64_t rows() const { return prompt + generated - seen; }
   /// Whether more than the row of its newest token is to be fed.
   bool prefills() const { return rows() > 1; }
-  /// Whether its next row begins a block, so each KV head may take a page.
-  bool beginsBlock() const { return seen % MOA_BLOCK_KEYS == 0; }
 };
-
-/// Pages that a row which begins a block takes at most.
-uint64_t pagesOfBlock(const Module &module);
 
 /// Most pages that a sequence of length `n` holds at once while its first
 /// `rows` rows are fed, by at most a block at a time: those held when the last

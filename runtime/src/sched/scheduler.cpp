@@ -35,9 +35,9 @@ public:
     uint64_t pages = 0;
     for (const LayerState &layer : sequence.layers)
       for (const HeadPages &head : layer.heads)
-        for (PageId page : head.pages)
-          pages += page != kNoPage &&
-                   ++holders[page] == sequence.pool.holdersOf(page);
+        head.forPages([&](PageId page) {
+          pages += ++holders[page] == sequence.pool.holdersOf(page);
+        });
     return pages;
   }
 
@@ -146,14 +146,14 @@ Status Scheduler::cancel(uint64_t id) {
   return ok();
 }
 
-/// Notes what each running request must have to go on: a block for a row that
-/// begins one. Prompts beyond the step's rows go on in a later one.
+/// Notes what each running request must have to go on. Prompts beyond the
+/// step's rows go on in a later one.
 void Scheduler::claimPages() {
   int64_t rows = shape.tokens;
   for (const Request &request : running)
     rows -= !request.prefills();
   for (Request &request : running) {
-    request.claim = request.beginsBlock() ? admission.pagesOfBlock() : 0;
+    request.claim = admission.pagesNext(request);
     if (!request.prefills())
       continue;
     const int64_t least = std::min(request.rows(), kBlock);

@@ -41,10 +41,12 @@ void run(uint32_t seed, bool failures, Counts &counts) {
   shape.group = 1 + random() % 2;
   shape.lengthRule = random() % 2 ? MOA_LENGTH_ROW : MOA_LENGTH_REQUEST;
   shape.kv8 = random() % 2;
+  const int64_t margins[] = {0, 0, 1, 8, 63, 64, 100};
+  const int64_t rollback = margins[random() % 7];
   const uint64_t heads = uint64_t(shape.layers) * shape.kvHeads;
   // Requests of at most 12 blocks, some 1 to 6 of which fit.
   const uint64_t maxPages = heads * (14 + random() % 60);
-  Server server(shape, random, random() % 8 ? maxPages : 0, false);
+  Server server(shape, random, random() % 8 ? maxPages : 0, false, rollback);
   moa_scheduler_options options = {};
   options.max_sequences = 1 + random() % 12;
   options.max_step_tokens = options.max_sequences + 63 + random() % 300;

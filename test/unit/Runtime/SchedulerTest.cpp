@@ -33,10 +33,10 @@ moa_scheduler_options optionsOf(uint32_t sequences, int64_t tokens,
 }
 
 /// A server whose rules are dense, so that each 64 rows hold a page of each of
-/// the two KV heads.
+/// its KV heads.
 struct DenseServer : Server {
-  explicit DenseServer(std::mt19937 random, uint64_t blocks)
-      : Server({}, random, 2 * blocks, false) {
+  explicit DenseServer(std::mt19937 random, uint64_t blocks, Shape shape = {})
+      : Server(shape, random, shape.kvHeads * blocks, false) {
     for (moa_span_rule &rule : module.rules)
       rule.alpha = 0, rule.beta = 1;
   }
@@ -367,6 +367,31 @@ TEST(Scheduler, AStepCostsTimeInTheNumberOfRequests) {
   EXPECT_LT(many, 32 * few);
 }
 
+/// Pages of 8 bits are taken behind a margin, so not where a block begins.
+TEST(Scheduler, PagesOf8BitsComeBehindTheMargin) {
+  for (int64_t rollback : {0, 1, 8, 63, 70})
+    for (uint32_t requests = 1; requests < 6; ++requests)
+      for (uint64_t pages = 6; pages < 30; ++pages) {
+        SCOPED_TRACE(testing::Message()
+                     << "rollback " << rollback << ", " << requests
+                     << " requests, " << pages << " pages");
+        std::mt19937 random(1);
+        Shape shape = {1, 1, 1, MOA_LENGTH_ROW, true};
+        Server server(shape, random, pages, false, rollback);
+        server.module.rules[0] = {0, 1, 0, 1, 1, MOA_LENGTH_ROW};
+        const moa_scheduler_options options = optionsOf(8, 512, 128);
+        server.open(options);
+        Caller caller(server, options, 1);
+        for (uint32_t i = 0; i < requests; ++i)
+          caller.submit(1, 300);
+        for (int steps = 0; caller.step(false); ++steps) {
+          ASSERT_LT(steps, 3000);
+          if (HasFailure())
+            return;
+        }
+      }
+}
+
 TEST(Scheduler, CancelledInAStep) {
   DenseServer server(std::mt19937(1), 0);
   server.open(optionsOf(4, 200, 64));
@@ -416,6 +441,25 @@ TEST(Scheduler, PagesHeldByOthers) {
                   "its 2; 4 of 6 are held by sequences outside");
   EXPECT_EQ(server.stats().preemptions, 0u);
   EXPECT_EQ(server.stats().running, 1u);
+}
+
+/// A page of two blocks in 8 bits that a fork of the caller's holds too does
+/// not come back with its request: another goes as well when all begin a block.
+TEST(Scheduler, PagesOf8BitsHeldByOthers) {
+  DenseServer server(std::mt19937(1), 10, {1, 1, 1, MOA_LENGTH_ROW, true});
+  server.module.rules[0] = {0, 1, 0, 1, 1, MOA_LENGTH_ROW};
+  server.open(optionsOf(4, 400, 256));
+  for (int64_t prompt : {1, 1, 1, 130})
+    server.submit(prompt, 100);
+  server.steps(1);
+  Cache &cache = *server.cache.cache;
+  Sequence *fork = nullptr;
+  ASSERT_FALSE(cache.fork(*cache.sequences.back(), fork));
+  server.steps(63);
+  EXPECT_EQ(server.stats().preemptions, 0u);
+  EXPECT_EQ(server.nextText(), "1:64+1* 2:64+1*");
+  EXPECT_EQ(server.stats().preemptions, 2u);
+  server.attend();
 }
 
 TEST(Scheduler, Refusals) {

@@ -43,10 +43,10 @@ inline void expectRefused(moa_status *status, moa_status_code code,
 
 /// A model, its cache and a scheduler.
 struct Server {
-  /// `maxPages` of the cache, 0 for no limit. Kernels that do nothing keep
-  /// account of pages alone.
+  /// `maxPages` of the cache, 0 for no limit, and the tokens that can be taken
+  /// back. Kernels that do nothing keep account of pages alone.
   Server(const Shape &shape, std::mt19937 &random, uint64_t maxPages,
-         bool computes);
+         bool computes, int64_t rollback = 0);
   ~Server() { moa_scheduler_destroy(scheduler); }
 
   void open(moa_scheduler_options options);
