@@ -87,6 +87,7 @@ moa_status *moa_sequence_set_length(moa_sequence *sequence, int64_t length) {
       return missing("sequence");
     Sequence &s = *unwrap(sequence);
     MOA_RT_TRY(checkLength(s.module, length));
+    MOA_RT_TRY(s.checkIdle());
     if (s.module.geometry.lengthRule == MOA_LENGTH_ROW)
       return ok();
     if (length < s.length)

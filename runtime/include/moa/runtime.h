@@ -223,8 +223,8 @@ MOA_API moa_status *moa_module_get_rule(const moa_module *module,
 /// row, keep the model's type. The rows of a call see in 8 bits what was
 /// complete before it, and their own tokens as they came: under such a plan
 /// results depend on how rows are cut into calls, within the error of 8 bits.
-/// A block with a key (value) that is not finite has none that is. On the CPU
-/// alone. Threads: any. Since: 1.4
+/// A block with a key (value) that is not finite has none that is.
+/// Threads: any. Since: 1.4
 MOA_API moa_status *moa_module_get_kv_format(const moa_module *module,
                                              uint32_t layer, uint32_t kv_head,
                                              uint32_t *format);
@@ -355,9 +355,9 @@ MOA_API moa_status *moa_sequence_fork(moa_sequence *sequence,
 /// with the other sequences. Ends a step of a batch that it is part of. NULL is
 /// allowed. Threads: the cache's. Since: 1.0
 MOA_API void moa_sequence_destroy(moa_sequence *sequence);
-/// Raises the length; a smaller value is refused. Spans grow from the next row
-/// on; keys already gone stay gone (see first_resident).
-/// Threads: the cache's. Since: 1.0
+/// Raises the length; a smaller value is refused, and any while the sequence is
+/// part of a step. Spans grow from the next row on; keys already gone stay gone
+/// (see first_resident). Threads: the cache's. Since: 1.0
 MOA_API moa_status *moa_sequence_set_length(moa_sequence *sequence,
                                             int64_t length);
 /// Drops the newest rows of all layers, so that the sequence has seen `tokens`

@@ -220,10 +220,17 @@ TEST_F(ApiRefusal, NullOfBatchesAndSchedulers) {
   ASSERT_EQ(moa_scheduler_create(cache, nullptr, &scheduler), nullptr);
   refused(moa_scheduler_next(scheduler, nullptr), kInvalid, "step is NULL");
   moa_scheduler_destroy(scheduler);
-  options = {sizeof(options), 1, 1, 64};
+  options = {sizeof(options), 1, 1, 256};
   ASSERT_EQ(moa_batch_create(cache, &options, &batch), nullptr);
   refused(moa_batch_begin(batch, nullptr), kInvalid, "step is NULL");
   refused(moa_batch_attend(batch, nullptr), kInvalid, "options is NULL");
+  // A length is of all rows of a step.
+  const moa_batch_step one = {sizeof(one), &sequence, 1, 1, nullptr};
+  ASSERT_EQ(moa_batch_begin(batch, &one), nullptr);
+  refused(moa_sequence_set_length(sequence, kLength + 1), kInvalid,
+          "the sequence is part of a step under way");
+  moa_batch_cancel(batch);
+  EXPECT_EQ(moa_sequence_set_length(sequence, kLength), nullptr);
   moa_batch_destroy(batch);
 }
 
