@@ -22,10 +22,12 @@
 namespace moa::rt {
 namespace {
 
-/// Most layers and heads a reader accepts, so that products fit 64 bits.
 constexpr uint32_t kMostLayers = 4096;
 constexpr uint32_t kMostHeads = 4096;
 constexpr int64_t kMostTokens = int64_t(1) << 30;
+/// Most pages of a sequence that keeps everything: their bytes, and the tables
+/// of as many sequences as a batch can have, fit 63 bits.
+constexpr uint64_t kMostPages = uint64_t(1) << 44;
 
 class Reader {
 public:
@@ -131,6 +133,13 @@ Status Reader::checkGeometry() {
   if (header.max_length < 1 || header.max_length > kMostTokens)
     return corrupt("expected a max length of 1 to ", kMostTokens, ", found ",
                    header.max_length);
+  const uint64_t pages = uint64_t(header.layers) * header.kv_heads *
+                         ((header.max_length - 1) / MOA_BLOCK_KEYS + 1);
+  if (pages > kMostPages)
+    return corrupt("expected at most ", kMostPages,
+                   " pages of a sequence that keeps all of the max length, "
+                   "found ",
+                   pages);
   return ok();
 }
 

@@ -98,6 +98,12 @@ TEST_F(ReaderTest, HeaderFieldsAreChecked) {
       {"length rule", [](auto &h) { h.length_rule = 2; }},
       {"max length", [](auto &h) { h.max_length = 0; }},
       {"max length", [](auto &h) { h.max_length = INT64_MAX; }},
+      {"at most 17592186044416 pages of a sequence that keeps all of the max "
+       "length, found 281474976710656",
+       [](auto &h) {
+         h.layers = h.q_heads = h.kv_heads = 4096;
+         h.max_length = 1 << 30;
+       }},
       {"section rules", [](auto &h) { h.rules.size -= 32; }},
       {"section rules", [](auto &h) { h.rules.offset += 8; }},
       {"section layers",
