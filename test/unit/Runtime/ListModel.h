@@ -151,6 +151,7 @@ private:
   void drawIds(ListSequence &sequence, int64_t count);
   PageKey keyOf(const ListSequence &sequence, uint32_t layer, uint32_t head,
                 int64_t block) const;
+  int64_t common(const ListSequence &sequence) const;
   int64_t reusable(const ListSequence &sequence) const;
   void publish(ListSequence &sequence, uint32_t layer, int64_t from);
   void dropTokens(ListSequence &sequence, uint32_t layer, int64_t seen);
