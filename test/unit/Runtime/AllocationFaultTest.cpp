@@ -68,6 +68,7 @@ struct World {
   Tokens tokens[kSequences][kLayers];
   Tokens step[kLayers]; ///< Rows of the steps of a batch.
   Tokens served[kRequests][kLayers];
+  std::string traced; ///< A file with a trace.
   std::string stored; ///< A file with a snapshot,
   std::vector<char> snapshot = std::vector<char>(1 << 20); ///< and memory.
 
@@ -108,6 +109,7 @@ World::World(uint32_t seed) : random(seed) {
            std::to_string(worlds++);
   std::filesystem::create_directory(folder);
   file = folder + "/artifact.moa";
+  traced = folder + "/trace.json";
   stored = folder + "/snapshot.mos";
   std::ofstream(file, std::ios::binary)
       .write(reinterpret_cast<const char *>(artifact.data()), artifact.size());
@@ -123,6 +125,7 @@ World::~World() {
   moa_context_destroy(second);
   // Calls that failed left nothing beside what was stored.
   unlink(file.c_str());
+  unlink(traced.c_str());
   unlink(stored.c_str());
   EXPECT_TRUE(std::filesystem::is_empty(folder));
   std::filesystem::remove_all(folder);
@@ -348,6 +351,10 @@ std::vector<Call> script() {
                                         [](void *) {}, nullptr};
          return moa_context_set_range_hooks(w.context, &hooks);
        }},
+      {"trace",
+       [](World &w) {
+         return moa_context_set_trace(w.context, w.traced.c_str());
+       }},
       {"device memory",
        [](World &w) { return moa_device_alloc(w.context, 1000, &w.memory); }},
       {"cache",
@@ -484,6 +491,14 @@ std::vector<Call> script() {
                      return moa_scheduler_cancel(w.scheduler, 2);
                    }});
   serve(true);
+  calls.push_back({"counters as text", [](World &w) {
+                     size_t needed = 0;
+                     return moa_cache_format_prometheus(w.cache, "model=\"a\"",
+                                                        nullptr, 0, &needed);
+                   }});
+  calls.push_back({"end of the trace", [](World &w) {
+                     return moa_context_set_trace(w.context, nullptr);
+                   }});
   return calls;
 }
 
