@@ -44,15 +44,16 @@ protected:
   /// moa_gpu_decode_item, and line pages [first, last) of the whole item.
   struct Facts {
     Value first, last, sinkPages, windowBegin, length, startMax, fresh, kvHead;
-    Value tokens, token, q, out, k, v;
+    Value tokens, token, zero, q, out, k, v;
 
     static Facts from(ValueRange v) {
-      return {v[0], v[1], v[2], v[3],  v[4],  v[5],  v[6],
-              v[7], v[8], v[9], v[10], v[11], v[12], v[13]};
+      return {v[0], v[1], v[2],  v[3],  v[4],  v[5],  v[6], v[7],
+              v[8], v[9], v[10], v[11], v[12], v[13], v[14]};
     }
     llvm::SmallVector<Value> values() const {
-      return {first,  last,   sinkPages, windowBegin, length, startMax, fresh,
-              kvHead, tokens, token,     q,           out,    k,        v};
+      return {first,    last,  sinkPages, windowBegin, length,
+              startMax, fresh, kvHead,    tokens,      token,
+              zero,     q,     out,       k,           v};
     }
   };
 
@@ -216,8 +217,8 @@ protected:
   void mergeWarps(Share share, const State &state);
   void writeColumns(const Columns &columns);
   void combineWarps(const Share &share, int64_t columnTile);
-  void mergeParts(const Share &share);
-  Parts partsOf(const Share &share);
+  Parts loadParts(const Share &share);
+  void mergeParts(const Share &share, const Parts &parts);
   void sumParts(const Share &share, const Parts &parts, Value slice,
                 Value column, Value quad);
   void sumSlices(const Share &share, Value column, Value quad);
@@ -282,7 +283,6 @@ protected:
   Value firstItem;
   Value firstIds;      ///< Lane i's: of page begin + i % MOA_GPU_CUT_IDS.
   Pages first, second; ///< Of that item and of the one behind it.
-  Parts front, back;   ///< Of the block's first item and of its last.
   // In a warp that computes.
   Value warp, laneRow, laneColumn; ///< lane / 4 and 2 * (lane % 4).
   Value stream, warpRow;           ///< Which pages, and which rows of them.

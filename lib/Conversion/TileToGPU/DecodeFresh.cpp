@@ -195,7 +195,8 @@ void Decode::addFresh(const Share &share, Value page, Value firstKey,
   Value touched = b.less(freshFrom, b.add(b.add(firstKey, warpRow), kRows));
   b.ifThen(touched, [&] {
     // Read anew: registers are few.
-    SmallVector<Piece> pieces = piecesOf(loadFacts(opaque(share.item)), which);
+    const Facts facts = loadFacts(opaque(share.item));
+    SmallVector<Piece> pieces = piecesOf(facts, which);
     Value pool = b.loadField(args, offsetof(moa_gpu_decode_args, pool),
                              b.globalPointer());
     auto idOf = [&] {
@@ -218,11 +219,9 @@ void Decode::addFresh(const Share &share, Value page, Value firstKey,
     };
     // The page in the pool has zeros behind its last key already unless it is
     // new, or gets them, or keys, from another item.
-    Value zero = b.loadField(share.place, offsetof(moa_gpu_decode_item, zero),
-                             b.getI32Type());
-    Value clears =
-        b.either(b.less(b.i32(0), zero),
-                 b.both(b.equal(zero, 0), b.lessEqual(freshFrom, firstKey)));
+    Value clears = b.either(
+        b.less(b.i32(0), facts.zero),
+        b.both(b.equal(facts.zero, 0), b.lessEqual(freshFrom, firstKey)));
     forFresh(
         firstKey, pieces, first->pieces,
         [&](Value row, ArrayRef<Value> values) {

@@ -69,12 +69,6 @@ void Decode::takeCut() {
   begin = word(offsetof(moa_gpu_cut, begin));
   end = word(offsetof(moa_gpu_cut, end));
   count = word(offsetof(moa_gpu_cut, items));
-  auto partsOf = [&](size_t bytes) {
-    return Parts{word(bytes + offsetof(moa_gpu_parts, block)),
-                 word(bytes + offsetof(moa_gpu_parts, count))};
-  };
-  front = partsOf(offsetof(moa_gpu_cut, front));
-  back = partsOf(offsetof(moa_gpu_cut, back));
   firstItem = word(offsetof(moa_gpu_cut, item));
   first = idsOf(offsetof(moa_gpu_cut, own), firstItem);
   second = idsOf(offsetof(moa_gpu_cut, next), itemBehind(firstItem));
@@ -118,6 +112,7 @@ Decode::Facts Decode::loadFacts(Value item) {
   facts.kvHead = word(offsetof(moa_gpu_decode_item, kv_head));
   facts.tokens = word(offsetof(moa_gpu_decode_item, tokens));
   facts.token = word(offsetof(moa_gpu_decode_item, token));
+  facts.zero = word(offsetof(moa_gpu_decode_item, zero));
   facts.q = wide(offsetof(moa_gpu_decode_item, q));
   facts.out = wide(offsetof(moa_gpu_decode_item, out));
   facts.k = wide(offsetof(moa_gpu_decode_item, k));

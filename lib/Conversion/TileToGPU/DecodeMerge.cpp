@@ -62,10 +62,11 @@ Decode::Part Decode::combine(ArrayRef<Part> parts) {
 // The block's warps
 //===----------------------------------------------------------------------===//
 
-/// What is read of the item is read anew, ahead of where it is waited for:
+/// What is read of the item is read here, ahead of where it is waited for:
 /// registers are few while pages are computed on.
 void Decode::mergeWarps(Share share, const State &state) {
   share.facts = loadFacts(opaque(share.item));
+  Parts parts = loadParts(share);
   for (auto [i, columns] : llvm::enumerate(state)) {
     meet(); // What was there has been read.
     writeColumns(columns);
@@ -77,7 +78,7 @@ void Decode::mergeWarps(Share share, const State &state) {
   b.branch(
       whole, {}, [] { return SmallVector<Value>(); },
       [&] {
-        mergeParts(share);
+        mergeParts(share, parts);
         return SmallVector<Value>();
       });
 }
@@ -175,14 +176,17 @@ void Decode::store(const Share &share, Value column, Value quad, Value sum,
 
 /// Of an item that other blocks have pages of too: the block's first item or
 /// its last.
-Decode::Parts Decode::partsOf(const Share &share) {
-  Value isFront = b.lessEqual(share.facts.first, begin);
-  return {b.select(isFront, front.block, back.block),
-          b.select(isFront, front.count, back.count)};
+Decode::Parts Decode::loadParts(const Share &share) {
+  Value field = b.select(b.lessEqual(share.facts.first, begin),
+                         b.i32(offsetof(moa_gpu_cut, front)),
+                         b.i32(offsetof(moa_gpu_cut, back)));
+  Value cut = b.element(cuts, opaque(block), sizeof(moa_gpu_cut));
+  SmallVector<Value> words =
+      b.split(LLVM::LoadOp::create(b, b.i32s(2), b.offset(cut, field), 8));
+  return {words[0], words[1]};
 }
 
-void Decode::mergeParts(const Share &share) {
-  Parts parts = partsOf(share);
+void Decode::mergeParts(const Share &share, const Parts &parts) {
   Value counter = b.element(counters, share.item, sizeof(int32_t));
   Value leader = b.equal(b.threadId(), 0);
   meet(); // The block's part is written; one thread vouches for all.
