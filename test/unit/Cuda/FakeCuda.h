@@ -54,7 +54,7 @@ struct Cuda {
   // What happened.
   std::vector<Launch> launches;
   std::map<std::string, int64_t> count; ///< By function.
-  int64_t zeroedRows = 0; ///< Of pages, by decode kernels.
+  int64_t zeroedRows = 0;               ///< Of pages, by decode kernels.
   std::vector<std::string> faults;      ///< What no right program does.
 
   // Streams. While `capturing`, work goes to `graph` instead of the queue.
