@@ -517,6 +517,15 @@ TEST(GpuStep, BlocksOfAnyGridShareAnyLine) {
   EXPECT_GT(parted, 20) << "items of several blocks should be among the cases";
 }
 
+TEST(GpuStep, FewItemsAreSharedOneByOneWhereBlocksAreFewerThanPages) {
+  EXPECT_EQ(moa_gpu_shares_of(8, 704, 132).apart, 8); // 88 blocks.
+  EXPECT_EQ(moa_gpu_shares_of(16, 1408, 132).apart, 13);
+  // Pages by themselves; a share of the grid each; many items.
+  EXPECT_EQ(moa_gpu_shares_of(8, 132, 132).apart, 0);
+  EXPECT_EQ(moa_gpu_shares_of(32, 2816, 132).apart, 0);
+  EXPECT_EQ(moa_gpu_shares_of(128, 11264, 132).apart, 0);
+}
+
 TEST(GpuStep, ThreadsInTurnMakeWhatTheDefinitionSays) {
   int64_t parts = 0, split = 0, inlined = 0, far = 0;
   for (uint32_t seed = 0; seed < 240; ++seed) {

@@ -200,10 +200,11 @@ typedef struct moa_gpu_shares {
 /// each by blocks of its own, unless their blocks had longer parts by more than
 /// that, and by more than what other blocks leave of the memory's rate. An item
 /// takes less than one block more than its pages make: the grid has enough.
+/// Where each page has a block of its own, no block has pages of two.
 static inline moa_gpu_shares moa_gpu_shares_of(int32_t count, int32_t pages,
                                                int32_t grid) {
   moa_gpu_shares shares = {0, {0, 0}};
-  if (count <= MOA_GPU_CUT_APART && count < grid) {
+  if (count <= MOA_GPU_CUT_APART && count < grid && grid < pages) {
     const int32_t own = (pages + grid - count - 1) / (grid - count);
     const int32_t even = (pages + grid - 1) / grid;
     if (own <= MOA_GPU_CUT_LEAST)
