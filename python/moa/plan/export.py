@@ -181,11 +181,14 @@ def to_trtllm_window(plan: Plan, kv_heads: int, at: Sequence[int]) -> Exported:
         "plan_id": plan.id, "sink_token_length": plan.span.sink,
         "max_attention_window": {str(n): _layer_spans(plan, n) for n in at},
     }  # fmt: skip
-    return Exported(json.dumps(document, sort_keys=True).encode() + b"\n", [
+    lost = [
         "differences between the heads of a layer: all get its longest span",
         "the sink, in versions without sink_token_length: leave it out there",
         "growth: a window holds for one length",
-    ])  # fmt: skip
+    ]
+    if plan.span.sink and any(plan.windows):
+        lost.append("windows of the model's own: such layers have no sink, there all have one")
+    return Exported(json.dumps(document, sort_keys=True).encode() + b"\n", lost)
 
 
 def to_kvpress(plan: Plan, kv_heads: int, at: Sequence[int]) -> Exported:

@@ -101,6 +101,8 @@ def test_windows_and_ratios():
     theirs = json.loads(to_trtllm_window(plan, 2, LENGTHS).data)
     assert theirs["max_attention_window"] == {"200": [200, 200], "640": [640, 384]}
     assert theirs["sink_token_length"] == 32
+    lost = [to_trtllm_window(small_plan(False, own), 2, LENGTHS).lost for own in (None, 160)]
+    assert len(lost[0]) == 3 and "no sink" in lost[1][3]
     own = json.loads(to_vllm_window(small_plan(False, 160), 2, LENGTHS).data)
     assert own["sliding_window"] == {"200": [160, None], "640": [160, 384]}
     press = json.loads(to_kvpress(plan, 2, [640]).data)
