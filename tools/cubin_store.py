@@ -37,9 +37,11 @@ def structures():
             yield dtype, head_dim, groups[0], "prefill,append,decode", {}
             for group in groups[1:]:
                 yield dtype, head_dim, group, "decode", {}
+    kept = {"kv": {"format": "e4m3"}}
     for head_dim, groups in GROUPS_KV8.items():
-        for group in groups:
-            yield "bf16", head_dim, group, "decode", {"kv": {"format": "e4m3"}}
+        yield "bf16", head_dim, groups[0], "prefill,append,decode", kept
+        for group in groups[1:]:
+            yield "bf16", head_dim, group, "decode", kept
 
 
 def compile_one(compiler, ptxas, store, folder, structure):
