@@ -152,6 +152,8 @@ protected:
   State step(Value firstKey, const State &state, HalfOf keys, HalfOf values,
              const Codes &codes = {});
   llvm::SmallVector<Value> scoresOf(const Half &keys);
+  llvm::SmallVector<Value>
+  sumScores(llvm::function_ref<Value(int64_t)> blockOf);
   void addValues(const Half &values, llvm::ArrayRef<Value> probabilities,
                  State &state);
   Value loadBlock(const Half &half, int64_t column, bool transposed);

@@ -76,24 +76,14 @@ SmallVector<Value> Decode::unpackedBlocks(const Half &half, int64_t column,
   return blocks;
 }
 
-/// Scores of the warp's 16 keys before their scale. One column tile has two
-/// sums, so that products need not wait for the one before.
+/// Scores of the warp's 16 keys before their scale.
 SmallVector<Value> Decode::codeScores(const Half &keys, Code code) {
-  SmallVector<Value> sums(2 * columnTiles(), b.splat(4, 0));
-  const bool two = columnTiles() == 1;
-  for (int64_t column = 0; column < headDim(); column += 32)
-    for (auto [n, block] :
-         llvm::enumerate(unpackedBlocks(keys, column, false, code)))
-      for (int64_t i = 0; i < columnTiles(); ++i) {
-        Value &own = sums[two ? n : i];
-        own = MultiplyOp::create(b, b.f32s(4), block,
-                                 query(i, column / 16 + int64_t(n)), own,
-                                 TypeAttr::get(form.element));
-      }
-  if (two)
-    sums[0] = arith::AddFOp::create(b, sums[0], sums[1]);
-  sums.truncate(columnTiles());
-  return sums;
+  SmallVector<Value> blocks; // Two are unpacked at a time.
+  return sumScores([&](int64_t k) {
+    if (k % 2 == 0)
+      blocks = unpackedBlocks(keys, 16 * k, false, code);
+    return blocks[k % 2];
+  });
 }
 
 SmallVector<Value> Decode::scoresOf(const Half &keys, const Codes &codes) {

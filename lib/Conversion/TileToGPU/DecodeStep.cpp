@@ -114,13 +114,19 @@ Value Decode::loadBlock(const Half &half, int64_t column, bool transposed) {
   return LoadMatrixOp::create(b, b.i32s(4), half.tile, row, column, transposed);
 }
 
-/// Scores of the warp's 16 keys, for each column tile. A product waits for the
-/// one whose sum it adds to: where there is one tile, two sums take turns.
 SmallVector<Value> Decode::scoresOf(const Half &keys) {
+  return sumScores([&](int64_t k) { return loadBlock(keys, 16 * k, false); });
+}
+
+/// Scores of the warp's 16 keys, for each column tile, of `blockOf` their
+/// dimensions from 16 k on. A product waits for the one whose sum it adds to:
+/// where there is one tile, two sums take turns.
+SmallVector<Value>
+Decode::sumScores(llvm::function_ref<Value(int64_t)> blockOf) {
   const int64_t turns = columnTiles() == 1 ? 2 : 1;
   SmallVector<Value> sums(turns * columnTiles(), b.splat(4, 0));
   for (int64_t k = 0; k < headDim() / 16; ++k) {
-    Value block = loadBlock(keys, 16 * k, false);
+    Value block = blockOf(k);
     for (int64_t i = 0; i < columnTiles(); ++i) {
       Value &sum = sums[k % turns * columnTiles() + i];
       sum = MultiplyOp::create(b, b.f32s(4), block, query(i, k), sum,
