@@ -145,42 +145,6 @@ std::vector<uint8_t> Model::artifact() const {
   return bytes;
 }
 
-double loadElement(const void *from, uint32_t dtype) {
-  if (dtype == MOA_DTYPE_F32) {
-    float value;
-    std::memcpy(&value, from, 4);
-    return double(value);
-  }
-  uint16_t bits;
-  std::memcpy(&bits, from, 2);
-  if (dtype == MOA_DTYPE_F16) {
-    _Float16 half;
-    std::memcpy(&half, &bits, 2);
-    return double(half);
-  }
-  uint32_t wide = uint32_t(bits) << 16;
-  float value;
-  std::memcpy(&value, &wide, 4);
-  return value;
-}
-
-void storeElement(double value, uint32_t dtype, void *to) {
-  if (dtype == MOA_DTYPE_F16) {
-    _Float16 half = _Float16(value);
-    std::memcpy(to, &half, 2);
-    return;
-  }
-  float single = float(value);
-  if (dtype == MOA_DTYPE_F32) {
-    std::memcpy(to, &single, 4);
-    return;
-  }
-  uint32_t bits;
-  std::memcpy(&bits, &single, 4);
-  auto high = uint16_t((bits + (std::isfinite(value) ? 0x8000 : 0)) >> 16);
-  std::memcpy(to, &high, 2);
-}
-
 Status Session::open(const Model &from, uint64_t maxBytes) {
   model = from;
   if (model.rules.empty())

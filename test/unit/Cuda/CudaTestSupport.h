@@ -15,6 +15,7 @@
 #define MOA_TEST_UNIT_CUDA_CUDATESTSUPPORT_H
 
 #include "FakeCuda.h"
+#include "FakeTensor.h"
 #include "gtest/gtest.h"
 
 #include "moa/abi/artifact.h"
@@ -27,6 +28,9 @@
 #include <vector>
 
 namespace moa::test {
+
+using fake::loadElement;
+using fake::storeElement;
 
 /// A test on a fresh fake driver, which is clean behind it.
 class FakeCudaTest : public testing::Test {
@@ -76,10 +80,6 @@ struct Model {
   void randomRules(std::mt19937 &random);
   std::vector<uint8_t> artifact() const;
 };
-
-/// Values as the element type stores them.
-double loadElement(const void *from, uint32_t dtype);
-void storeElement(double value, uint32_t dtype, void *to);
 
 /// A context, module and cache on the fake driver.
 struct Session {

@@ -34,8 +34,8 @@ struct Row {
            double scaleLog2, bool seen) {
     double dot = 0;
     for (int64_t d = 0; d < kernel.dim; ++d)
-      dot += load(kernel, q + kernel.bytes() * d) *
-             (k ? load(kernel, k + kernel.bytes() * d) : 0);
+      dot += loadElement(q + kernel.bytes() * d, kernel.dtype) *
+             (k ? loadElement(k + kernel.bytes() * d, kernel.dtype) : 0);
     scores.push_back(dot * scaleLog2);
     values.push_back(v);
     visible.push_back(seen);
@@ -51,10 +51,12 @@ struct Row {
       sum += p;
       for (int64_t d = 0; d < kernel.dim; ++d)
         result[d] +=
-            p * (values[j] ? load(kernel, values[j] + kernel.bytes() * d) : 0);
+            p * (values[j]
+                     ? loadElement(values[j] + kernel.bytes() * d, kernel.dtype)
+                     : 0);
     }
     for (int64_t d = 0; d < kernel.dim; ++d)
-      store(kernel, result[d] / sum, out + kernel.bytes() * d);
+      storeElement(result[d] / sum, kernel.dtype, out + kernel.bytes() * d);
   }
 };
 
@@ -185,8 +187,8 @@ struct Decode {
     std::vector<char> result(64 * kernel.dim * 2);
     for (int64_t i = 0; i < 64 * kernel.dim; ++i) {
       const char *row = codes.at(i / kernel.dim, 4 * page + 2 * half + values);
-      fake::store(kernel, scale * valueOf(uint8_t(row[i % kernel.dim]), format),
-                  result.data() + 2 * i);
+      storeElement(scale * valueOf(uint8_t(row[i % kernel.dim]), format),
+                   kernel.dtype, result.data() + 2 * i);
     }
     return result;
   }
@@ -380,15 +382,17 @@ struct Quantise {
     float &scale = item.scales[2 * item.half + values];
     if (item.back) {
       for (int64_t i = 0; i < codes; ++i)
-        store(kernel, double(scale) * valueOf(to[i], item.format), at(i));
+        storeElement(double(scale) * valueOf(to[i], item.format), kernel.dtype,
+                     at(i));
       return;
     }
     double most = 0;
     for (int64_t i = 0; i < codes; ++i)
-      most = std::max(most, std::fabs(load(kernel, at(i))));
+      most = std::max(most, std::fabs(loadElement(at(i), kernel.dtype)));
     scale = float(most / (item.format == MOA_KV_INT8 ? 127 : 448));
     for (int64_t i = 0; i < codes; ++i)
-      to[i] = codeOf(load(kernel, at(i)) / double(scale), item.format);
+      to[i] =
+          codeOf(loadElement(at(i), kernel.dtype) / double(scale), item.format);
   }
 
   void operator()() const {
@@ -420,9 +424,10 @@ struct Rope {
       float c, s;
       moa_rope_angle(turns[i], int32_t(position), &c, &s);
       char *low = row + i * bytes, *high = low + half * bytes;
-      const double x = load(kernel, low), y = load(kernel, high);
-      store(kernel, double(scale) * (x * c - y * s), low);
-      store(kernel, double(scale) * (y * c + x * s), high);
+      const double x = loadElement(low, kernel.dtype),
+                   y = loadElement(high, kernel.dtype);
+      storeElement(double(scale) * (x * c - y * s), kernel.dtype, low);
+      storeElement(double(scale) * (y * c + x * s), kernel.dtype, high);
     }
   }
 

@@ -23,15 +23,16 @@
 
 namespace moa::fake {
 
-inline double load(const Kernel &kernel, const void *from) {
-  if (kernel.dtype == MOA_DTYPE_F32) {
+/// Values as the element type stores them.
+inline double loadElement(const void *from, uint32_t dtype) {
+  if (dtype == MOA_DTYPE_F32) {
     float value;
     std::memcpy(&value, from, 4);
     return double(value);
   }
   uint16_t bits;
   std::memcpy(&bits, from, 2);
-  if (kernel.dtype == MOA_DTYPE_F16) {
+  if (dtype == MOA_DTYPE_F16) {
     _Float16 half;
     std::memcpy(&half, &bits, 2);
     return double(half);
@@ -42,14 +43,14 @@ inline double load(const Kernel &kernel, const void *from) {
   return value;
 }
 
-inline void store(const Kernel &kernel, double value, void *to) {
-  if (kernel.dtype == MOA_DTYPE_F16) {
+inline void storeElement(double value, uint32_t dtype, void *to) {
+  if (dtype == MOA_DTYPE_F16) {
     _Float16 half = _Float16(value);
     std::memcpy(to, &half, 2);
     return;
   }
   float single = float(value);
-  if (kernel.dtype == MOA_DTYPE_F32) {
+  if (dtype == MOA_DTYPE_F32) {
     std::memcpy(to, &single, 4);
     return;
   }
