@@ -53,6 +53,13 @@ def model(seed=0, **changes):
     return transformers.LlamaForCausalLM(config).eval()
 
 
+def save(folder):
+    """The model and its tokenizer in a folder, which is returned."""
+    model().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
 def planned(plan=PLAN, **changes):
     return moa.hf.load(model(**changes), plan=plan, threads=2)
 

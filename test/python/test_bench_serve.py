@@ -15,19 +15,18 @@ import model_cpu
 import record
 import serve_load
 
-from served import model, tokenizer
+from served import save
 
 
 def test_a_short_load(tmp_path, monkeypatch):
     """Several clients, a pool that is too small for all: no error, all pages back."""
-    model().save_pretrained(tmp_path / "tiny")
-    tokenizer().save_pretrained(tmp_path / "tiny")
+    tiny = save(tmp_path / "tiny")
     out = tmp_path / "out.json"
     options = "--clients 5 --seconds 3 --single 1 --ratio 0 --growth 1 --threads 1"
     monkeypatch.setattr(serve_load, "LEAVERS", 0.3)
     monkeypatch.setattr(
         sys, "argv",
-        ["serve_load.py", str(tmp_path / "tiny"), *options.split(), "--kv-memory", "4MiB",
+        ["serve_load.py", str(tiny), *options.split(), "--kv-memory", "4MiB",
          "--output", str(out)],
     )  # fmt: skip
     assert serve_load.main() == 0

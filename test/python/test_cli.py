@@ -18,16 +18,13 @@ import torch
 from moa import cli
 from moa.cli import bench, plans, session
 from moa.hf import graph
-from served import END, PLAN, model, planned, tokenizer
+from served import END, PLAN, planned, save, tokenizer
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A saved model and, beside it, nothing."""
-    out = tmp_path_factory.mktemp("models") / "tiny"
-    model().save_pretrained(out)
-    tokenizer().save_pretrained(out)
-    return out
+    return save(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")

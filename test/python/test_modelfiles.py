@@ -11,7 +11,7 @@ import moa.hf
 from moa import modelfiles
 from moa.cli import main
 from moa.errors import InvalidArgumentError, ModelFileError, OutOfMemoryError
-from served import PLAN, model, tokenizer
+from served import PLAN, save
 
 DAMAGED = "its files are incomplete, damaged, or do not belong together: fetch them again"
 FORMS = "expected a folder, a .gguf file, or a hub id such as org/name"
@@ -19,10 +19,7 @@ FORMS = "expected a folder, a .gguf file, or a hub id such as org/name"
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    out = tmp_path_factory.mktemp("saved") / "tiny"
-    model().save_pretrained(out)
-    tokenizer().save_pretrained(out)
-    return out
+    return save(tmp_path_factory.mktemp("saved") / "tiny")
 
 
 @pytest.fixture

@@ -15,16 +15,14 @@ serve = pytest.importorskip("transformers.cli.serve")
 from transformers.cli.serving.model_manager import ModelManager
 
 import moa.hf
-from served import PLAN, model, planned, tokenizer
+from served import PLAN, model, planned, save, tokenizer
 
 MESSAGES = [{"role": "user", "content": "Say something. " * 25}]
 
 
 @pytest.fixture
 def address(tmp_path, monkeypatch):
-    folder = tmp_path / "tiny"
-    model().save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    folder = save(tmp_path / "tiny")
     load, loaded = ModelManager.load_model_and_processor, []
 
     def load_planned(self, *arguments, **options):
