@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,24 +50,24 @@ class Item:
         """SHA-256 of everything in the item."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()
 
-    def line(self) -> str:
-        """The item as a line of JSON with its hash."""
-        return json.dumps({**dataclasses.asdict(self), "hash": self.hash})
+    def record(self) -> dict[str, Any]:
+        """Its fields and its hash, for a line of JSON."""
+        return {**dataclasses.asdict(self), "hash": self.hash}
 
 
-def parse_items(text: str, name: str) -> list[Item]:
-    """The items of lines that `Item.line` wrote; PlannerError for others."""
+def read_items(lines: Iterable[Mapping[str, Any]], name: str) -> list[Item]:
+    """The items of lines that hold an `Item.record`; PlannerError for others."""
     items = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
+        fields = dict(line)
         try:
-            fields = json.loads(line)
             digest = fields.pop("hash")
             for key in ("prompt", "response"):
                 fields[key] = tuple(fields[key])
             fields["candidates"] = tuple(map(tuple, fields["candidates"]))
             item = Item(**fields)
             intact = item.hash == digest
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError):
             intact = False
         if not intact:
             raise PlannerError(

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import torch
 
-from .calibration import RETRIEVAL, Composer, Corpus, Item, Maker, parse_items, read_pairs
+from .calibration import RETRIEVAL, Composer, Corpus, Item, Maker, read_items, read_pairs
 from .errors import PlannerError
 from .evaluate import batch_size, cross_entropy, shortfall
-from .jsontext import write_atomically
 from .network import Network
-from .runfolder import Progress, RunFolder
+from .runfolder import Lines, Progress, RunFolder, read_lines, write_lines
 
 KINDS = ("synthetic", "summarise", "text")
 #: What else a source may be: the parts of `synthetic` alone, and a user's items.
@@ -114,18 +113,28 @@ class Collector:
             return [item.hash for item in self.pairs[source.path][length]]
         return self.corpora[source.path].sha256
 
-    def collect(self, length: int, progress: Progress) -> list[Item]:
-        """The items of a length; PlannerError where too few are answered."""
-        wish, items, dropped = self.wish, [], 0
+    def collect(self, length: int, draft: Lines, progress: Progress) -> list[Item]:
+        """The items of a length; PlannerError where too few are answered.
+
+        draft: takes each item as it is made, `{}` for one that is dropped.
+        """
+        wish = self.wish
+        items = read_items(filter(None, draft.known), str(draft.path))
+        dropped = len(draft.known) - len(items)
         made: Counter[Source] = Counter()  # A source may be named more than once.
         for index in range(wish.items):
             source = wish.sources[index % len(wish.sources)]
-            item = self._item(source, length, made[source])
+            turn = made[source]
             made[source] += 1
+            if index < len(draft.known):
+                progress.skip()
+                continue
+            item = self._item(source, length, turn)
             if item is None:
                 dropped += 1
             else:
                 items.append(item)
+            draft.add([item.record() if item else {}])
             progress.step()
         if len(items) < 0.8 * wish.items:
             raise PlannerError(
@@ -243,10 +252,12 @@ def items_of(
     run.claim(step, collector.key(length))
     path = run / f"{step}.jsonl"
     if path.exists():
-        return parse_items(path.read_text(encoding="utf-8"), str(path))
+        return read_items(read_lines(path), str(path))
+    draft = Lines(run / f"{step}.part.jsonl")
     with Progress(f"{folder} {length}", collector.wish.items, as_json=as_json) as progress:
-        items = collector.collect(length, progress)
+        items = collector.collect(length, draft, progress)
     collector.check_aligned(items, length)
-    write_atomically(path, "".join(item.line() + "\n" for item in items))
+    write_lines(path, (item.record() for item in items))
+    draft.path.unlink()
     run.log(f"{step}: {len(items)} items")
     return items

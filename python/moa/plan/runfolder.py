@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import sys
 import time
@@ -114,7 +115,26 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Puts a file of JSON lines in place whole."""
-    write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines))
+    write_atomically(path, "".join(map(_line, lines)))
+
+
+class Lines:
+    """A file of JSON lines that grows: `known` are those that an earlier run has added."""
+
+    def __init__(self, path: Path):
+        self.path, self.known = path, read_lines(path)
+        # A line that was cut off when that run was killed goes.
+        write_lines(path, self.known)
+
+    def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.writelines(map(_line, lines))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value) + "\n"
 
 
 class Progress:

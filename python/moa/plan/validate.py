@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +23,7 @@ from .density import byte_density
 from .errors import PlannerError
 from .evaluate import HeavyHitters, Score, Windows, answers_of, batches, scores
 from .network import Network, geometry
-from .runfolder import Progress, RunFolder, digest, read_lines, write_lines
+from .runfolder import Lines, Progress, RunFolder, digest
 from .schema import Plan, make_plan
 from .verdict import DENSE, Line, ranked, rows_of
 
@@ -124,11 +121,8 @@ class Validation:
                 "version": moa.__version__,
             },
         )
-        self.path: Path = folder / f"{step}.jsonl"
-        self.lines = read_lines(self.path)
-        # A line that was cut off when a run was killed goes.
-        write_lines(self.path, self.lines)
-        self.known = {(line["id"], line["item"]): line for line in self.lines}
+        self.lines = Lines(folder / f"{step}.jsonl")
+        self.known = {(line["id"], line["item"]): line for line in self.lines.known}
 
     @property
     def first(self) -> int:
@@ -207,10 +201,7 @@ class Validation:
                 self._line(candidate, item, found)
                 for item, found in zip(together, scorer(together), strict=True)
             ]
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)
-                file.flush()
-                os.fsync(file.fileno())
+            self.lines.add(lines)
             for line in lines:
                 self.known[candidate.id, line["item"]] = line
                 yield line

@@ -11,7 +11,7 @@ import pytest
 
 import planner_model
 from moa.plan import accuracy
-from moa.plan.calibration import PHRASES, STRATA, Composer, Corpus, Maker, parse_items
+from moa.plan.calibration import PHRASES, STRATA, Composer, Corpus, Maker, read_items
 from moa.plan.collect import Collector, Source, Wish, parse_sources
 from moa.plan.errors import PlannerError
 from moa.plan.filler import filler
@@ -152,11 +152,11 @@ def test_lengths_without_room_are_refused(composer, corpus, kind):
 def test_lines_of_items_read_back_and_are_checked(composer, corpus):
     make = maker(composer, corpus)
     items = [make.needle(0), dataclasses.replace(make.summary(0, 9), response=(1, 2))]
-    text = "".join(item.line() + "\n" for item in items)
-    assert parse_items(text, "x") == items
-    for broken in ("{}", "[]", "no", text.splitlines()[0].replace("needle", "needles")):
-        with pytest.raises(PlannerError, match="f.jsonl:1: is not an item.*delete the file"):
-            parse_items(broken, "f.jsonl")
+    lines = [json.loads(json.dumps(item.record())) for item in items]
+    assert read_items(lines, "x") == items
+    for broken in ({}, lines[0] | {"kind": "copy"}, lines[0] | {"prompt": 3}):
+        with pytest.raises(PlannerError, match="f.jsonl:2: is not an item.*delete the file"):
+            read_items([lines[1], broken], "f.jsonl")
 
 
 def test_sources(tmp_path):

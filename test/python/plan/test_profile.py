@@ -19,12 +19,12 @@ import planner_model
 from moa.plan import accuracy, estimate, evaluate, load_plan, network, profile
 from moa.plan.calibration import Item
 from moa.plan.cli import main
-from moa.plan.collect import Collector, Source, Wish
+from moa.plan.collect import Collector, Source, Wish, items_of
 from moa.plan.curves import load_curves
 from moa.plan.errors import PlannerError
 from moa.plan.estimate import Machine
 from moa.plan.profile import Measured, Settings, combine, combine_parts
-from moa.plan.runfolder import Progress
+from moa.plan.runfolder import Lines, Progress, RunFolder
 from planner_model import refused
 
 one_thread, tiny = planner_model.one_thread, planner_model.tiny
@@ -50,6 +50,8 @@ def test_a_run_has_items_curves_and_its_record(done):
     record = json.loads((done / "run.json").read_text())
     assert set(record["steps"]) == {"calib/256", "calib/320", "profile/256", "profile/320"}
     assert record["profile"]["versions"]["torch"] == torch.__version__
+    told = record["profile"]["model"]["attention"]
+    assert told == "chunks of 256 rows in torch, on cpu"
     for length in (256, 320):
         curves = load_curves(done / f"profile/{length}/summary.npz")
         assert curves.curve.shape == (2, 4, (length - 16) // 16 + 1)
@@ -172,6 +174,37 @@ def test_kill_loses_at_most_one_item(tiny, tmp_path):
     assert len(kept) + 2 <= len(files()) <= 40
 
 
+def test_items_are_not_collected_again(tiny, tmp_path, monkeypatch):
+    """A run that is killed while it collects goes on behind what it has: kept and dropped."""
+    net = network.load(str(tiny), "float32", "cpu", [256])
+    make, made, killed_at = Collector._item, [], None
+
+    def item(self, source, length, index):
+        if index == killed_at:
+            raise SystemExit
+        made.append(index)
+        return None if index == 1 else make(self, source, length, index)
+
+    monkeypatch.setattr(Collector, "_item", item)
+
+    def collect(name):
+        collector = Collector(net, Wish((Source("summarise"),), (256,), 5, 0, 16, 8, 12.0))
+        return items_of(RunFolder(tmp_path / name), "calib", collector, 256)
+
+    whole = collect("whole")
+    killed_at = 3
+    with pytest.raises(SystemExit):
+        collect("killed")
+    draft = tmp_path / "killed/calib/256.part.jsonl"
+    assert draft.read_text().count("\n") == 3 and not draft.with_name("256.jsonl").exists()
+    with open(draft, "a") as file:
+        file.write('{"kind": "summ')
+    killed_at = None
+    made.clear()
+    assert collect("killed") == whole and made == [3, 4] and len(whole) == 4
+    assert [path.name for path in draft.parent.iterdir()] == ["256.jsonl"]
+
+
 def test_a_damaged_item_is_measured_again(tiny, tmp_path):
     command = arguments(tiny, tmp_path, "--check-rules", "0", lengths="128", items=2)
     assert main(command) == 0
@@ -264,13 +297,16 @@ def test_an_estimate_is_of_the_order_of_the_measurement(tiny):
     assert spent / 10 < found.seconds_per_item < spent * 10
 
 
-def test_summaries_of_a_batch_are_those_of_each(tiny, monkeypatch):
+def test_summaries_of_a_batch_are_those_of_each(tiny, tmp_path, monkeypatch):
     """An answer ends at the end token; what follows it fills the batch."""
     net = network.load(str(tiny), "float32", "cpu", [256])
     wish = Wish((Source("summarise"),), (256,), 3, 0, 16, 8, 12.0)
-    alone = Collector(net, wish).collect(256, Progress("one by one", 3))
+    collect = lambda name: Collector(net, wish).collect(
+        256, Lines(tmp_path / name), Progress(name, 3)
+    )
+    alone = collect("one by one")
     monkeypatch.setitem(evaluate.BATCH, "cpu", 2 * 256)
-    assert Collector(net, wish).collect(256, Progress("in twos", 3)) == alone
+    assert collect("in twos") == alone
     end = alone[0].response[3]
     monkeypatch.setattr(net.model.generation_config, "eos_token_id", [end, 0])
     drafts = [dataclasses.replace(item, response=()) for item in alone]
