@@ -34,13 +34,15 @@ class KernelScorer:
         self.model: transformers.PreTrainedModel = moa.hf.load(
             copy.deepcopy(model, shared), plan=dict(plan.document), max_length=length
         )
+        #: Pages of the item at hand; the next one has them.
+        self.pages = moa.hf.Cache(self.model).pages
 
     @torch.inference_mode()
     def score(self, item: Item) -> Score:
         """The prompt once; then each candidate on a fork of its cache."""
         answers = answers_of(item)
         device = self.model.device
-        cache = moa.hf.Cache(self.model)
+        cache = moa.hf.Cache(self.model, pages=self.pages)
         cache.expect([len(item.prompt) + max(map(len, answers))])
         prompt = torch.tensor([item.prompt], device=device)
         first = self.model(prompt, past_key_values=cache, logits_to_keep=1).logits[0]
@@ -49,6 +51,9 @@ class KernelScorer:
             logits = [first]
             if len(answer) > 1:
                 tokens = torch.tensor([answer[:-1]], device=device)
-                logits.append(self.model(tokens, past_key_values=cache.fork()).logits[0])
+                fork = cache.fork()
+                logits.append(self.model(tokens, past_key_values=fork).logits[0])
+                fork.drop()
             rows.append(torch.cat(logits))
+        cache.drop()
         return score_of(item, rows)
