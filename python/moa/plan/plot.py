@@ -87,14 +87,16 @@ def chart(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str, x: str,
     y: str, marks: bool = False, log_x: bool = False,
 ) -> str:  # fmt: skip
-    """Lines, or with `marks` points, of named (xs, ys) on common axes."""
-    width, height, left, top, right, bottom = 520.0, 320.0, 64.0, 30.0, 16.0, 62.0
+    """Lines, or with `marks` points, of named (xs, ys) on common axes; their names below
+    each other."""
+    width, left, top, right, bottom = 520.0, 64.0, 30.0, 16.0, 48.0 + 14 * len(series)
+    height = 258 + bottom
     xs = np.concatenate([np.asarray(each[0], dtype=float) for each in series.values()])
     ys = np.concatenate([np.asarray(each[1], dtype=float) for each in series.values()])
     place_x = _Axis(np.log2(xs) if log_x else xs, left, width - right)
     place_y = _Axis(np.append(ys, 0.0) if ys.min() >= 0 else ys, height - bottom, top)
-    parts = [_text(width / 2, 18, title), _text(width / 2, height - 26, x)]
-    parts.append(_upright(height / 2, y))
+    parts = [_text(width / 2, 18, title), _text(width / 2, height - bottom + 32, x)]
+    parts.append(_upright((top + height - bottom) / 2, y))
     parts.append(
         f'<path d="M{left} {top}V{height - bottom}H{width - right}" fill="none" stroke="#444"/>'
     )
@@ -117,12 +119,11 @@ def chart(
             parts.append(
                 f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
             )
-        place = left + i * (width - left - right) / len(series)
+        line = height - bottom + 50 + 14 * i
         parts.append(
-            f'<rect x="{place:.1f}" y="{height - 16:.1f}" width="9" height="9" '
-            f'fill="{colour}"/>'
+            f'<rect x="{left}" y="{line - 8:.1f}" width="9" height="9" fill="{colour}"/>'
         )
-        parts.append(_text(place + 13, height - 8, name, "start"))
+        parts.append(_text(left + 13, line, name, "start"))
     return _document(width, height, parts)
 
 

@@ -194,7 +194,7 @@ def _pareto(plans: Mapping[str, Plan], chosen: Plan | None) -> str:
         for name, plan in plans.items()
     }
     keys = sorted({key for each in predicted.values() for key in each}, key=int)
-    if len(keys) < 2:
+    if len(keys) < 2 or len(plans) < 2:
         return ""
     low, high = keys[0], keys[-1]
     known = [name for name in plans if {low, high} <= predicted[name].keys()]

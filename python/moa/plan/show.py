@@ -111,18 +111,28 @@ def _formats(plan: Plan, kv_heads: int) -> list[str]:
     return [f"KV heads by format of complete pages: {counts}"]
 
 
+def _listed(section: Any) -> str:
+    """Keys, shortest first, and their values; of fractions four digits."""
+    if not isinstance(section, dict):
+        return str(section)
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in sorted(section.items(), key=lambda each: (len(each[0]), each[0]))
+    )
+
+
 def _scores(plan: Plan) -> list[str]:
-    scores = plan.document.get("scores", {})
-    lines = []
+    """What a plan says of itself; a file may hold anything there."""
+    scores, lines = plan.document.get("scores", {}), []
     if scores.get("predicted"):
-        predicted = scores["predicted"]
-        each = ", ".join(f"{n}: {predicted[n]:.4f}" for n in sorted(predicted, key=int))
-        lines.append(f"predicted loss, of that of the shortest spans: {each}")
+        told = _listed(scores["predicted"])
+        lines.append(f"predicted loss, of that of the shortest spans: {told}")
     if "bound_gap" in scores:
-        lines.append(f"at most {scores['bound_gap']:.3%} above the optimum")
+        gap = scores["bound_gap"]
+        told = f"{gap:.3%}" if isinstance(gap, (int, float)) else f"{gap}"
+        lines.append(f"at most {told} above the optimum")
     if scores.get("validation"):
-        each = ", ".join(f"{key} {value}" for key, value in scores["validation"].items())
-        lines.append(f"validation: {each}")
+        lines.append(f"validation: {_listed(scores['validation'])}")
     return ["", *lines] if lines else []
 
 

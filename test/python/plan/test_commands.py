@@ -139,9 +139,16 @@ def test_show_in_text(capsys, tmp_path, profiled):
     assert "made for 512 to 1024 tokens" in out and "predicted loss" in out
     assert "above the optimum" in out
     scored = json.loads((profiled / "plans/plan-1.json").read_text())
-    scored["scores"]["validation"] = {"length": 1536, "ce": 1.5}
+    scored["scores"]["validation"] = {"length": 15360, "ce": 1.23456}
     out = run(capsys, "show", write_json(tmp_path / "scored.json", scored))[1]
-    assert "validation: length 1536, ce 1.5" in out
+    assert "validation: ce 1.235, length 15360" in out
+    # A file may say anything of itself.
+    scored["scores"] = {"predicted": {"all": None}, "bound_gap": "small", "validation": 3}
+    out = run(capsys, "show", write_json(tmp_path / "scored.json", scored))[1]
+    assert out.endswith(
+        "predicted loss, of that of the shortest spans: all None\n"
+        "at most small above the optimum\nvalidation: 3\n"
+    )
     assert "compare plans of one model" in refused(
         capsys, "show", plan, "--model", LLAMA, "--diff", PLANS / "smollm2-moa.json"
     )

@@ -153,5 +153,9 @@ def test_charts_are_pictures():
         assert kinds.count("polyline") == (0 if more.get("marks") else 2)
         texts = [element.text for element in root.iter() if element.tag.endswith("text")]
         assert {"T", "N", "loss", "ours", "a < b", "1024", "4096"} <= set(texts)
+        # However long the names are, none lies over another.
+        places = {x.text: float(x.get("y")) for x in root.iter() if x.tag.endswith("text")}
+        assert places["a < b"] - places["ours"] >= 11
+        assert places["a < b"] < float(root.get("height"))
     flat = chart({"one": ([1], [-2.0])}, title="", x="", y="")
     assert ElementTree.fromstring(flat) is not None
