@@ -1,8 +1,8 @@
 """The planner's solver on made-up models: times and proven gaps, `make bench`.
 
 Losses are those of heads that look near (in tokens), far (as a share of the input) or
-both, of sizes that differ a hundredfold; 48 rules of the published grid; KV density at
-most 0.5 at 2k, 4k, 8k and 16k tokens. `compact` (--compact) is the same problem as one
+both, of sizes that differ a hundredfold; KV density at most 0.5 at 2k, 4k, 8k and 16k
+tokens. `compact` (--compact) is the same problem as one
 mixed integer program without decomposition, solved by HiGHS for as long as --limit says.
 """
 
@@ -18,29 +18,40 @@ import record
 from moa.plan.optimize import solve
 from moa.plan.pareto import pareto
 from moa.plan.problem import Problem
-from moa.plan.rules import costs, paper_grid
+from moa.plan.rules import costs, default_grid, paper_grid
 from moa.plan.span import SpanParams
 
 LENGTHS = [2048, 4096, 8192, 16384]
 DENSITY = 0.5
+#: The published rules, ours, and those of ours in steps of 256 tokens.
+GRIDS = {
+    "paper": paper_grid(2048, 8192),
+    "default": default_grid(8192, LENGTHS, SpanParams()),
+    "fine": default_grid(2048, LENGTHS, SpanParams()),
+}
 #: Name, layers, query heads, KV heads that are decided exactly (0: each query head),
-#: lengths with a loss, most rules in a layer.
+#: lengths with a loss, most rules in a layer, grid.
 CASES = [
-    ("mha", 32, 32, 0, [8192], 2),
-    ("mha_one_rule", 32, 32, 0, [8192], 1),
-    ("mha_free", 32, 32, 0, [8192], None),
-    ("gqa_group", 32, 8, 0, [8192], 2),
-    ("gqa_exact", 32, 32, 8, [8192], 2),
-    ("large_group", 80, 8, 0, [8192], 2),
-    ("large_exact", 80, 64, 8, [8192], 2),
+    ("mha", 32, 32, 0, [8192], 2, "paper"),
+    ("mha_default", 32, 32, 0, [8192], 2, "default"),
+    ("mha_fine", 32, 32, 0, [8192], 2, "fine"),
+    ("mha_one_rule", 32, 32, 0, [8192], 1, "paper"),
+    ("mha_free", 32, 32, 0, [8192], None, "paper"),
+    ("mha_40", 40, 40, 0, [8192], 2, "paper"),
+    ("large", 80, 64, 0, [8192], 2, "paper"),
+    ("large_fine", 80, 64, 0, [8192], 2, "fine"),
+    ("gqa_group", 32, 8, 0, [8192], 2, "paper"),
+    ("gqa_exact", 32, 32, 8, [8192], 2, "paper"),
+    ("large_group", 80, 8, 0, [8192], 2, "paper"),
+    ("large_exact", 80, 64, 8, [8192], 2, "paper"),
 ]
-PARETO = ("mha_pareto", 32, 32, 0, [2048, 4096, 8192], 2)
+PARETO = ("mha_pareto", 32, 32, 0, [2048, 4096, 8192], 2, "paper")
 
 
-def make_problem(layers, heads, kv_heads, lengths, rules_per_layer, seed=0):
+def make_problem(layers, heads, kv_heads, lengths, rules_per_layer, grid):
     """A model of made-up heads."""
-    random = np.random.default_rng(seed)
-    params, rules = SpanParams(), paper_grid(2048, 8192)
+    random = np.random.default_rng(0)
+    params, rules = SpanParams(), GRIDS[grid]
     shape = (layers, heads, 1)
     size, far = random.lognormal(0, 1.5, shape), random.uniform(0, 1, shape) ** 2
     near, reach = 2 ** random.uniform(6, 12, shape), random.uniform(0.1, 1, shape)
@@ -100,12 +111,13 @@ def timed(run):
 
 
 def entry(case, who, seconds, used, objective, bound):
-    name, layers, heads, kv_heads, lengths, rules_per_layer = case
+    name, layers, heads, kv_heads, lengths, rules_per_layer, grid = case
+    rules = len(GRIDS[grid])
     gap = max(objective - bound, 0) / objective
     return {
         "kind": "optimize", "who": who, "method": "wall", "mask": "plan", "case": name,
-        "layers": layers, "q_heads": heads, "kv_heads": kv_heads or heads, "rules": 48,
-        "objectives": len(lengths), "rules_per_layer": rules_per_layer or 48,
+        "layers": layers, "q_heads": heads, "kv_heads": kv_heads or heads, "rules": rules,
+        "objectives": len(lengths), "rules_per_layer": rules_per_layer or rules,
         "us": seconds * 1e6, "processor_s": used, "objective": objective, "gap": gap,
     }  # fmt: skip
 
@@ -136,6 +148,7 @@ def measure_pareto(case):
 def describe(found):
     text = (
         f"{found['case']:14}{found['who']:12}{found['layers']:>3} x {found['q_heads']:<3}"
+        f"{found['rules']:>3} rules"
         f"{found['us'] * 1e-6:8.2f} s ({found['processor_s']:.2f} s of the processor)"
         f"  objective {found['objective']:12.5f}"
         f"  gap {found['gap']:.1e}"
@@ -153,10 +166,10 @@ def main() -> int:
     args = parser.parse_args()
     file = record.new_file(
         "plan-solver", record.processor(), commit=args.commit, packages=("highspy", "numpy"),
-        setting={"density": DENSITY, "lengths": LENGTHS, "grid": "paper"},
+        setting={"density": DENSITY, "lengths": LENGTHS},
     )  # fmt: skip
     wanted = args.cases.split(",") if args.cases else [c[0] for c in (*CASES, PARETO)]
-    solve(make_problem(2, 2, 0, [8192], 2))  # HiGHS is loaded.
+    solve(make_problem(2, 2, 0, [8192], 2, "paper"))  # HiGHS is loaded.
 
     def add(found):
         file["records"].append(found)

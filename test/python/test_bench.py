@@ -257,13 +257,14 @@ def test_counters_of_ncu():
 
 
 def test_solver_of_plans(tmp_path):
-    case = ("small", 2, 4, 0, [2048, 8192], 2)
-    exact = ("small_exact", 2, 4, 2, [8192], 2)
+    case = ("small", 2, 4, 0, [2048, 8192], 2, "paper")
+    exact = ("small_exact", 2, 4, 2, [8192], 2, "default")
     ours, compact = plan_solver.measure(case, "highs"), plan_solver.measure_compact(case, 60)
     # The two forms of one problem have one optimum.
     assert ours["objective"] >= compact["objective"] * (1 - compact["gap"])
     assert ours["objective"] * (1 - ours["gap"]) <= compact["objective"]
-    assert plan_solver.measure(exact, "subgradient")["who"] == "subgradient"
+    found = plan_solver.measure(exact, "subgradient")
+    assert (ours["rules"], found["rules"], found["who"]) == (48, 62, "subgradient")
     file = record.new_file("plan-solver", "a device", setting={})
     file["records"] = [ours, compact, plan_solver.measure_pareto(case)]
     assert record.read(record.write(file, tmp_path / "solver.json")) == file
