@@ -193,6 +193,9 @@ class Cell:
             told |= values("ce", row.ce) | values("ce_change", row.ce_change)
             if row.ce.n:
                 told["told_items"] = row.ce.n
+            if entry.method not in (DENSE, "ours"):
+                change = less_ours(lines, f"ours {entry.asked:g}", entry.candidate.name)
+                told |= values("margin_less_ours", change)
             if plan is not None:
                 told["predicted"] = self.plans.predicted(plan, self.length)
                 told["plan"] = plan.id
@@ -254,6 +257,13 @@ def masks_hold(net, plan, needles):
         f"explicit masks; {as_scored:.4f} as the table is scored"
     )
     return abs(found - want) <= TOLERANCE * max(1.0, abs(want))
+
+
+def less_ours(lines, ours, other):
+    """Mean of the margins under `other` less those under `ours`, item by item."""
+    two = [x | {"plan": DENSE} for x in lines if x["plan"] == ours]
+    two += [x for x in lines if x["plan"] == other]
+    return rows_of(two)[other].margin_change
 
 
 def values(name, mean: Mean):

@@ -306,6 +306,11 @@ def test_quality_of_plans(profiled, tmp_path, capsys):
         for row in rows[1:]:
             assert row["scored_items"] == 3 and row["told_items"] == 2
             assert row["density"] <= 0.5 or row["who"] == "one span"
+        ours = rows[1]["margin_change_nats"]
+        for row in rows[2:]:
+            change = row["margin_change_nats"] - ours
+            assert row["margin_less_ours_nats"] == pytest.approx(change, abs=1e-9)
+            assert row["margin_less_ours_se_nats"] >= 0
     with pytest.raises(plan_quality.PlannerError, match="lengths was"):
         plan_quality.main([*command, "--lengths", "512"])
     # A second time nothing is scored.
