@@ -2,7 +2,8 @@
 
 Prints the text, whether the tokens are those of transformers' eager attention
 with an explicit mask per head, tokens/s of both, KV bytes against dense and
-against the closed form, and peak memory. Exit code 1 when tokens or bytes differ.
+against the closed form, and peak memory; then the text under a plan that moa-plan
+made. Exit code 1 when tokens or bytes differ.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from reference import Reference
 
 HERE = Path(__file__).resolve().parent
 PLAN = HERE.parent / "plans" / "smollm2-135m.json"
+SEARCHED = HERE.parent / "plans" / "smollm2-two-cores" / "plan.json"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -71,6 +73,31 @@ def generate(model, inputs, new_tokens, **kwargs):
         )  # fmt: skip
     prompt = inputs["input_ids"].shape[1]
     return out[0, prompt:].tolist(), clock.rates(prompt)
+
+
+def follows(model, inputs, tokens) -> int:
+    """How many of these tokens a model finds likeliest, each behind the others."""
+    ids = torch.cat([inputs["input_ids"], torch.tensor([tokens])], dim=1)
+    cache = moa.hf.Cache(model)
+    cache.expect([ids.shape[1]])
+    with torch.no_grad():
+        logits = model(ids, past_key_values=cache, logits_to_keep=len(tokens) + 1).logits
+    likeliest = logits[0, :-1].argmax(-1)
+    return int((likeliest == torch.tensor(tokens)).sum())
+
+
+def show_searched(folder, inputs, new_tokens, dense, tokenizer, **options):
+    """The text under the planner's plan, the dense model's, and how far they go together."""
+    model = moa.hf.load(str(folder), plan=str(SEARCHED))
+    cache = moa.hf.Cache(model)
+    tokens, _ = generate(model, inputs, new_tokens, past_key_values=cache, **options)
+    print(f"\nplan {SEARCHED.parent.name}, made by moa-plan for this model\n")
+    print(tokenizer.decode(tokens), "\n")
+    print(f"The dense model's:\n\n{tokenizer.decode(dense)}\n")
+    print(
+        f"KV bytes: {cache.kv_bytes / cache.dense_bytes:.3f} of dense; tokens of the dense "
+        f"model that are likeliest here too: {follows(model, inputs, dense)} of {len(dense)}"
+    )
 
 
 def peak_mb() -> float:
@@ -145,6 +172,7 @@ def main() -> int:
     print(f"peak memory: {ours_peak:.0f} MB with ours, {peak_mb():.0f} MB after the reference")
     if held != closed:
         print("error: the cache does not hold its closed form")
+    show_searched(folder, inputs, args.new, without_plan, tokenizer, **options)
     return 0 if same and held == closed else 1
 
 
