@@ -73,6 +73,8 @@ def tiny(kind, **changes):
     return transformers.AutoModelForCausalLM.from_config(sizes)
 
 
+DEEPSEEK = dict(n_routed_experts=4, num_experts_per_tok=1, first_k_dense_replace=3, n_group=1,
+                topk_group=1)  # fmt: skip
 REFUSED = {
     "soft caps": ("Gemma2Config", HEAD, "attn_logit_softcapping = 50.0"),
     "learned sinks": (
@@ -80,11 +82,13 @@ REFUSED = {
         HEAD | dict(num_local_experts=2, num_experts_per_tok=1),
         r"learned sinks \(model.layers.0.self_attn.sinks\)",
     ),
-    "MLA": (
-        "DeepseekV3Config",
-        dict(n_routed_experts=4, num_experts_per_tok=1, first_k_dense_replace=3, n_group=1,
-             topk_group=1),
-        "kv_lora_rank",
+    "MLA": ("DeepseekV3Config", DEEPSEEK, "kv_lora_rank"),
+    "an indexer": ("DeepseekV32Config", DEEPSEEK, "sparse attention.*index_topk = 2048"),
+    "dynamic masks": ("DogeConfig", {}, "sparse attention.*keep_window_size = 2048"),
+    "chunks": (
+        "Llama4TextConfig",
+        HEAD | dict(attention_chunk_size=64),
+        "chunked attention .attention_chunk_size = 64",
     ),
     "convolutions": (
         "Lfm2Config",
@@ -92,7 +96,7 @@ REFUSED = {
         "layers of its own kind .conv",
     ),
     "state space": ("MambaConfig", {}, "layers of its own kind"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", list(REFUSED))

@@ -19,6 +19,8 @@ TARGETS = {"cpu": ("cpu",), "cuda": ("sm_90a", "sm_80")}
 _FULL, _OWN = "full_attention", "sliding_attention"
 #: Fields that stand for attention that is not softmax(q k) over a causal prefix.
 _OTHER_ATTENTION = {
+    "index_topk": "sparse attention, where an indexer chooses keys",
+    "keep_window_size": "sparse attention, by masks that it makes itself",
     "kv_lora_rank": "latent (MLA) attention, whose cache has no heads",
     "attention_chunk_size": "chunked attention",
     "attn_logit_softcapping": "soft caps on its scores",
