@@ -406,9 +406,9 @@ MOA_API moa_status *moa_sequence_snapshot_memory(const moa_sequence *sequence,
                                                  size_t *size);
 /// Makes a sequence from a snapshot, on whatever device: the cache's module has
 /// to have the same plan, geometry and dtype, and the cache the same rotations
-/// (these alone are not checked). Bytes that are damaged or made up are refused
-/// (MOA_CORRUPT, MOA_INCOMPATIBLE, MOA_OUT_OF_RANGE), and so are more pages
-/// than are free; nothing is changed then. All goes on as if it were the
+/// (moa_cache_set_rope). Others, and bytes that are damaged or made up, are
+/// refused (MOA_CORRUPT, MOA_INCOMPATIBLE, MOA_OUT_OF_RANGE), and so are more
+/// pages than are free; nothing is changed then. All goes on as if it were the
 /// sequence that was stored. Waits for the device. The cache owns it until
 /// destroyed. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_restore_file(moa_cache *cache,

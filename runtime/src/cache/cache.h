@@ -55,6 +55,7 @@ public:
   Status setRope(Device &device, uint32_t layer, const moa_rope &rope);
   /// The rotation of a layer that the model has.
   const Rope &ropeOf(uint32_t layer) const { return ropes.of(layer); }
+  uint64_t ropeHashOf(uint32_t layer) const { return ropes.hashOf(layer); }
   /// Whether rows behind the last one of a page may not be zero.
   /// A number for a call or step, by which it knows the sequences it named.
   uint64_t newCall() noexcept { return ++lastCall; }

@@ -12,6 +12,7 @@
 #include "cache/rope_table.h"
 
 #include "moa/abi/rope.h"
+#include "moa/abi/snapshot.h"
 
 #include <cmath>
 
@@ -59,6 +60,16 @@ Status checkKernel(const Module &module, uint32_t layer, const moa_rope &rope) {
   return ok();
 }
 
+uint64_t fingerprintOf(const moa_rope &rope) {
+  const uint64_t words[] = {rope.layout, rope.rotary_dim};
+  const double scale = rope.scale;
+  uint64_t hash =
+      moa_snapshot_hash(MOA_SNAPSHOT_HASH_START, words, sizeof(words));
+  hash = moa_snapshot_hash(hash, &scale, sizeof(scale));
+  return moa_snapshot_hash(hash, rope.frequencies,
+                           rope.rotary_dim / 2 * sizeof(double));
+}
+
 } // namespace
 
 Status RopeTable::set(Device &device, const Module &module, uint32_t layer,
@@ -81,6 +92,7 @@ Status RopeTable::set(Device &device, const Module &module, uint32_t layer,
   layers.resize(module.geometry.layers);
   for (uint32_t i = begin; i < end; ++i)
     layers[i] = {{static_cast<const uint64_t *>(memory->address), rope.scale},
+                 fingerprintOf(rope),
                  memory};
   return ok();
 }

@@ -33,6 +33,10 @@ public:
     static const Rope none;
     return layer < layers.size() ? layers[layer].rope : none;
   }
+  /// What tells it from others in a snapshot (moa_snapshot_layer.rope).
+  uint64_t hashOf(uint32_t layer) const {
+    return layer < layers.size() ? layers[layer].hash : 0;
+  }
 
 private:
   /// Device memory with what it takes to free it.
@@ -49,6 +53,7 @@ private:
   };
   struct Layer {
     Rope rope;
+    uint64_t hash = 0;
     std::shared_ptr<const Memory> table; ///< Layers set at once share it.
   };
   std::vector<Layer> layers; ///< Empty until a rotation is set.

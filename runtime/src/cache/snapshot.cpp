@@ -109,6 +109,7 @@ private:
   }
   Status readHeader();
   Status checkModel() const;
+  Status checkRope(uint32_t layer, uint64_t found) const;
   Status readRecords();
   Status readHead(uint32_t layer, uint32_t head);
   Status readPages();
@@ -183,6 +184,19 @@ Status Reader::checkModel() const {
   return ok();
 }
 
+/// Keys lie rotated in their pages, and rows to come are rotated by the cache.
+Status Reader::checkRope(uint32_t layer, uint64_t found) const {
+  const uint64_t own = cache.ropeHashOf(layer);
+  if (found == own)
+    return ok();
+  return error(MOA_INCOMPATIBLE, source.origin, ": layer ", layer,
+               !found ? " was stored without a rotation, the cache has one"
+               : !own ? " was stored with a rotation, the cache has none"
+                      : " was stored with another rotation than the cache has",
+               "; give moa_cache_set_rope the layout, frequencies and scale "
+               "that the one that stored it had");
+}
+
 Status Reader::readHead(uint32_t layer, uint32_t index) {
   const int64_t seen = layers[layer].seen;
   const auto from = record<moa_snapshot_head>(
@@ -238,8 +252,9 @@ Status Reader::readRecords() {
   for (uint32_t layer = 0; layer < header.layers; ++layer) {
     const auto from = record<moa_snapshot_layer>(
         sizeof(header) + layer * sizeof(moa_snapshot_layer));
-    if (from.seen < 0 || from.reserved)
+    if (from.seen < 0)
       return corrupt("layer ", layer, ": found ", from.seen, " tokens");
+    MOA_RT_TRY(checkRope(layer, from.rope));
     if (from.seen > module.geometry.maxLength)
       return error(
           MOA_OUT_OF_RANGE, source.origin, ": layer ", layer, " has seen ",
@@ -342,8 +357,9 @@ Status writeSnapshot(const Sequence &sequence, SnapshotSink &sink) {
     end += sizeof(record);
   };
   add(header);
-  for (const LayerState &layer : sequence.layers)
-    add(moa_snapshot_layer{layer.seen, 0});
+  for (uint32_t layer = 0; layer < g.layers; ++layer)
+    add(moa_snapshot_layer{sequence.layers[layer].seen,
+                           sequence.cache.ropeHashOf(layer)});
   for (const LayerState &layer : sequence.layers)
     for (const HeadPages &head : layer.heads)
       add(moa_snapshot_head{head.resident.sink_pages,

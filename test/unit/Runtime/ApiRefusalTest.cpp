@@ -455,6 +455,63 @@ TEST_F(ApiRefusal, Rotations) {
   moa_cache_destroy(empty);
 }
 
+/// Keys lie rotated: a cache that rotates the rows to come otherwise would give
+/// wrong results.
+TEST_F(ApiRefusal, SnapshotsOfOtherRotations) {
+  for (LayerKernels &layer : module().layers) {
+    layer.rope = layer.append;
+    layer.rotation = moa_artifact_rotation(MOA_ROPE_HALF, 8);
+  }
+  const double own[] = {1, 0.5, 0.25, 0.125}, other[] = {1, 0.5, 0.25, 0.124};
+  const moa_rope rope = {sizeof(moa_rope), MOA_ROPE_HALF, 8, own, 1};
+  struct Rotated {
+    Rotated(moa_module &model, std::vector<const moa_rope *> ropes) {
+      EXPECT_EQ(moa_cache_create(&model, nullptr, &cache), nullptr);
+      for (uint32_t layer = 0; layer < ropes.size(); ++layer)
+        if (ropes[layer])
+          EXPECT_EQ(moa_cache_set_rope(cache, layer, ropes[layer]), nullptr);
+    }
+    ~Rotated() { moa_cache_destroy(cache); }
+    std::vector<char> store() {
+      moa_sequence *made = nullptr;
+      EXPECT_EQ(moa_sequence_create(cache, kLength, &made), nullptr);
+      size_t size = 0;
+      EXPECT_EQ(moa_sequence_snapshot_memory(made, nullptr, 0, &size), nullptr);
+      std::vector<char> bytes(size);
+      EXPECT_EQ(moa_sequence_snapshot_memory(made, bytes.data(), size, &size),
+                nullptr);
+      moa_sequence_destroy(made);
+      return bytes;
+    }
+    moa_status *restore(const std::vector<char> &bytes) {
+      moa_sequence *made = nullptr;
+      return moa_sequence_restore_memory(cache, bytes.data(), bytes.size(),
+                                         &made);
+    }
+    moa_cache *cache = nullptr;
+  };
+  moa_rope frequencies = rope, scale = rope;
+  frequencies.frequencies = other;
+  scale.scale = 1.25f;
+  Rotated both(model, {&rope, &rope}), same(model, {&rope, &rope}),
+      first(model, {&rope}), none(model, {}),
+      faster(model, {&rope, &frequencies}), scaled(model, {&scale, &rope});
+  const std::vector<char> rotated = both.store(), plain = none.store();
+  EXPECT_EQ(same.restore(rotated), nullptr);
+  EXPECT_EQ(none.restore(plain), nullptr);
+  refused(none.restore(rotated), MOA_INCOMPATIBLE,
+          "layer 0 was stored with a rotation, the cache has none; give "
+          "moa_cache_set_rope");
+  refused(first.restore(rotated), MOA_INCOMPATIBLE,
+          "layer 1 was stored with a rotation, the cache has none");
+  refused(first.restore(plain), MOA_INCOMPATIBLE,
+          "layer 0 was stored without a rotation, the cache has one");
+  refused(faster.restore(rotated), MOA_INCOMPATIBLE,
+          "layer 1 was stored with another rotation than the cache has");
+  refused(scaled.restore(rotated), MOA_INCOMPATIBLE,
+          "layer 0 was stored with another rotation");
+}
+
 TEST(Api, VersionAndStatuses) {
   int32_t major = -1, minor = -1;
   moa_abi_version(&major, &minor);

@@ -108,7 +108,7 @@ TEST(Snapshot, FieldsOfAnotherModelAreNamed) {
   stored.refuse(change([](H &h) { h.magic = 1; }), MOA_CORRUPT,
                 "not a snapshot");
   stored.refuse(change([](H &h) { h.version = 9; }), MOA_INCOMPATIBLE,
-                "snapshot version 9, this runtime reads 2");
+                "snapshot version 9, this runtime reads 3");
   stored.refuse(change([](H &h) { h.layers = 1u << 31; }), MOA_INCOMPATIBLE,
                 "layers is 2147483648, the cache's module has 2");
   stored.refuse(change([](H &h) { h.kv_heads = 0; }), MOA_INCOMPATIBLE,

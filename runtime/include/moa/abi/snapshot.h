@@ -41,7 +41,7 @@ extern "C" {
 #define MOA_SNAPSHOT_MAGIC 0x1A534F4Du
 
 /// Raise it whenever a struct here changes layout or meaning.
-#define MOA_SNAPSHOT_VERSION 2
+#define MOA_SNAPSHOT_VERSION 3
 
 /// Alignment of PAGES.
 #define MOA_SNAPSHOT_ALIGN 64
@@ -68,8 +68,10 @@ typedef struct moa_snapshot_header {
 } moa_snapshot_header;
 
 typedef struct moa_snapshot_layer {
-  int64_t seen; ///< Tokens.
-  uint64_t reserved;
+  int64_t seen;  ///< Tokens.
+  uint64_t rope; ///< Of the keys' rotation: moa_snapshot_hash of its layout and
+                 ///< rotary_dim, scale and frequencies as 64-bit words (the
+                 ///< last two as doubles); 0 where keys came rotated.
 } moa_snapshot_layer;
 
 /// The fields of moa_resident, and what was held where N rose last: pages from
