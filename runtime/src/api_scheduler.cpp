@@ -53,9 +53,7 @@ Status readShape(const Cache &cache, moa_scheduler_options o,
   shape.tokens = o.max_step_tokens;
   shape.chunk = o.chunk_tokens;
   shape.reserved = o.admission == MOA_ADMIT_RESERVED;
-  shape.limit = cache.pool.limit();
-  if (o.max_bytes && (!shape.limit || o.max_bytes / page < shape.limit))
-    shape.limit = o.max_bytes / page;
+  shape.limit = o.max_bytes / page;
   return ok();
 }
 

@@ -30,7 +30,8 @@
 //     take pages of the cache).
 //   - MOA_ADMIT_RESERVED: when the most pages that it and every running request
 //     can ever hold at once are there. Nothing is preempted then, as long as
-//     others leave the pages of the cache alone.
+//     others leave the pages of the cache alone and its limit is not lowered.
+// Every step keeps the cache's limit at that moment (moa_cache_set_limit).
 // In both the oldest request always goes on, so all of them end. Decisions
 // follow from the order of calls alone.
 //
@@ -71,7 +72,7 @@ typedef struct moa_scheduler_options {
   int64_t chunk_tokens;
   /// Most bytes of pages that the cache uses in a step, those of sequences
   /// outside of the scheduler included; 0 = the cache's limit, which holds in
-  /// any case.
+  /// any case, as it is at each call.
   uint64_t max_bytes;
 } moa_scheduler_options;
 

@@ -18,11 +18,16 @@ constexpr int64_t kProgress = 64;
 /// The share of the limit that new requests leave free is 1 in so many.
 constexpr uint64_t kWatermark = 100;
 
-Admission::Admission(const Cache &cache, bool reserved, uint64_t limit)
-    : cache(cache), reserved(reserved), limit(limit),
+Admission::Admission(const Cache &cache, bool reserved, uint64_t ownLimit)
+    : cache(cache), reserved(reserved), ownLimit(ownLimit),
       heads(uint64_t(cache.module.geometry.layers) *
             cache.module.geometry.kvHeads),
       kv8Heads(cache.module.kv8Heads()) {}
+
+uint64_t Admission::limit() const {
+  const uint64_t most = cache.pool.limit();
+  return ownLimit && (!most || ownLimit < most) ? ownLimit : most;
+}
 
 /// A KV head takes a page where a block begins, and one of 8 bits where a block
 /// is complete and its rows can no longer be taken back: some row of a block of
@@ -36,7 +41,7 @@ uint64_t Admission::pagesNext(const Request &request) const {
 
 bool Admission::admits(const Request &request, const RequestList &running,
                        uint64_t promised, uint64_t most) const {
-  if (!limit)
+  if (!limit())
     return true;
   if (running.empty()) // All that is in use is others'.
     return fits(promised, reserved ? request.most : request.now);
@@ -44,7 +49,7 @@ bool Admission::admits(const Request &request, const RequestList &running,
     return fits(most, request.most);
   if (request.preempted)
     return lasts(request, running);
-  return fits(promised, request.now + limit / kWatermark);
+  return fits(promised, request.now + limit() / kWatermark);
 }
 
 /// Whether the pages last until a request that was preempted has kProgress more

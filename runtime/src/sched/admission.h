@@ -24,19 +24,22 @@ using RequestList = std::list<Request>;
 
 class Admission {
 public:
-  /// `limit` in pages, 0 for none.
-  Admission(const Cache &cache, bool reserved, uint64_t limit);
+  /// `ownLimit`, in pages, holds beside the cache's; 0 for none.
+  Admission(const Cache &cache, bool reserved, uint64_t ownLimit);
+
+  /// Most pages in use, as the cache has it now; 0 for no limit.
+  uint64_t limit() const;
 
   /// Most pages that a request takes next, for one row or for a block of its
   /// prompt.
   uint64_t pagesNext(const Request &request) const;
   /// Whether `more` pages beside `used` ones keep the limit.
   bool fits(uint64_t used, uint64_t more) const {
-    return !limit || used + more <= limit;
+    return !limit() || used + more <= limit();
   }
   /// Pages to take beside `used` ones.
   uint64_t room(uint64_t used) const {
-    return !limit ? UINT64_MAX : limit - std::min(limit, used);
+    return !limit() ? UINT64_MAX : limit() - std::min(limit(), used);
   }
 
   /// Whether `request` may join `running`, all of which are older. `promised`:
@@ -50,7 +53,7 @@ private:
 
   const Cache &cache;
   const bool reserved;
-  const uint64_t limit;
+  const uint64_t ownLimit;
   const uint64_t heads, kv8Heads; ///< KV heads; of these, that keep 8 bits.
 };
 

@@ -18,6 +18,10 @@
 namespace moa::rt {
 
 constexpr int64_t kBlock = MOA_BLOCK_KEYS;
+/// Why the oldest request cannot go on.
+constexpr const char *kHeldByOthers =
+    " are held by sequences outside of the scheduler; free these, raise the "
+    "limit or cancel the request";
 
 static Status noStep() {
   return error(MOA_INVALID_ARGUMENT,
@@ -93,8 +97,9 @@ Status Scheduler::submit(const moa_scheduler_request &submitted, uint64_t &id) {
     return error(MOA_OUT_OF_PAGES, "the request's ", promptTokens,
                  " prompt tokens and ", maxNewTokens, " new ones hold up to ",
                  request.most * bytes, " bytes (", request.most,
-                 " pages) at once, the limit is ", shape.limit * bytes, " (",
-                 shape.limit, " pages); ask for fewer or raise max_bytes");
+                 " pages) at once, the limit is ", admission.limit() * bytes,
+                 " (", admission.limit(),
+                 " pages); ask for fewer or raise max_bytes");
   }
   request.id = lastId + 1;
   RequestList one;
@@ -183,9 +188,7 @@ Status Scheduler::countSurvivors(uint64_t used, size_t &survivors) {
   return error(MOA_OUT_OF_PAGES, "request ", oldest.id, ", the oldest, needs ",
                oldest.claim, " pages of ", cache.pool.pageBytes(),
                " bytes beside its ", oldest.held, "; ", used, " of ",
-               shape.limit,
-               " are held by sequences outside of the scheduler; free these or "
-               "raise max_bytes");
+               admission.limit(), kHeldByOthers);
 }
 
 Status Scheduler::next() {
@@ -209,9 +212,8 @@ Status Scheduler::next() {
   const Request &oldest = waiting.front();
   return error(MOA_OUT_OF_PAGES, "request ", oldest.id, ", the oldest, needs ",
                shape.reserved ? oldest.most : oldest.now, " pages of ",
-               cache.pool.pageBytes(), " bytes; ", used, " of ", shape.limit,
-               " are held by sequences outside of the scheduler; free these or "
-               "raise max_bytes");
+               cache.pool.pageBytes(), " bytes; ", used, " of ",
+               admission.limit(), kHeldByOthers);
 }
 
 /// Fills the step. All that can throw comes before a request is sent back, or
@@ -301,7 +303,7 @@ Scheduler::Chunk Scheduler::chunkOf(const Request &request,
     tokens = std::min(tokens, request.common - request.seen);
   if (tokens < request.rows())
     tokens -= tokens % kBlock;
-  if (tokens == 0 || !shape.limit)
+  if (tokens == 0 || !admission.limit())
     return {tokens, 0};
   auto pages = [&](int64_t rows) {
     return newPages(cache, request.length(), request.seen, rows);
@@ -479,7 +481,7 @@ void Scheduler::fill(moa_scheduler_stats &stats) const {
   stats = counts;
   stats.waiting = waiting.size();
   stats.running = running.size();
-  stats.limit_bytes = shape.limit * bytes;
+  stats.limit_bytes = admission.limit() * bytes;
   stats.most_bytes = mostSum * bytes;
 }
 

@@ -28,7 +28,7 @@ struct SchedulerShape {
   int64_t tokens = 0;   ///< Rows of a step.
   int64_t chunk = 0;    ///< Rows of one prompt in a step.
   bool reserved = false;
-  uint64_t limit = 0; ///< Pages; 0 = none.
+  uint64_t limit = 0; ///< Pages, beside the cache's limit; 0 = none.
 };
 
 class Scheduler {

@@ -46,7 +46,8 @@ void run(uint32_t seed, bool failures, Counts &counts) {
   const uint64_t heads = uint64_t(shape.layers) * shape.kvHeads;
   // Requests of at most 12 blocks, some 1 to 6 of which fit.
   const uint64_t maxPages = heads * (14 + random() % 60);
-  Server server(shape, random, random() % 8 ? maxPages : 0, false, rollback);
+  const bool limited = random() % 8;
+  Server server(shape, random, limited ? maxPages : 0, false, rollback);
   moa_scheduler_options options = {};
   options.max_sequences = 1 + random() % 12;
   options.max_step_tokens = options.max_sequences + 63 + random() % 300;
@@ -68,10 +69,16 @@ void run(uint32_t seed, bool failures, Counts &counts) {
       }
     if (random() % 60 == 0)
       caller.cancelOne();
+    // The limit moves, never below what a request can need.
+    const uint64_t bytes = server.pool().pageBytes();
+    if (failures && limited && !options.admission && random() % 20 == 0)
+      caller.aborts |= !codeOf(moa_cache_set_limit(
+          &server.cache, (maxPages + random() % maxPages) * bytes));
     caller.step(failures && random() % 25 == 0);
-    const uint64_t limit = server.stats().limit_bytes;
-    if (limit) {
-      ASSERT_LE(server.pool().highWater() * server.pool().pageBytes(), limit);
+    if (const uint64_t limit = server.stats().limit_bytes) {
+      ASSERT_LE(server.pool().used() * bytes, limit);
+      if (!failures)
+        ASSERT_LE(server.pool().highWater() * bytes, limit);
     }
     if (testing::Test::HasFailure())
       return;

@@ -65,6 +65,10 @@ struct DenseServer : Server {
   }
   /// Attends to the step at hand.
   void attend() {
+    Status failed = tryAttend();
+    ASSERT_FALSE(failed) << failed->message;
+  }
+  Status tryAttend() {
     static float nowhere[kDim];
     moa_attend_entry entry = {};
     entry.q = entry.k = entry.v = entry.out = nowhere;
@@ -77,18 +81,20 @@ struct DenseServer : Server {
       entries[i].sequence = step.entries[i].sequence;
       entries[i].tokens = step.entries[i].tokens;
     }
-    Status failed =
-        cache.cache->attend({0, 1, nullptr, entries.data(), entries.size()});
-    ASSERT_FALSE(failed) << failed->message;
+    return cache.cache->attend({0, 1, nullptr, entries.data(), entries.size()});
   }
   moa_status *commit() { return moa_scheduler_commit(scheduler, nullptr, 0); }
+  /// A whole step; its text.
+  std::string serve() {
+    std::string text = nextText();
+    attend();
+    EXPECT_EQ(codeOf(commit()), MOA_OK);
+    return text;
+  }
   /// Steps of which nothing is looked at.
   void steps(int count) {
-    while (count--) {
-      nextText();
-      attend();
-      ASSERT_EQ(codeOf(commit()), MOA_OK);
-    }
+    while (count--)
+      serve();
   }
 
   moa_scheduler_step step = {};
@@ -427,8 +433,8 @@ TEST(Scheduler, PagesHeldByOthers) {
   for (int i = 0; i < 2; ++i) // Again the same: nothing has changed.
     expectRefused(server.next(), MOA_OUT_OF_PAGES,
                   "request 1, the oldest, needs 4 pages of 4096 bytes; 4 of 6 "
-                  "are held by sequences outside of the scheduler; free these "
-                  "or raise max_bytes");
+                  "are held by sequences outside of the scheduler; free these, "
+                  "raise the limit or cancel the request");
   EXPECT_EQ(cache.sequences.size(), 0u);
   ASSERT_EQ(codeOf(moa_scheduler_cancel(server.scheduler, 1)), MOA_OK);
   server.submit(64, 9);
@@ -441,6 +447,49 @@ TEST(Scheduler, PagesHeldByOthers) {
                   "its 2; 4 of 6 are held by sequences outside");
   EXPECT_EQ(server.stats().preemptions, 0u);
   EXPECT_EQ(server.stats().running, 1u);
+}
+
+/// A limit that moves holds from the next step on: what has no room any more
+/// goes, and comes back when there is.
+TEST(Scheduler, FollowsTheCachesLimit) {
+  DenseServer server(std::mt19937(1), 6);
+  server.open(optionsOf(4, 400, 256));
+  auto setLimit = [&](uint64_t pages) {
+    EXPECT_EQ(codeOf(moa_cache_set_limit(&server.cache, pages * 4096)), MOA_OK);
+    EXPECT_EQ(server.stats().limit_bytes, pages * 4096);
+  };
+  for (int i = 0; i < 3; ++i)
+    server.submit(64, 60);
+  server.steps(1);
+  setLimit(8);
+  EXPECT_EQ(server.serve(), "1:64+1* 2:64+1*"); // A block of each begins.
+  EXPECT_EQ(server.stats().preemptions, 1u);
+  EXPECT_EQ(server.serve(), "1:65+1* 2:65+1*");
+  setLimit(0);
+  EXPECT_EQ(server.serve(), "1:66+1* 2:66+1* 3:0+65*");
+
+  // Lowered within a step, whose rows then fail: the next one has fewer.
+  for (uint64_t id : {2, 3})
+    ASSERT_EQ(codeOf(moa_scheduler_cancel(server.scheduler, id)), MOA_OK);
+  server.submit(128, 1);
+  EXPECT_EQ(server.nextText(), "1:67+1* 4:0+128*");
+  setLimit(6);
+  Status failed = server.tryAttend();
+  ASSERT_TRUE(failed);
+  EXPECT_EQ(failed->code, MOA_OUT_OF_PAGES);
+  ASSERT_EQ(codeOf(moa_scheduler_abort_step(server.scheduler)), MOA_OK);
+  EXPECT_EQ(server.serve(), "1:67+1* 4:0+64");
+
+  // One that has no room any more says so, until it has.
+  ASSERT_EQ(codeOf(moa_scheduler_cancel(server.scheduler, 1)), MOA_OK);
+  setLimit(3);
+  expectRefused(server.next(), MOA_OUT_OF_PAGES,
+                "request 4, the oldest, needs 2 pages of 4096 bytes beside its "
+                "2; 0 of 3 are held by sequences outside of the scheduler; "
+                "free these, raise the limit or cancel the request");
+  setLimit(4);
+  EXPECT_EQ(server.serve(), "4:64+64*");
+  EXPECT_EQ(server.stats().finished, 1u);
 }
 
 /// A page of two blocks in 8 bits that a fork of the caller's holds too does

@@ -84,7 +84,7 @@ public:
 
   std::map<uint64_t, Client> clients; ///< That have not ended.
   uint64_t restarts = 0;
-  bool aborts = false; ///< A step was aborted so far.
+  bool aborts = false; ///< A step was aborted so far, or the limit moved.
 
 private:
   void checkStep(const moa_scheduler_step &step);
