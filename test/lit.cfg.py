@@ -42,7 +42,7 @@ else:
     config.environment["PYTHONPATH"] = os.path.join(config.moa_build_dir, "python")
     # A test that fails prints the input of FileCheck around the mismatch.
     config.environment["FILECHECK_OPTS"] = "--dump-input-filter=all"
-    for name in ("LLVM_PROFILE_FILE", "ASAN_OPTIONS", "UBSAN_OPTIONS"):
+    for name in ("LLVM_PROFILE_FILE", "ASAN_OPTIONS", "UBSAN_OPTIONS", "MOA_KILLS"):
         if name in os.environ:
             config.environment[name] = os.environ[name]
 

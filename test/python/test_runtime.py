@@ -1,6 +1,7 @@
 """The runtime through Python: values against float64, and every refusal."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -302,6 +303,61 @@ def test_counters_and_traces(tmp_path):
     assert "moa_cache_tokens_total 70\n" in cache.prometheus()
     with pytest.raises(moa.errors.InvalidArgumentError, match="expected ="):
         cache.prometheus("model")
+
+
+def test_prometheus_reads_the_counters():
+    """With the parser of Prometheus' own client: every value is a counter's."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    module = load()
+    cache = Cache(module)
+    q, k, v = tensors(70)
+    _, sequence = run(module, q, k, v, [70], 100, cache)
+    value = 'a "b" \\ \n'
+    text = cache.prometheus('model="a \\"b\\" \\\\ \\n",_x9=""')
+    families = list(text_string_to_metric_families(text))
+    found = {}
+    for family in families:
+        (sample,) = family.samples
+        assert family.documentation.endswith(".")
+        assert sample.name == family.name + ("_total" if family.type == "counter" else "")
+        assert family.type in ("counter", "gauge")
+        assert sample.labels == {"model": value, "_x9": ""}
+        found[family.name.removeprefix("moa_cache_")] = sample.value
+    assert len(found) == len(families) == len(cache.counters)
+    units = {"staging_wait_ns": ("staging_wait_seconds", 1e-9)}
+    order = {
+        "page_bytes_high_water": "page_high_water_bytes",
+        "prefix_bytes_saved": "prefix_saved_bytes",
+    }
+    for name, count in cache.counters.items():
+        name, unit = units.get(name, (order.get(name, name), 1))
+        assert found.pop(name) == pytest.approx(count * unit), name
+    assert not found and cache.counters["page_bytes"] == sequence.bytes > 0
+
+
+def test_traces_are_chrome_events(tmp_path):
+    """The fields that Perfetto's reader of this format asks for, and spans of a
+    thread that lie within each other or apart, as it draws them."""
+    context = Context(2)
+    module = Module(context, str(compiled().path))
+    cache = Cache(module)
+    q, k, v = tensors(70)
+    context.trace(str(tmp_path / "trace.json"))
+    run(module, q, k, v, [64, 1, 5], 100, cache)
+    context.trace(None)
+    process, *spans = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert process["ph"] == "M" and process["name"] == "process_name"
+    assert process["args"]["name"] == "moa" and len(spans) == 6
+    open_until = []
+    for e in sorted(spans, key=lambda e: (e["ts"], -e["dur"])):
+        assert e["ph"] == "X" and e["cat"] == "moa" and e["name"] in ("attend", "run")
+        assert e["pid"] == process["pid"] == os.getpid() and e["tid"] == spans[0]["tid"]
+        assert type(e["ts"]) is float and e["ts"] >= 0 and e["dur"] >= 0
+        while open_until and open_until[-1] <= e["ts"]:
+            open_until.pop()
+        assert not open_until or e["ts"] + e["dur"] <= open_until[-1] + 1e-3
+        open_until.append(e["ts"] + e["dur"])
 
 
 def test_what_was_given_up_cannot_be_truncated():

@@ -16,9 +16,26 @@
 #include "gtest/gtest.h"
 
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 
 namespace moa::test {
+namespace {
+
+/// Says how many driver calls failed in the tests that ran.
+struct CountsFailures : testing::Environment {
+  void TearDown() override {
+    int64_t calls = 0;
+    for (const auto &[name, count] : fakeCuda()->failures)
+      calls += count;
+    std::printf("%lld driver calls failed, of %zu functions\n",
+                static_cast<long long>(calls), fakeCuda()->failures.size());
+  }
+};
+const auto *const counts =
+    testing::AddGlobalTestEnvironment(new CountsFailures);
+
+} // namespace
 
 void Model::randomRules(std::mt19937 &random) {
   const int64_t alphas[] = {-200, -64, 0, 0, 1, 65, 300};

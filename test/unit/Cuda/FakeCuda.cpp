@@ -51,6 +51,7 @@ int enter(const char *name) {
   if (++fake.calls != fake.failAt)
     return 0;
   fake.failed = name;
+  ++fake.failures[name];
   return fake.failWith;
 }
 

@@ -49,7 +49,8 @@ struct Cuda {
   // Faults: the failAt-th counted call from now on fails.
   int64_t calls = 0, failAt = 0;
   int failWith = 999;
-  std::string failed; ///< The function that failed.
+  std::string failed;                      ///< The function that failed.
+  std::map<std::string, int64_t> failures; ///< By function, over all resets.
 
   // What happened.
   std::vector<Launch> launches;
@@ -76,7 +77,11 @@ struct Cuda {
   int captureMode = 0;
 
   /// Back to a fresh machine; nothing may be alive.
-  void reset() { *this = Cuda(); }
+  void reset() {
+    std::map<std::string, int64_t> kept = std::move(failures);
+    *this = Cuda();
+    failures = std::move(kept);
+  }
   /// Does all queued work.
   void drain();
   /// Runs a captured graph once.

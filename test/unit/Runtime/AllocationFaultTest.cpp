@@ -26,6 +26,7 @@
 #include "gtest/gtest.h"
 
 #include <array>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <unistd.h>
@@ -558,6 +559,8 @@ TEST(AllocationFault, EveryFailureOfEveryCallChangesNothing) {
           return;
       }
     }
+  std::printf("%lld allocations failed, of %zu calls\n",
+              static_cast<long long>(failures), script().size());
   // Fewer would say that allocations go round the test.
   EXPECT_GT(failures, 1000);
 }

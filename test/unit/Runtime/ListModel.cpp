@@ -442,7 +442,9 @@ void ListModel::batchStep(const std::vector<size_t> &indices, int64_t count,
   EXPECT_TRUE(cache->fork(*members[0], fork)) << "forked in a step";
   const size_t q = g.qHeads * kDim, kv = g.kvHeads * kDim;
   std::vector<std::vector<int64_t>> bounds;
-  for (uint32_t layer = 0; layer < g.layers; ++layer) {
+  // Given up before the first layer, behind the last or between two.
+  const uint32_t layers = cancel ? random() % (g.layers + 1) : g.layers;
+  for (uint32_t layer = 0; layer < layers; ++layer) {
     std::vector<float> in[3], out(members.size() * count * q);
     for (size_t index : indices) {
       ListLayer &own = sequences[index].layers[layer];
