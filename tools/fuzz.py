@@ -1,11 +1,15 @@
 """Builds the fuzz targets and runs each over its corpus and new inputs.
 
     tools/fuzz.py [--seconds N] [--check] [--jobs N] [--only TARGET] [--junit FILE]
+    tools/fuzz.py --keep FOLDER
 
 A target is a `moa_add_fuzz_target` of test/fuzz/CMakeLists.txt. First its corpus
 in the tree runs, then it looks for new inputs for the time given, from seeds of
-the tests' inputs. With --check, as make check has it, the same inputs are tried
-every time: as many as most machines try in a minute.
+the tests' inputs and those that earlier runs found (test/fuzz/seeds.tar.xz). With
+--check, as make check has it, the same inputs are tried every time: as many as most
+machines try in a minute. --keep makes the seeds anew of these and of what lies in
+FOLDER/TARGET, build-fuzz/work after a run: of each target a few inputs that reach
+all code that any of them reaches.
 What it finds lies in build-fuzz/found/TARGET-*; reproduce it with
 `build-fuzz/bin/moa-fuzz-TARGET FILE` and the options this program prints.
 """
@@ -16,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
@@ -23,6 +28,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build-fuzz"
 FUZZ = ROOT / "test" / "fuzz"
+SEEDS = FUZZ / "seeds.tar.xz"  # TARGET/NAME
 # The libraries of LLVM are those of the distribution, without checks: containers
 # that cross to them and memory pools they share with inline code of their headers
 # would look wrong, so these two checks are off.
@@ -50,9 +56,10 @@ def add_seed(folder: Path, name: str, data: bytes) -> None:
 
 
 def make_seeds(target: str) -> Path:
-    """Writes the small inputs of the tests as seeds, one for each `// -----`."""
+    """Writes the small inputs of the tests as seeds, one for each `// -----`, and SEEDS."""
     folder = BUILD / "seeds" / target
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     patterns = {
         "plan": ["Inputs/plans/*.json", "Tools/Inputs/moa-compile/*.json"],
         "model": ["Tools/Inputs/moa-compile/*.json"],
@@ -63,7 +70,36 @@ def make_seeds(target: str) -> Path:
         for file in (ROOT / "test").glob(pattern):
             for i, part in enumerate(file.read_bytes().split(b"// -----")):
                 add_seed(folder, f"{file.stem}-{i}", part)
+    with tarfile.open(SEEDS) as archive:
+        for member in archive.getmembers():
+            of, _, name = member.name.partition("/")
+            if of == target:
+                (folder / name).write_bytes(archive.extractfile(member).read())
     return folder
+
+
+def keep(chosen: list[str], found: Path) -> None:
+    """Writes SEEDS: the least inputs by which each target reaches what it has reached."""
+    kept = BUILD / "kept"
+    shutil.rmtree(kept, ignore_errors=True)
+    for target in chosen:
+        (kept / target).mkdir(parents=True)
+        command = [str(BUILD / "bin" / f"moa-fuzz-{target}"), *limits_of(target)]
+        command += ["-set_cover_merge=1", "-use_counters=0"]
+        folders = [kept / target, make_seeds(target), found / target]
+        command += [str(folder) for folder in folders if folder.is_dir()]
+        subprocess.run(command, env=os.environ | OPTIONS, capture_output=True, check=True)
+    with tarfile.open(SEEDS, "w:xz") as archive:
+        for file in sorted(kept.glob("*/*")):
+            facts = tarfile.TarInfo(str(file.relative_to(kept)))
+            facts.size = file.stat().st_size
+            with file.open("rb") as data:
+                archive.addfile(facts, data)
+    print(f"{SEEDS}: {SEEDS.stat().st_size} bytes")
+
+
+def limits_of(target: str) -> list[str]:
+    return [*LIMITS, f"-max_len={MOST_BYTES.get(target, 16384)}"]
 
 
 def run_target(target: str, seconds: int, check: bool) -> tuple[str, str, str]:
@@ -78,8 +114,7 @@ def run_target(target: str, seconds: int, check: bool) -> tuple[str, str, str]:
         folder.mkdir(parents=True, exist_ok=True)
     corpus = FUZZ / "corpus" / target
     corpora = [str(folder) for folder in (corpus, make_seeds(target)) if folder.is_dir()]
-    limits = [*LIMITS, f"-max_len={MOST_BYTES.get(target, 16384)}"]
-    common = [program, *limits, f"-artifact_prefix={found}/{target}-"]
+    common = [program, *limits_of(target), f"-artifact_prefix={found}/{target}-"]
     kept = sorted(str(file) for file in corpus.glob("*"))
     commands = [[*common, *kept]] if kept else []
     if seconds:
@@ -116,7 +151,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", choices=targets(), action="append", help="repeatable")
     parser.add_argument("--junit", type=Path, help="write the results as JUnit XML")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="make the seeds anew")
     args = parser.parse_args()
+    if args.keep and args.only:
+        parser.error("--keep makes the seeds of all targets: expected no --only")
     chosen = args.only or targets()
     programs = [f"moa-fuzz-{target}" for target in chosen]
     for command in (
@@ -125,6 +163,9 @@ def main() -> int:
     ):
         if subprocess.run(command, check=False, cwd=ROOT).returncode:
             return 1
+    if args.keep:
+        keep(chosen, args.keep)
+        return 0
     print("options: " + " ".join(f"{k}={v}" for k, v in OPTIONS.items()))
     results = []
     with ThreadPoolExecutor(args.jobs) as pool:
