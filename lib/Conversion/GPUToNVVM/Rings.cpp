@@ -135,7 +135,7 @@ void KernelLowering::lowerRelease(ReleaseOp op) {
   const RingPlace place = rings[op.getRing()];
   Value stage = stageOf(op.getRing().getType(), op.getUse());
   // A warp's other lanes have read when its first one counts; a warpgroup's
-  // products end together.
+  // products end together, and words were read before that ((C3) of get).
   if (warpRoles)
     NVVM::SyncWarpOp::create(b, i32(-1));
   ifThen(equal(bitAnd(threadId(), warpRoles ? 31 : 127), 0), [&] {

@@ -47,6 +47,7 @@ llvm.func @words(%map: !llvm.ptr, %n: i32, %out: !llvm.ptr) attributes {moa_gpu.
     // CHECK: llvm.store %[[W]]#3, %[[OUT]]
     llvm.store %words#0, %out : i32, !llvm.ptr
     llvm.store %words#7, %out : i32, !llvm.ptr
+    moa_gpu.barrier sync %n, 128
     moa_gpu.release %r[%n] : !ring
     moa_gpu.release %p[%n] : !plain
   }

@@ -48,3 +48,33 @@ func.func @get_c2(%r: !r, %n: i32) {
   %t, %words:4 = moa_gpu.get %r[%n] : !r -> !t, i32, i32, i32, i32
   return
 }
+
+// -----
+
+// A barrier that others only arrive at, and a wait that a loop may not come to,
+// hold nobody back.
+!t = !moa_gpu.shared<64x64xf16>
+!r = !moa_gpu.ring<1 x !t, words = 4>
+!s = !moa_gpu.async<vector<32xf32>>
+func.func @get_c3(%r: !r, %n: i32, %c: i1) {
+  moa_gpu.roles warpgroups = 1, registers = 24, 240 producer {
+  ^bb0:
+  } consumer {
+  ^bb0(%group: i32):
+    scf.if %c {
+      // expected-error @+1 {{(C3) expected a moa_gpu.wait or a barrier between words and the ring's release}}
+      %t, %words:4 = moa_gpu.get %r[%n] : !r -> !t, i32, i32, i32, i32
+      moa_gpu.barrier arrive %n, 128
+    }
+    %q = moa_gpu.get %r[%n] : !r -> !t
+    scf.for %i = %n to %group step %n : i32 {
+      %a = moa_gpu.scores %q[%n], %q keys 64 depth 64 : !t, !t -> !s
+      %x = moa_gpu.wait %a pending 0 : !s
+    }
+    scf.if %c {
+      // expected-note @+1 {{one thread releases here, others may still be reading}}
+      moa_gpu.release %r[%n] : !r
+    }
+  }
+  return
+}

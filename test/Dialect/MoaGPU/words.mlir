@@ -22,6 +22,7 @@ llvm.func @words(%map: !llvm.ptr, %n: i32, %a: i32, %b: i32) {
     %t, %words:4 = moa_gpu.get %r[%n] : !ring -> !tile, i32, i32, i32, i32
     // CHECK: %{{.*}} = moa_gpu.get %[[R]][%[[N]]] : <2 x !moa_gpu.shared<64x64xf16>, words = 4> -> <64x64xf16>{{$}}
     %again = moa_gpu.get %r[%n] : !ring -> !tile
+    moa_gpu.barrier sync %a, 128
     moa_gpu.release %r[%n] : !ring
   }
   llvm.return

@@ -79,6 +79,43 @@ LogicalResult moa::gpu::verifyRoleArguments(Operation *roles, Region &producer,
          << consumer.getArgumentTypes();
 }
 
+/// (C6) The kernel's launch has the threads and the registers of `roles`.
+static LogicalResult verifyLaunch(RolesOp roles) {
+  auto kernel = roles->getParentOfType<FunctionOpInterface>();
+  auto launch =
+      kernel ? kernel->getAttrOfType<LaunchAttr>(kLaunchAttrName) : nullptr;
+  if (!launch)
+    return success();
+  const int64_t consumers = roles.getWarpgroups();
+  if (launch.getThreads() != 128 * (consumers + 1))
+    return roles.emitOpError("(C6) expected a launch with ")
+           << 128 * (consumers + 1) << " threads, a warpgroup more than the "
+           << consumers << " that compute, got " << launch.getThreads();
+  const int64_t moved = roles.getProducerRegisters() +
+                        consumers * int64_t(roles.getConsumerRegisters()),
+                had = (consumers + 1) * int64_t(launch.getRegisters());
+  if (moved <= had)
+    return success();
+  return roles.emitOpError("(C6) expected registers of the warpgroups that are "
+                           "at most ")
+         << had << " together, as at the launch, got " << moved
+         << ": consumers would wait for theirs for ever";
+}
+
+/// (C5) Every ring used in `roles` has as many readers as there are.
+static LogicalResult verifyReaders(RolesOp roles) {
+  WalkResult result = roles.walk([&](ReleaseOp release) -> WalkResult {
+    auto ring = release.getRing().getDefiningOp<RingOp>();
+    if (!ring || ring.getReaders() == roles.getWarpgroups())
+      return WalkResult::advance();
+    return ring.emitOpError("(C5 of moa_gpu.roles) expected ")
+           << roles.getWarpgroups()
+           << " readers, as many as there are warpgroups that compute, got "
+           << ring.getReaders();
+  });
+  return failure(result.wasInterrupted());
+}
+
 LogicalResult RolesOp::verifyRegions() {
   if (failed(verifyRoleArguments(*this, getProducer(), getConsumer())))
     return failure();
@@ -99,9 +136,10 @@ LogicalResult RolesOp::verifyRegions() {
                              "part");
     return WalkResult::advance();
   });
-  if (result.wasInterrupted())
+  if (result.wasInterrupted() || failed(verifyRings(*this, getProducer())) ||
+      failed(verifyReaders(*this)))
     return failure();
-  return verifyRings(*this, getProducer());
+  return verifyLaunch(*this);
 }
 
 LogicalResult BarrierOp::verify() {
@@ -197,6 +235,27 @@ LogicalResult CopyInOp::verify() {
          << "]";
 }
 
+/// What gives back the stage that `get` read, where nothing behind the get
+/// holds it back: in its block, then in those around it, up to the roles.
+static ReleaseOp releasedAhead(GetOp get) {
+  for (Operation *op = get; !isa<RolesOp>(op); op = op->getParentOp())
+    for (Operation *next = op->getNextNode(); next;
+         next = next->getNextNode()) {
+      auto barrier = dyn_cast<BarrierOp>(next);
+      if (isa<WaitOp>(next) ||
+          (barrier && barrier.getAction() == BarrierAction::Sync))
+        return nullptr;
+      ReleaseOp found;
+      next->walk([&](ReleaseOp release) {
+        if (release.getRing() == get.getRing() && !found)
+          found = release;
+      });
+      if (found)
+        return found;
+    }
+  return nullptr;
+}
+
 LogicalResult GetOp::verify() {
   RingType ring = getRing().getType();
   if (getTile().getType() != ring.getTile())
@@ -206,6 +265,14 @@ LogicalResult GetOp::verify() {
   if (words != 0 && words != ring.getWords())
     return emitOpError("(C2) expected no words or the ring's ")
            << ring.getWords() << ", got " << words;
+  if (!words || !(*this)->getParentOfType<RolesOp>())
+    return success();
+  if (ReleaseOp release = releasedAhead(*this))
+    return emitOpError(
+               "(C3) expected a moa_gpu.wait or a barrier between words "
+               "and the ring's release")
+               .attachNote(release.getLoc())
+           << "one thread releases here, others may still be reading";
   return success();
 }
 

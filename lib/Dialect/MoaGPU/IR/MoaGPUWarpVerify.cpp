@@ -34,16 +34,26 @@ static LogicalResult verifyLaunch(WarpRolesOp roles) {
   return diag << "no " << kLaunchAttrName;
 }
 
-/// (C3) Stages come free: no ring waits for more warps than there are.
+/// (C3) Stages come free: no ring waits for more warps than there are. (C5)
+/// They go round among the same ones.
 static LogicalResult verifyReaders(WarpRolesOp roles) {
   WalkResult result = roles.walk([&](ReleaseOp release) -> WalkResult {
     auto ring = release.getRing().getDefiningOp<RingOp>();
-    int64_t consumers = roles.getConsumers();
-    if (!ring || int64_t(ring.getReaders()) <= consumers)
+    if (!ring)
       return WalkResult::advance();
-    return ring.emitOpError("(C3 of moa_gpu.warp_roles) expected at most ")
-           << consumers << " readers, as many as there are consumers, got "
-           << ring.getReaders();
+    const int64_t consumers = roles.getConsumers(), readers = ring.getReaders(),
+                  stages = ring.getRing().getType().getStages();
+    if (readers > consumers)
+      return ring.emitOpError("(C3 of moa_gpu.warp_roles) expected at most ")
+             << consumers << " readers, as many as there are consumers, got "
+             << readers;
+    if (consumers % readers == 0 && stages % (consumers / readers) == 0)
+      return WalkResult::advance();
+    return ring.emitOpError("(C5 of moa_gpu.warp_roles) expected readers that ")
+           << "divide the " << consumers
+           << " consumers, and stages that are a multiple of consumers / "
+              "readers, got "
+           << readers << " readers and " << stages << " stages";
   });
   return failure(result.wasInterrupted());
 }

@@ -34,6 +34,10 @@ def MoaGPU_RolesOp : MoaGPU_Op<"roles", [SingleBlock, NoTerminator]> {
       by the consumers.
     - (C4) Products, waits and barriers stand in the consumer region, and not
       under `moa_gpu.one_thread`.
+    - (C5) Those rings have `warpgroups` readers: each reads every use.
+    - (C6) A launch of the kernel is one of `warpgroups` + 1 warpgroups, with as
+      many registers as they have in the end, or more: else the consumers would
+      wait for theirs for ever.
 
     ```mlir
     moa_gpu.roles warpgroups = 2, registers = 24, 240 producer {
@@ -170,6 +174,9 @@ def MoaGPU_GetOp : MoaGPU_Op<"get"> {
   let description = [{
     - (C1) The result is the ring's tile.
     - (C2) As many words as the ring has, or none.
+    - (C3) In `moa_gpu.roles`, between a get with words and the first release of
+      the ring behind it stands a `moa_gpu.wait` or a barrier that all meet at:
+      one thread releases for its warpgroup, and others may still be reading.
   }];
 }
 

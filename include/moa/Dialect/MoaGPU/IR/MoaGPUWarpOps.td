@@ -35,6 +35,10 @@ def MoaGPU_WarpRolesOp : MoaGPU_Op<"warp_roles", [SingleBlock, NoTerminator]> {
     - (C3) Every ring used below is put by the producer, and read and released
       by the consumers, which are as many as it has readers or more.
     - (C4) Barriers and products stand in the consumer region.
+    - (C5) A ring's readers divide the consumers, which take its uses in turn,
+      and its stages are a multiple of consumers / readers: uses n and n + stages
+      are the same warps'. Others could wait for the later one by a parity that
+      holds already, before the earlier one has landed.
 
     ```mlir
     moa_gpu.warp_roles consumers = 8 producer {
