@@ -1,7 +1,12 @@
 // RUN: moa-opt %s --convert-moa-gpu-to-nvvm --canonicalize --cse | FileCheck %s --implicit-check-not=moa_gpu.
 
-// The five templates of inline PTX, each to the letter: accumulators are tied to
-// their operands, and memory is clobbered, so that nothing moves across.
+// The templates of inline PTX for rings and asynchronous products, each to the
+// letter: accumulators are tied to their operands, and memory is clobbered, so
+// that nothing moves across. Those of single warps stand in warps.mlir and, of
+// codes, in codes.mlir. There is no other inline PTX.
+//
+// RUN: grep -rlE "InlineAsm(Op|::)|asm *(volatile)? *\(" %moa_source/lib %moa_source/runtime/include | FileCheck --check-prefix=ONE --implicit-check-not=/ %s
+// ONE: {{.*}}/lib/Conversion/GPUToNVVM/InlinePTX.cpp
 
 !t = !moa_gpu.shared<64x64xf16>
 !r = !moa_gpu.ring<2 x !t>

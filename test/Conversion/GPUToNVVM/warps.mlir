@@ -117,10 +117,9 @@ llvm.func @fragments(%a: vector<4xi32>, %b: vector<2xi32>, %s: vector<4xf32>,
   // CHECK: arith.constant 16 : i32
   // CHECK: nvvm.shfl.sync bfly
   %l = moa_gpu.lane_reduce max %h by_column
-  // CHECK: movmatrix.sync.aligned.m8n8.trans.b16
-  // CHECK: movmatrix.sync.aligned.m8n8.trans.b16
+  // CHECK-COUNT-2: llvm.inline_asm has_side_effects asm_dialect = att "movmatrix.sync.aligned.m8n8.trans.b16 $0, $1;", "=r,r" %{{.*}} : (i32) -> i32
   %t = moa_gpu.transpose %b : vector<2xi32>
-  // CHECK: atom.acq_rel.gpu.global.add.u32 $0, [$1], 1;
+  // CHECK: llvm.inline_asm has_side_effects asm_dialect = att "atom.acq_rel.gpu.global.add.u32 $0, [$1], 1;", "=r,l,~{memory}" %{{.*}} : (i64) -> i32
   %found = moa_gpu.count_arrival %counter : <1>
   // Memory is clobbered: nothing moves across.
   // CHECK: llvm.inline_asm has_side_effects asm_dialect = att "griddepcontrol.wait;", "~{memory}"  : () -> ()
