@@ -5,6 +5,7 @@ defines the answer, a plan that sees everything must give it.
 """
 
 import copy
+import types
 
 import pytest
 import torch
@@ -40,6 +41,15 @@ def left_padded(pads, columns):
     for row, pad in enumerate(pads):
         mask[row, :pad] = 0
     return mask
+
+
+def test_code_that_fell_back_is_told(monkeypatch, dense):
+    # As where a driver is older than a cubin; test/unit/Cuda has the driver that refuses.
+    module, remark = dense.moa.module, "sm_90a cubin refused; sm_80 PTX is used"
+    fallen = types.SimpleNamespace(info={**module.info, "remark": remark}, rule=module.rule)
+    monkeypatch.setattr(moa.runtime, "Module", lambda *arguments: fallen)
+    with pytest.warns(UserWarning, match=f"[.]moa: {remark}"):
+        moa.hf.load(fresh(), plan=DENSE)
 
 
 def test_packed_sequences_are_refused(dense):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 
 import torch
 
@@ -20,6 +21,8 @@ class Engine:
         self.context = runtime.Context(threads, device=device)
         self.module = runtime.Module(self.context, str(artifact.path))
         self.info = self.module.info
+        if self.info["remark"]:
+            warnings.warn(f"{artifact.path}: {self.info['remark']}", stacklevel=3)
         self.layers = self.info["layers"]
         #: Engines that are equal in it read each other's caches.
         facts = ("plan_id", "dtype", "layers", "q_heads", "kv_heads", "head_dim")
