@@ -82,7 +82,6 @@ void GpuWork::addPrefill(const EntryView &view, const HeadPlan &head,
           std::min(kMostLocal, moa_span_local(&rule, view.length)));
       item.floor = static_cast<int32_t>(floor);
       item.starts = place;
-      item.start_max = static_cast<int32_t>(startMax);
       item.top = static_cast<int32_t>(top);
       item.window_tiles = static_cast<int32_t>(top - bottom + 1);
       item.sink_tiles = static_cast<int32_t>(sinks / blocksPerTile);

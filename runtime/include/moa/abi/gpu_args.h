@@ -123,7 +123,7 @@ typedef struct moa_gpu_prefill_item {
   int32_t floor;     ///< No window starts before this position.
   int32_t starts;    ///< Element of `starts` with row 0's window start, one a
                      ///< row; or -1: max(position + 1 - local, floor).
-  int32_t start_max; ///< Largest window start of the item's rows.
+  int32_t reserved0; ///< 0.
   int32_t top;       ///< Number of the highest key tile.
   int32_t window_tiles; ///< At least 1.
   int32_t sink_tiles;
