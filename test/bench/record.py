@@ -36,9 +36,9 @@ CASE = {
     "objectives": int,
 }  # fmt: skip
 KINDS = {"prefill", "decode", "prepare", "generate", "model", "serve", "optimize", "quality",
-         "profile"}  # fmt: skip
+         "profile", "compile"}  # fmt: skip
 METHODS = {"clean", "do_bench", "graph", "steps", "queued", "fastest", "median", "wall",
-           "masks"}  # fmt: skip
+           "masks", "cold", "cached"}  # fmt: skip
 MASKS = {"plan", "causal"}
 #: Results end in a unit, or are one of these.
 UNITS = ("_us", "_ms", "_s", "_per_s", "_mb", "_bytes", "_layers", "_tokens", "_items",

@@ -12,6 +12,7 @@ from conftest import Rule, reference
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
 
+import compile_plans
 import gpu_artifacts
 import gpu_ncu
 import gpu_prefix
@@ -254,6 +255,23 @@ def test_counters_of_ncu():
     assert list(kernel["stalled_warps"]) == ["barrier", "wait"]
     with pytest.raises(ValueError, match="expected a table of ncu"):
         gpu_ncu.parse("==ERROR== no permission\n")
+    read = gpu_ncu.parse_smi("1980, 120.5\n1710, 690.0\n1695, 698.5\n17")
+    assert read == {"steady_sm_ghz": pytest.approx(1.71), "steady_watts": 690.0}
+    with pytest.raises(ValueError, match="found 'No devices"):
+        gpu_ncu.parse_smi("No devices were found\n")
+
+
+def test_compile_times(tmp_path):
+    cold, cached = compile_plans.measure("smollm2-moa", "x86-64-v3")
+    assert (cold["method"], cached["method"]) == ("cold", "cached")
+    assert cached["us"] < cold["us"] and cached["processor_s"] < cold["processor_s"]
+    assert 0 < cold["artifact_bytes"] == cached["artifact_bytes"] and not cold["spill_bytes"]
+    file = record.new_file("compile", "a device", setting={})
+    file["records"] = [cold, cached]
+    assert record.read(record.write(file, tmp_path / "compile.json")) == file
+    assert {path.stem.rsplit("-", 1)[0] for path in compile_plans.PLANS.glob("*.json")} == {
+        *compile_plans.MODELS
+    }
 
 
 def test_solver_of_plans(tmp_path):
