@@ -152,9 +152,11 @@ struct Module {
 struct Cache {
   std::shared_ptr<Module> module;
   moa_cache *handle = nullptr;
-  Cache(std::shared_ptr<Module> owner, uint64_t maxBytes, int64_t rollback)
+  Cache(std::shared_ptr<Module> owner, uint64_t maxBytes, int64_t rollback,
+        int64_t decodeParts)
       : module(std::move(owner)) {
-    moa_cache_options options = {sizeof(options), maxBytes, rollback};
+    moa_cache_options options = {sizeof(options), maxBytes, rollback,
+                                 decodeParts};
     check(moa_cache_create(module->handle, &options, &handle));
   }
   ~Cache() { moa_cache_destroy(handle); }

@@ -349,11 +349,13 @@ NB_MODULE(_runtime, m) {
           nb::arg("n"), nb::arg("seen"), nb::arg("rollback_tokens") = 0,
           "(closed form, dense) bytes of one sequence over all layers.");
   nb::class_<Cache>(m, "Cache", "A page pool and its sequences.")
-      .def(nb::init<std::shared_ptr<Module>, uint64_t, int64_t>(),
+      .def(nb::init<std::shared_ptr<Module>, uint64_t, int64_t, int64_t>(),
            nb::arg("module"), nb::arg("max_bytes") = 0,
-           nb::arg("rollback_tokens") = 0,
+           nb::arg("rollback_tokens") = 0, nb::arg("decode_parts") = 0,
            "rollback_tokens: so many of the newest tokens can always be taken "
-           "back by Sequence.truncate.")
+           "back by Sequence.truncate. decode_parts: above 0, rows decoded on "
+           "a GPU have the same bits whatever else a step has; each KV head of "
+           "a sequence is shared by at most so many blocks of threads.")
       .def(
           "set_limit",
           [](Cache &cache, uint64_t maxBytes) {

@@ -288,8 +288,10 @@ moa_status *moa_cache_create(moa_module *module,
     auto cache = std::make_unique<moa_cache>();
     cache->device = module->context->device.get();
     MOA_RT_TRY(checkRollback(*module->module, o.rollback_tokens));
-    MOA_RT_TRY(Cache::create(*cache->device, *module->module, o.max_bytes,
-                             o.rollback_tokens, cache->cache));
+    MOA_RT_TRY(checkDecodeParts(o.decode_parts));
+    MOA_RT_TRY(Cache::create(
+        *cache->device, *module->module, o.max_bytes, o.rollback_tokens,
+        static_cast<int32_t>(o.decode_parts), cache->cache));
     cache->cache->trace = &module->context->trace;
     *out = cache.release();
     return ok();

@@ -11,6 +11,7 @@
 
 #include "api_support.h"
 #include "cache/snapshot.h"
+#include "moa/abi/gpu_step.h"
 
 namespace moa::rt {
 
@@ -34,6 +35,14 @@ Status checkRollback(const Module &module, int64_t tokens) {
   return error(MOA_INVALID_ARGUMENT, "rollback_tokens is ", tokens,
                ", expected 0 to the artifact's max length ",
                module.geometry.maxLength);
+}
+
+Status checkDecodeParts(int64_t parts) {
+  if (parts >= 0 && parts <= MOA_GPU_CUT_PARTS)
+    return ok();
+  return error(MOA_INVALID_ARGUMENT, "decode_parts is ", parts,
+               ", expected 1 to ", MOA_GPU_CUT_PARTS,
+               ", or 0 where bits may depend on the batch");
 }
 
 Status checkLimit(uint64_t bytes, uint64_t pageBytes) {

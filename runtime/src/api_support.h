@@ -132,6 +132,9 @@ Status checkLength(const Module &module, int64_t length);
 /// Refuses a rollback margin that no sequence can have.
 Status checkRollback(const Module &module, int64_t tokens);
 
+/// Refuses a number of parts that no item can be cut in.
+Status checkDecodeParts(int64_t parts);
+
 /// Refuses a limit of pages, in bytes, that holds not even one; 0 is no limit.
 Status checkLimit(uint64_t bytes, uint64_t pageBytes);
 

@@ -14,6 +14,7 @@ sys.path.insert(0, str(BENCH))
 
 import compile_plans
 import gpu_artifacts
+import gpu_invariant
 import gpu_ncu
 import gpu_prefix
 import gpu_replay
@@ -170,6 +171,27 @@ def test_replay_equals_eager_calls(artifact, device, name, tokens):
     assert done.batches[0].replays == (device == "cuda")
     assert done.compared > 0.9 * steps
     assert done.checked > 0 and done.worst <= TOLERANCE
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])
+@pytest.mark.parametrize("name", ["replay", "kv8_mixed"])
+def test_rows_do_not_depend_on_their_neighbours(artifact, device, name, monkeypatch):
+    model, kv8 = Model(artifact(name, device), device), name == "kv8_mixed"
+    lengths = gpu_invariant.drawn(7, 700)
+    with torch.no_grad():
+        counts, worst = gpu_invariant.check(model, lengths, (0, 3), kv8)
+        assert counts[3] == 0 and worst <= TOLERANCE and (kv8 or worst > 0)
+        call = gpu_invariant.Sequences.call
+
+        def wrong(self, rows, chunk=0):
+            outs = call(self, rows, chunk)
+            if chunk:
+                next(iter(outs.values()))[0, 0, 1, 2] += 0.1
+            return outs
+
+        monkeypatch.setattr(gpu_invariant.Sequences, "call", wrong)
+        with pytest.raises(AssertionError, match="decode_parts 3: rows depend"):
+            gpu_invariant.check(model, lengths, (3,), kv8)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NEEDS_CUDA)])

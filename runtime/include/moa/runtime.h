@@ -261,6 +261,11 @@ typedef struct moa_cache_options {
   /// that moa_sequence_truncate can always take back the newest so many rows of
   /// the longest that a sequence has been: for speculation. Since: 1.3
   int64_t rollback_tokens;
+  /// K of 1 to 64: on a CUDA device, too, a row's bits do not depend on what
+  /// else is in its call or step, as decode cuts each KV head of a sequence by
+  /// its own pages alone, in at most K parts (runtime/README.md: what bits do
+  /// depend on, and what it takes). 0: cuts follow the whole call. Since: 1.6
+  int64_t decode_parts;
 } moa_cache_options;
 
 typedef struct moa_cache_stats {
@@ -273,8 +278,7 @@ typedef struct moa_cache_stats {
                              ///< for the scales of those in 8 bits, 16 bytes
                              ///< beside each page.
   uint64_t sequences;
-  uint64_t pages_shared; ///< Of pages_used: held by several sequences.
-                         ///< Since: 1.3
+  uint64_t pages_shared; ///< Used by several sequences. Since: 1.3
   /// Pages in use, each counted once for every sequence that holds it: without
   /// sharing there would be so many. Since: 1.3
   uint64_t pages_referenced;
@@ -369,10 +373,9 @@ MOA_API moa_status *moa_sequence_set_length(moa_sequence *sequence,
 /// every one within the pages of the sink; where pages are kept in 8 bits (see
 /// moa_module_get_kv_format), multiples of 64 below it too, as no row is added
 /// to such a page: rows that follow see in 8 bits what they might have seen as
-/// it came. N stays as it is. Copies nothing;
-/// pages go back at once (on a CUDA device what is enqueued still reads them).
-/// Refused while the sequence is part of a step.
-/// Threads: the cache's. Since: 1.3
+/// it came. N stays as it is. Copies nothing; pages go back at once (on a CUDA
+/// device what is enqueued still reads them). Refused while the sequence is
+/// part of a step. Threads: the cache's. Since: 1.3
 MOA_API moa_status *moa_sequence_truncate(moa_sequence *sequence,
                                           int64_t tokens);
 /// Least length from which on moa_sequence_truncate takes every length up to
@@ -475,15 +478,14 @@ typedef struct moa_attend_options {
 /// only for the tables of the eighth call before, and allocates only if no call
 /// was as large or pages are needed that never were. A cache belongs to the
 /// order of one stream: before a call on another stream, make that stream wait
-/// for the first. The lists are made from what the host knows, so a captured
-/// call replays with the lengths and pages of its capture. Equal calls give
-/// equal bits; rows decoded in another batch may be cut at other pages and
-/// differ in rounding. A decode kernel takes entries of one row, and those of
-/// several that, times the query heads of a KV head, fit in its columns (16
-/// with artifacts since 1.3); prefill takes the others, and all where the
-/// artifact has no decode kernel for the device. A value that is not finite in
-/// a key that is masked for a row may reach that row if their tiles meet.
-/// Threads: the cache's. Since: 1.0
+/// for the first. A captured call replays with the lengths and pages of its
+/// capture. Equal calls give equal bits; rows decoded beside others may be cut
+/// at other pages and differ in rounding, unless the cache has decode_parts. A
+/// decode kernel takes entries of one row, and those of several that, times the
+/// query heads of a KV head, fit in its columns (16); prefill takes the others,
+/// and all where the artifact has no decode kernel for the device. A value that
+/// is not finite in a key that is masked for a row may reach that row if their
+/// tiles meet. Threads: the cache's. Since: 1.0
 MOA_API moa_status *moa_attend(moa_cache *cache,
                                const moa_attend_options *options,
                                const moa_attend_entry *entries, size_t count);
@@ -495,9 +497,8 @@ MOA_API moa_status *moa_attend(moa_cache *cache,
 // A step gives each of a batch's sequences the same few rows in every layer:
 //
 //   moa_batch_begin    takes the pages of all layers, tells the device
-//   moa_batch_attend   for each layer, in any order; these calls may be
-//   captured
-//                      in a CUDA graph, which serves every later step
+//   moa_batch_attend   for each layer, in any order; may be captured in a CUDA
+//                      graph, which serves every later step
 //   moa_batch_end      the rows count; pages no later row can see go back
 //
 // On a CUDA device the work of a step is cut there, from lengths and tables
@@ -576,8 +577,7 @@ typedef struct moa_batch_attend_options {
   float scale;
   uint32_t reserved;
   void *stream; ///< CUDA device: CUstream; may be being captured.
-  moa_batch_tensor q, k, v,
-      out; ///< Heads: q_heads, kv_heads, kv_heads, q_heads.
+  moa_batch_tensor q, k, v, out; ///< k and v of kv_heads, else q_heads.
 } moa_batch_attend_options;
 
 /// Attends to one layer of the step under way, as moa_attend would with one

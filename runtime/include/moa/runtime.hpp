@@ -134,10 +134,12 @@ public:
 class Cache : public Handle<moa_cache, moa_cache_destroy> {
 public:
   /// `maxBytes` of pages; 0 as in moa_cache_options.
-  /// `rollback`: tokens that can always be taken back.
+  /// `rollback`: tokens that can always be taken back. `decodeParts`: as in
+  /// moa_cache_options.
   Status create(const Module &module, uint64_t maxBytes = 0,
-                int64_t rollback = 0) {
-    moa_cache_options options = {sizeof(options), maxBytes, rollback};
+                int64_t rollback = 0, int64_t decodeParts = 0) {
+    moa_cache_options options = {sizeof(options), maxBytes, rollback,
+                                 decodeParts};
     moa_cache *value = nullptr;
     Status status(moa_cache_create(module.get(), &options, &value));
     reset(value);

@@ -92,7 +92,9 @@ public:
   /// `maxBytes` as in moa_cache_options.
   virtual Status makePool(const Geometry &geometry, uint64_t maxBytes,
                           std::unique_ptr<PagePool> &out) = 0;
+  /// `decodeParts` as in moa_cache_options.
   virtual Status makeExecutor(const Module &module, PagePool &pool,
+                              int32_t decodeParts,
                               std::unique_ptr<Executor> &out) = 0;
 
   virtual Status allocate(size_t bytes, void **out) = 0;

@@ -101,11 +101,12 @@ Status Cache::check(const AttendCall &call, bool ofStep) {
 }
 
 Status Cache::create(Device &device, const Module &module, uint64_t maxBytes,
-                     int64_t rollback, std::unique_ptr<Cache> &out) {
+                     int64_t rollback, int32_t decodeParts,
+                     std::unique_ptr<Cache> &out) {
   std::unique_ptr<PagePool> pool;
   std::unique_ptr<Executor> executor;
   MOA_RT_TRY(device.makePool(module.geometry, maxBytes, pool));
-  MOA_RT_TRY(device.makeExecutor(module, *pool, executor));
+  MOA_RT_TRY(device.makeExecutor(module, *pool, decodeParts, executor));
   out = std::make_unique<Cache>(module, std::move(pool), std::move(executor),
                                 rollback);
   return ok();

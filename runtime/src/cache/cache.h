@@ -36,7 +36,8 @@ public:
 
   /// Makes a cache on the module's device.
   static Status create(Device &device, const Module &module, uint64_t maxBytes,
-                       int64_t rollback, std::unique_ptr<Cache> &out);
+                       int64_t rollback, int32_t decodeParts,
+                       std::unique_ptr<Cache> &out);
 
   /// Appends, attends and evicts for one layer; see moa_attend.
   Status attend(const AttendCall &call);

@@ -198,8 +198,11 @@ void GpuWork::endLine(const Module &module, uint32_t layer) {
   const int32_t *first =
       lines.data() + launch.line + offsetof(moa_gpu_line, first) / 4;
   const auto most =
-      static_cast<int32_t>(module.decodeFor(layer, launch.tokens).grid);
-  const moa_gpu_shares shares = moa_gpu_shares_of(count, linePages, most);
+      decodeParts
+          ? count * decodeParts
+          : static_cast<int32_t>(module.decodeFor(layer, launch.tokens).grid);
+  const moa_gpu_shares shares =
+      moa_gpu_shares_of(count, linePages, most, decodeParts);
   apart.clear();
   for (int32_t i = 0; shares.apart && i < count; ++i)
     apart.push_back(moa_gpu_shares_apart(shares, first[i + 1] - first[i]));
@@ -207,7 +210,7 @@ void GpuWork::endLine(const Module &module, uint32_t layer) {
     moa_gpu_cut cut =
         moa_gpu_cut_of(first, apart.data(), count,
                        decode.data() + launch.firstItem, launch.grid, shares);
-    if (cut.begin == cut.end)
+    if (cut.begin == cut.end && !decodeParts)
       break;
     for (int32_t lane = 0; lane < MOA_GPU_CUT_IDS; ++lane)
       cut.ids[lane] = moa_gpu_cut_id(&cut, pages.data(), lane);
@@ -223,7 +226,13 @@ void GpuWork::addDecode(const EntryView &view, const Plan &plan, size_t entry) {
            (e.tokens == 1 || rows.token_stride == row);
   };
   const DecodeLaunch *last = decodes.empty() ? nullptr : &decodes.back();
-  if (!last || !fits(last->q, e.q_row_stride, e.q_head_stride) ||
+  // Which kernel takes an entry may say how its sums are ordered.
+  auto sameKernel = [&] {
+    return &view.module.decodeFor(view.layer, e.tokens) ==
+           &view.module.decodeFor(view.layer, last->tokens);
+  };
+  if (!last || (decodeParts && !sameKernel()) ||
+      !fits(last->q, e.q_row_stride, e.q_head_stride) ||
       !fits(last->k, e.k_row_stride, e.k_head_stride) ||
       !fits(last->v, e.v_row_stride, e.v_head_stride) ||
       !fits(last->out, e.out_row_stride, e.out_head_stride)) {

@@ -32,18 +32,21 @@ struct PrefillLaunch {
 };
 
 /// One launch of a decode kernel: entries whose heads, and rows of those with
-/// several, lie equally far apart.
+/// several, lie equally far apart; with items cut by themselves, those that the
+/// same kernel is for.
 struct DecodeLaunch {
   size_t firstItem = 0, items = 0;
   int64_t tokens = 1; ///< Most of an entry.
   size_t line = 0;    ///< Its moa_gpu_line in GpuWork::lines.
   size_t firstCut = 0;
-  int32_t grid = 0; ///< Blocks: never one without a page.
+  int32_t grid = 0; ///< Blocks; the last has pages unless items are cut alone.
   moa_gpu_rows q, k, v, out;
 };
 
 class GpuWork {
 public:
+  /// `decodeParts`: as in moa_cache_options.
+  explicit GpuWork(int32_t decodeParts = 0) : decodeParts(decodeParts) {}
   /// Lays out all items of a placed plan. Prefill items are ordered for `grid`
   /// blocks of which block b takes items b, b + grid, and so on.
   void build(const Module &module, const PagePool &pool, const Plan &plan,
@@ -96,6 +99,7 @@ private:
   void sortTiles();
   void deal(PrefillLaunch &launch, uint32_t grid);
 
+  const int32_t decodeParts;
   // Of the launch at hand.
   std::vector<Tile> tiles;
   std::vector<Load> loads;

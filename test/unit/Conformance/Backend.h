@@ -86,6 +86,7 @@ struct OpenOptions {
   /// Calls that give every sequence the same few rows go as steps of a batch.
   bool batches = false;
   std::optional<Rotation> rope = {}; ///< Set on the cache.
+  int64_t decodeParts = 0;           ///< Of the cache.
 };
 
 /// A back end over the C ABI. Null with a reason in `error`.

@@ -12,6 +12,8 @@
 
 #include "Cases.h"
 
+#include <random>
+
 #include <cmath>
 
 using namespace moa::conformance;
@@ -437,6 +439,45 @@ static std::vector<Scenario> kv8(Dtype dtype,
   return list;
 }
 
+/// Caches whose decoded rows do not depend on each other: items in few parts
+/// and in many, of one page and of several, with and without 8 bits.
+static std::vector<Scenario> decodeParts() {
+  std::vector<Scenario> list;
+  for (int64_t parts : {1, 3, 64})
+    for (bool eight : {false, true}) {
+      Scenario s;
+      s.dtype = Dtype::BF16;
+      s.decodeParts = parts;
+      s.headDim = eight ? 128 : 64;
+      if (eight)
+        s.kv = {Kv::E4M3, Kv::Model};
+      s.steps = {{{0, 1500, 1700}, {1, 65, 300}, {2, 1, 300}, {3, 700, 900}}};
+      for (int i = 0; i < 3; ++i)
+        s.steps.push_back({{3, 1}, {1, 1}, {0, 1}, {2, 1}});
+      s.steps.push_back({{0, 4}, {2, 4}});
+      s.steps.push_back({{1, 1}, {0, 5}, {2, 130}, {3, 1}});
+      list.push_back(s);
+    }
+  return list;
+}
+
+Scenario moa::conformance::ragged(const std::function<bool(int)> &chosen,
+                                  bool others) {
+  Scenario s;
+  s.dtype = Dtype::BF16;
+  std::mt19937 lengths(1);
+  std::vector<Part> prompts, ones;
+  for (int i = 0; i < 64; ++i) {
+    const int64_t own = 1 + lengths() % 200, other = 1 + lengths() % 200;
+    if (!chosen(i) && !others)
+      continue;
+    prompts.push_back({i, chosen(i) ? own : other, 300});
+    ones.push_back({i, 1});
+  }
+  s.steps = {prompts, ones, ones, ones};
+  return s;
+}
+
 const std::vector<Case> &moa::conformance::cases() {
   static const std::vector<Case> all = {
       {"PromptLengths", promptLengths},
@@ -453,6 +494,7 @@ const std::vector<Case> &moa::conformance::cases() {
       {"RowRule", rowRule},
       {"Turns", turns},
       {"RaggedBatch", raggedBatch},
+      {"DecodeParts", decodeParts},
       {"Layers", layers},
       {"Windows", windows},
       {"Poison", poison},

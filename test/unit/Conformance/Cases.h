@@ -14,6 +14,7 @@
 
 #include "Scenario.h"
 
+#include <functional>
 #include <ostream>
 
 namespace moa::conformance {
@@ -33,6 +34,10 @@ const std::vector<Case> &cases();
 /// One sequence that arrives in chunks of these sizes.
 std::vector<std::vector<Part>> chunks(std::initializer_list<int64_t> tokens,
                                       int64_t length);
+
+/// A prompt of its own length each, then steps of all: 64 sequences, of which
+/// `chosen` are there, the others not at all or with another length.
+Scenario ragged(const std::function<bool(int)> &chosen, bool others);
 
 } // namespace moa::conformance
 

@@ -17,9 +17,6 @@
 
 #include "gtest/gtest.h"
 
-#include <functional>
-#include <random>
-
 using namespace moa::conformance;
 
 namespace {
@@ -63,9 +60,10 @@ std::unique_ptr<Backend> open(const Scenario &scenario, const Chip &chip,
   std::string artifact = compileScenario(scenario), error;
   if (artifact.empty())
     return nullptr;
-  auto backend = openBackend(
-      artifact,
-      {false, chip.features, threads, maxBytes, batches, scenario.rope}, error);
+  auto backend = openBackend(artifact,
+                             {false, chip.features, threads, maxBytes, batches,
+                              scenario.rope, scenario.decodeParts},
+                             error);
   if (!backend) {
     ADD_FAILURE() << error;
     return nullptr;
@@ -162,24 +160,6 @@ TEST_P(Bits, DoNotDependOnTheBatch) {
     EXPECT_TRUE((single[{0, sequence}] == together[{0, sequence}]))
         << "sequence " << sequence;
   }
-}
-
-/// A prompt of its own length each, then steps of all: 64 sequences, of which
-/// `chosen` are there, the others not at all or with another length.
-Scenario ragged(const std::function<bool(int)> &chosen, bool others) {
-  Scenario s;
-  s.dtype = Dtype::BF16;
-  std::mt19937 lengths(1);
-  std::vector<Part> prompts, ones;
-  for (int i = 0; i < 64; ++i) {
-    const int64_t own = 1 + lengths() % 200, other = 1 + lengths() % 200;
-    if (!chosen(i) && !others)
-      continue;
-    prompts.push_back({i, chosen(i) ? own : other, 300});
-    ones.push_back({i, 1});
-  }
-  s.steps = {prompts, ones, ones, ones};
-  return s;
 }
 
 TEST_P(Bits, OfARaggedBatchAreThoseOfEachAloneAndOfOtherNeighbours) {

@@ -48,6 +48,7 @@ std::unique_ptr<Backend> open(const Scenario &scenario, const char *target,
   options.maxBytes = uint64_t(1) << 30;
   options.batches = batches;
   options.rope = scenario.rope;
+  options.decodeParts = scenario.decodeParts;
   std::string error;
   auto backend = openBackend(artifact, options, error);
   if (!backend && (error.find("has no image for") != std::string::npos ||
@@ -149,6 +150,29 @@ TEST_P(CudaBits, AreTheSameTwentyTimes) {
   Outputs first = runScenario(s, *backend);
   for (int repeat = 1; repeat < 20 && !HasFailure(); ++repeat)
     EXPECT_TRUE(runScenario(s, *backend) == first) << "repeat " << repeat;
+}
+
+TEST_P(CudaBits, WithDecodePartsAreThoseOfEachAloneAndOfOtherNeighbours) {
+  auto some = [&](const std::function<bool(int)> &chosen, bool others) {
+    Scenario s = ragged(chosen, others);
+    s.dtype = std::get<1>(GetParam());
+    s.decodeParts = 3;
+    return run(s);
+  };
+  const Outputs all = some([](int) { return true; }, false);
+  if (all.empty())
+    GTEST_SKIP() << "no GPU that runs " << target();
+  ASSERT_EQ(all.size(), 64u);
+  for (int half : {0, 1}) {
+    const Outputs found = some([=](int i) { return i % 2 == half; }, true);
+    for (int i = half; i < 64; i += 2)
+      EXPECT_TRUE((found.at({0, i}) == all.at({0, i}))) << "sequence " << i;
+  }
+  for (int only = 0; only < 64 && !HasFailure(); only += 7) {
+    const Outputs alone = some([=](int i) { return i == only; }, false);
+    EXPECT_TRUE((alone.at({0, only}) == all.at({0, only})))
+        << "sequence " << only;
+  }
 }
 
 TEST_P(CudaBits, OfAFullHeadAreThoseOfADenseModel) {

@@ -57,6 +57,7 @@ public:
     moa_cache_options cacheOptions = {};
     cacheOptions.struct_size = sizeof cacheOptions;
     cacheOptions.max_bytes = options.maxBytes;
+    cacheOptions.decode_parts = options.decodeParts;
     if (error.empty())
       error = take(moa_cache_create(module, &cacheOptions, &cache));
     info.struct_size = sizeof info;

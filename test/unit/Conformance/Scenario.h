@@ -66,6 +66,7 @@ struct Scenario {
   bool perRow = false; ///< Length rule `row`.
   // The calls: each step is one call a layer.
   std::vector<std::vector<Part>> steps;
+  int64_t decodeParts = 0; ///< Of the cache.
   std::optional<float> scale;
   std::optional<Rotation> rope; ///< Queries and keys come without it.
   // The inputs: uniform in +-magnitude, or whole multiples of it.

@@ -170,7 +170,8 @@ void runRandomly(uint32_t seed, bool capture) {
   SCOPED_TRACE(seed);
   std::mt19937 random(seed);
   Session session;
-  ASSERT_TRUE(session.open(randomModel(random, seed), 16 << 20));
+  ASSERT_TRUE(
+      session.open(randomModel(random, seed), 16 << 20, seed % 5 == 2 ? 3 : 0));
   const uint32_t layers = session.model.layers;
   Rows rows(session, 3, 300, random);
   Batch batch;

@@ -162,7 +162,8 @@ std::vector<uint8_t> Model::artifact() const {
   return bytes;
 }
 
-Status Session::open(const Model &from, uint64_t maxBytes) {
+Status Session::open(const Model &from, uint64_t maxBytes,
+                     int64_t decodeParts) {
   model = from;
   if (model.rules.empty())
     model.rules.assign(model.layers * model.qHeads(),
@@ -175,7 +176,8 @@ Status Session::open(const Model &from, uint64_t maxBytes) {
   std::vector<uint8_t> bytes = model.artifact();
   if (Status status = module.load(context, bytes.data(), bytes.size()); !status)
     return status;
-  if (Status status = cache.create(module, maxBytes); !status || !model.rope)
+  if (Status status = cache.create(module, maxBytes, 0, decodeParts);
+      !status || !model.rope)
     return status;
   const std::vector<double> own = frequencies();
   return cache.setRope({0, MOA_ROPE_HALF, model.dim, own.data(), kScale});

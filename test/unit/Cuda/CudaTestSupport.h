@@ -84,7 +84,8 @@ struct Model {
 /// A context, module and cache on the fake driver.
 struct Session {
   /// Opens all three; the failure, or success.
-  Status open(const Model &model, uint64_t maxBytes = 0);
+  Status open(const Model &model, uint64_t maxBytes = 0,
+              int64_t decodeParts = 0);
 
   Model model;
   Context context;

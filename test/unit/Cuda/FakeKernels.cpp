@@ -40,21 +40,36 @@ struct Row {
     values.push_back(v);
     visible.push_back(seen);
   }
-  void write(const Kernel &kernel, char *out) const {
+  /// `parts`: the keys that begin one. With `bits` the sums of a part are
+  /// rounded to so many: those of a row then say how it was cut.
+  void write(const Kernel &kernel, char *out,
+             const std::vector<size_t> &parts = {}, int bits = 0) const {
     double top = -INFINITY, sum = 0;
     for (size_t j = 0; j < scores.size(); ++j)
       if (visible[j])
         top = std::max(top, scores[j]);
-    std::vector<double> result(kernel.dim);
+    std::vector<double> result(kernel.dim), part(kernel.dim);
+    auto endPart = [&] {
+      for (int64_t d = 0; d < kernel.dim; ++d) {
+        int exponent = 0;
+        const double digits = std::frexp(part[d], &exponent);
+        result[d] += bits ? std::ldexp(std::rint(std::ldexp(digits, bits)),
+                                       exponent - bits)
+                          : part[d];
+        part[d] = 0;
+      }
+    };
     for (size_t j = 0; j < scores.size(); ++j) {
+      if (std::find(parts.begin(), parts.end(), j) != parts.end())
+        endPart();
       double p = visible[j] ? std::exp2(scores[j] - top) : 0;
       sum += p;
       for (int64_t d = 0; d < kernel.dim; ++d)
-        result[d] +=
-            p * (values[j]
-                     ? loadElement(values[j] + kernel.bytes() * d, kernel.dtype)
-                     : 0);
+        part[d] += p * (values[j] ? loadElement(values[j] + kernel.bytes() * d,
+                                                kernel.dtype)
+                                  : 0);
     }
+    endPart();
     for (int64_t d = 0; d < kernel.dim; ++d)
       storeElement(result[d] / sum, kernel.dtype, out + kernel.bytes() * d);
   }
@@ -191,8 +206,11 @@ struct Decode {
 
   void operator()() const {
     // Where a kernel may write.
-    std::memset(partials, 0xab,
-                moa_gpu_partial_bytes(grid, kernel.rows, kernel.dim));
+    const int64_t bytes = moa_gpu_partial_bytes(grid, kernel.rows, kernel.dim);
+    const auto own = fakeCuda()->memory.find(uintptr_t(partials));
+    if (own == fakeCuda()->memory.end() || int64_t(own->second.size) < bytes)
+      return fakeCuda()->fault("partial results have no memory of their own");
+    std::memset(partials, 0xab, bytes);
     const Tensor pool =
         kernel.maps ? fromMap(args.map) : poolAt(uint64_t(args.pool), kernel);
     if (line->items && line->first[line->items] != line->pages)
@@ -230,6 +248,7 @@ struct Decode {
           rows.push_back(
               {pool.at(0, 2 * int64_t(id)), pool.at(0, 2 * int64_t(id) + 1)});
         }
+      const std::vector<size_t> parts = partsOf(i);
       for (int64_t column = 0; column < item.tokens * kernel.group; ++column) {
         const int64_t token = column / kernel.group;
         const int64_t head =
@@ -258,10 +277,24 @@ struct Decode {
                     scaleLog2, seen);
           }
         }
-        row.write(kernel, at(args.out, item.out, item.token + token, head));
+        // Kernels of more columns have another order of sums.
+        row.write(kernel, at(args.out, item.out, item.token + token, head),
+                  parts, kernel.rows > 8 ? 11 : 12);
       }
     }
     checkCuts(lineIds);
+  }
+
+  /// Keys of the item's pages, one after the other, that begin a block's part.
+  std::vector<size_t> partsOf(int32_t item) const {
+    std::vector<size_t> parts;
+    for (unsigned block = 0; block < grid; ++block) {
+      const moa_gpu_cut &cut = cuts[block];
+      if (cut.begin < cut.end && cut.begin > line->first[item] &&
+          cut.begin < line->first[item + 1])
+        parts.push_back(size_t(cut.begin - line->first[item]) * 64);
+    }
+    return parts;
   }
 
   int32_t itemOf(int32_t page) const {

@@ -361,7 +361,7 @@ std::vector<Call> script() {
       {"cache",
        [](World &w) {
          w.model.context = w.context;
-         const moa_cache_options options = {sizeof(options), 0, kRollback};
+         const moa_cache_options options = {sizeof(options), 0, kRollback, 0};
          return moa_cache_create(&w.model, &options, &w.cache);
        }},
   };

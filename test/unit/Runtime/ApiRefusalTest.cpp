@@ -301,12 +301,19 @@ TEST_F(ApiRefusal, ValuesOutOfRange) {
 
   moa_cache *second = nullptr;
   const size_t page = geometry().pageBytes();
-  moa_cache_options options = {sizeof(options), page - 1, 0};
+  moa_cache_options options = {sizeof(options), page - 1, 0, 0};
   refused(moa_cache_create(&model, &options, &second), kInvalid,
           "max_bytes is 4095, less than one page of 4096 bytes: allow more");
-  options = {sizeof(options), 0, (1 << 20) + 1};
+  options = {sizeof(options), 0, (1 << 20) + 1, 0};
   refused(moa_cache_create(&model, &options, &second), kInvalid,
           "rollback_tokens is 1048577, expected 0 to");
+  options = {sizeof(options), 0, 0, -1};
+  refused(
+      moa_cache_create(&model, &options, &second), kInvalid,
+      "decode_parts is -1, expected 1 to 64, or 0 where bits may depend on");
+  options = {sizeof(options), 0, 0, 65};
+  refused(moa_cache_create(&model, &options, &second), kInvalid,
+          "decode_parts is 65, expected 1 to 64");
   EXPECT_EQ(second, nullptr);
   refused(moa_cache_set_limit(cache, 1), kInvalid, "less than one page");
   refused(moa_cache_set_limit(cache, page), kInvalid, "free sequences first");

@@ -12,6 +12,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "GpuCuts.h"
 #include "SpanTestSupport.h"
 
 #include "moa/abi/gpu_step.h"
@@ -46,7 +47,6 @@ struct Step {
         {8, MOA_MAX_GROUP, random.between(group, MOA_MAX_GROUP)}));
     a.tokens = int32_t(random.between(1, MOA_GPU_STEP_TOKENS));
     a.zero = int32_t(random.between(0, 1));
-    a.sink = -1; // Not read any more.
     for (int32_t layer = 0; layer < a.layers; ++layer) {
       const auto sink =
           int32_t(random.of<int64_t>({0, 1, 63, 64, 65, 128, 130}));
@@ -60,6 +60,12 @@ struct Step {
       a.sequence_count = 36;
     a.slots = a.sequence_count + int32_t(random.between(0, 3));
     a.grid = int32_t(random.of<int64_t>({1, 2, 132, random.between(1, 300)}));
+    if (seed % 3 == 1) { // Items are cut by themselves.
+      a.parts = int32_t(random.of<int64_t>({1, 2, 5, MOA_GPU_CUT_PARTS}));
+      // The items of this step, or of one with more sequences.
+      a.grid = a.parts * int32_t(random.between(0, 1) + a.sequence_count) *
+               a.kv_heads * moa_gpu_step_parts(a.tokens, a.columns, group);
+    }
     makeSequences();
     makeWords();
     makeRuns();
@@ -226,65 +232,6 @@ struct Prepared {
   std::vector<moa_gpu_cut> cuts;
 };
 
-/// Each page of a line is of one block, in the line's order, and no block has
-/// many more than others; those that have none come last. `owners`: the item of
-/// each page.
-void checkShares(const std::vector<moa_gpu_cut> &cuts,
-                 const std::vector<int32_t> &owners, int32_t count) {
-  const auto pages = int32_t(owners.size()), grid = int32_t(cuts.size());
-  // Pages in each block of an item, by item and block.
-  std::vector<std::map<int32_t, int32_t>> sharers(count);
-  int32_t reached = 0, most = 0, fewest = pages, busy = 0;
-  for (int32_t block = 0; block < grid; ++block) {
-    const moa_gpu_cut &cut = cuts[block];
-    ASSERT_EQ(cut.begin, reached) << "block " << block;
-    ASSERT_EQ(cut.items, count);
-    ASSERT_GE(cut.end, cut.begin);
-    reached = cut.end;
-    if (cut.begin == cut.end) {
-      ASSERT_EQ(cut.begin, pages) << "block " << block;
-      continue;
-    }
-    ++busy;
-    most = std::max(most, cut.end - cut.begin);
-    fewest = std::min(fewest, cut.end - cut.begin);
-    for (int32_t page = cut.begin; page < cut.end; ++page)
-      ++sharers[owners[page]][block];
-  }
-  ASSERT_EQ(reached, pages);
-  for (int32_t block = 0; block < busy; ++block) {
-    const moa_gpu_cut &cut = cuts[block];
-    const int32_t last = owners[cut.end - 1];
-    ASSERT_EQ(cut.item, owners[cut.begin]);
-    for (const auto &[item, parts] :
-         {std::pair(cut.item, cut.front), std::pair(last, cut.back)}) {
-      ASSERT_EQ(parts.block, sharers[item].begin()->first);
-      ASSERT_EQ(parts.count, int32_t(sharers[item].size()));
-    }
-  }
-  const moa_gpu_shares shares = moa_gpu_shares_of(count, pages, grid);
-  if (!shares.apart) {
-    ASSERT_EQ(busy, std::min(grid, pages));
-    ASSERT_LE(most - fewest, 1);
-    return;
-  }
-  const int32_t even = (pages + grid - 1) / grid;
-  ASSERT_LE(most, std::max(MOA_GPU_CUT_LEAST, even + 2 + even / 16));
-  for (int32_t block = 0; block < busy; ++block)
-    ASSERT_EQ(owners[cuts[block].begin], owners[cuts[block].end - 1]);
-  for (const auto &item : sharers) {
-    int32_t small = pages, large = 0, all = 0;
-    for (const auto &[block, own] : item) {
-      small = std::min(small, own);
-      large = std::max(large, own);
-      all += own;
-    }
-    ASSERT_LE(large - small, 1);
-    // No more blocks than it takes.
-    ASSERT_LT((int32_t(item.size()) - 1) * shares.apart, all);
-  }
-}
-
 /// Compares a step with the lists that the definition gives.
 class Model {
 public:
@@ -353,11 +300,13 @@ private:
     std::vector<int32_t> owners;
     for (const auto &[item, id] : line)
       owners.push_back(item);
-    checkShares({from, from + a.grid}, owners, made.line(layer, 0));
+    checkShares({from, from + a.grid}, owners, made.line(layer, 0), a.parts);
     for (int32_t block = 0; block < a.grid; ++block) {
       const moa_gpu_cut &cut = from[block];
-      if (testing::Test::HasFatalFailure() || cut.begin == cut.end)
+      if (testing::Test::HasFatalFailure())
         return;
+      if (cut.begin == cut.end)
+        continue;
       const int32_t behind = std::min(cut.item + 1, cut.items - 1);
       checkIds(cut, cut.own, cut.item, made, layer, line);
       checkIds(cut, cut.next, behind, made, layer, line);
@@ -478,53 +427,6 @@ private:
   const moa_gpu_prepare_args &a;
   std::map<Row, std::vector<int64_t>> known; ///< Of n, layer, head.
 };
-
-TEST(GpuStep, BlocksOfAnyGridShareAnyLine) {
-  int64_t apart = 0, empty = 0, parted = 0;
-  for (uint32_t seed = 0; seed < 400; ++seed) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
-    const auto count =
-        int32_t(random.of<int64_t>({1, 8, random.between(1, 90)}));
-    const auto grid =
-        int32_t(random.of<int64_t>({1, 2, 104, 132, random.between(1, 600)}));
-    std::vector<int32_t> first = {0}, owners;
-    for (int32_t item = 0; item < count; ++item) {
-      first.push_back(first.back() +
-                      int32_t(random.of<int64_t>({1, random.between(1, 20),
-                                                  random.between(1, 2000)})));
-      owners.resize(first.back(), item);
-    }
-    const std::vector<moa_gpu_decode_item> items(count);
-    const moa_gpu_shares shares = moa_gpu_shares_of(count, first.back(), grid);
-    std::vector<int32_t> each;
-    for (int32_t item = 0; shares.apart && item < count; ++item)
-      each.push_back(
-          moa_gpu_shares_apart(shares, first[item + 1] - first[item]));
-    std::vector<moa_gpu_cut> cuts;
-    for (int32_t block = 0; block < grid; ++block)
-      cuts.push_back(moa_gpu_cut_of(first.data(), each.data(), count,
-                                    items.data(), block, shares));
-    checkShares(cuts, owners, count);
-    if (HasFatalFailure())
-      return;
-    apart += shares.apart != 0;
-    empty += cuts.back().begin == cuts.back().end;
-    parted += !shares.apart && cuts[0].front.count > 1;
-  }
-  EXPECT_GT(apart, 40) << "items by themselves should be among the cases";
-  EXPECT_GT(empty, 40) << "blocks without pages should be among the cases";
-  EXPECT_GT(parted, 20) << "items of several blocks should be among the cases";
-}
-
-TEST(GpuStep, FewItemsAreSharedOneByOneWhereBlocksAreFewerThanPages) {
-  EXPECT_EQ(moa_gpu_shares_of(8, 704, 132).apart, 8); // 88 blocks.
-  EXPECT_EQ(moa_gpu_shares_of(16, 1408, 132).apart, 13);
-  // Pages by themselves; a share of the grid each; many items.
-  EXPECT_EQ(moa_gpu_shares_of(8, 132, 132).apart, 0);
-  EXPECT_EQ(moa_gpu_shares_of(32, 2816, 132).apart, 0);
-  EXPECT_EQ(moa_gpu_shares_of(128, 11264, 132).apart, 0);
-}
 
 TEST(GpuStep, ThreadsInTurnMakeWhatTheDefinitionSays) {
   int64_t parts = 0, split = 0, inlined = 0, far = 0;

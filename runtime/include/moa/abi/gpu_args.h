@@ -201,8 +201,8 @@ static inline int64_t moa_gpu_decode_columns(int64_t rows) {
 /// kernel has, a fact of its image. The pages that any of them sees form a
 /// line: sink_pages pages from block 0, then those from window_begin to the
 /// block of the last key. The id of page p of the item is element (p <
-/// sink_pages ? table : window_table) + p of `tables`. Blocks of a launch cut
-/// the line of all items in equal parts.
+/// sink_pages ? table : window_table) + p of `tables`. Blocks of a launch share
+/// the line of all items, as their cuts say.
 ///
 /// Keys [length - fresh, length) are not in their pages yet: the kernel reads
 /// those in pages of the line from the call's tensors (the first of them is

@@ -74,7 +74,7 @@ typedef struct moa_gpu_prepare_args {
   int32_t sequence_count;
   int32_t tokens;  ///< New rows of every sequence.
   int32_t columns; ///< Of the decode kernel; at least the group.
-  int32_t sink;    ///< Tokens, of layer 0; read from the rules since 1.5.
+  int32_t parts;   ///< Most of an item by itself, as in moa_gpu_shares; or 0.
   int32_t zero;    ///< 0 or 1, as in moa_gpu_decode_item.
   int32_t grid;    ///< Blocks of the decode kernel.
   /// 8-byte aligned.
@@ -82,9 +82,11 @@ typedef struct moa_gpu_prepare_args {
 } moa_gpu_prepare_args;
 
 /// Most items that blocks share one by one, and least pages of such a block,
-/// where an item has as many.
+/// or of a part of an item by itself, where an item has as many.
 #define MOA_GPU_CUT_APART 64
 #define MOA_GPU_CUT_LEAST 8
+/// Most parts of an item by itself.
+#define MOA_GPU_CUT_PARTS 64
 
 /// Rules and items of a layer that threads of a block have near.
 #define MOA_GPU_PREPARE_RULES 128
@@ -186,14 +188,19 @@ static inline int32_t moa_gpu_even_part(moa_gpu_even even, int32_t page) {
                        : even.longer + (page - longer) / even.even;
 }
 
-/// How blocks share a line: one item after the other, each by blocks of its own
-/// with at most `apart` pages; or, where that is 0, the line in equal parts.
+/// How blocks share a line: each item by itself, by `parts` blocks of which
+/// those behind its last part have no pages; or, where that is 0, one item
+/// after the other, each by blocks of its own with at most `apart` pages; or,
+/// where that is 0 too, the line in equal parts.
 typedef struct moa_gpu_shares {
+  int32_t parts;
   int32_t apart;
   moa_gpu_even line;
 } moa_gpu_shares;
 
 /// How the blocks of a grid share a line of `count` items and `pages` pages.
+/// With `parts` above 0 the grid has so many blocks for each item, and how an
+/// item is cut depends on nothing but its own pages.
 ///
 /// A block that has pages of two items does twice what it does at an item's
 /// end, which takes as long as about two pages. So items are shared one by one,
@@ -202,8 +209,10 @@ typedef struct moa_gpu_shares {
 /// takes less than one block more than its pages make: the grid has enough.
 /// Where each page has a block of its own, no block has pages of two.
 static inline moa_gpu_shares moa_gpu_shares_of(int32_t count, int32_t pages,
-                                               int32_t grid) {
-  moa_gpu_shares shares = {0, {0, 0}};
+                                               int32_t grid, int32_t parts) {
+  moa_gpu_shares shares = {parts, 0, {0, 0}};
+  if (parts)
+    return shares;
   if (count <= MOA_GPU_CUT_APART && count < grid && grid < pages) {
     const int32_t own = (pages + grid - count - 1) / (grid - count);
     const int32_t even = (pages + grid - 1) / grid;
@@ -222,6 +231,13 @@ static inline moa_gpu_shares moa_gpu_shares_of(int32_t count, int32_t pages,
 static inline int32_t moa_gpu_shares_apart(moa_gpu_shares shares,
                                            int32_t pages) {
   return (pages + shares.apart - 1) / shares.apart;
+}
+
+/// Parts of an item of `pages` pages by itself: at most `parts`.
+static inline int32_t moa_gpu_shares_parts(moa_gpu_shares shares,
+                                           int32_t pages) {
+  const int32_t most = (pages + MOA_GPU_CUT_LEAST - 1) / MOA_GPU_CUT_LEAST;
+  return most < shares.parts ? most : shares.parts;
 }
 
 /// The last of `count` items that begins at line page `page` or before.
@@ -247,10 +263,25 @@ static inline moa_gpu_parts moa_gpu_parts_of(const int32_t *first, int32_t item,
   return parts;
 }
 
+/// Gives `block` part `part` of the `parts` of an item: one of as many blocks
+/// that follow each other.
+static inline void moa_gpu_cut_part(moa_gpu_cut *cut, const int32_t *first,
+                                    int32_t item, int32_t block, int32_t part,
+                                    int32_t parts) {
+  const moa_gpu_even own =
+      moa_gpu_even_of(first[item + 1] - first[item], parts);
+  cut->begin = first[item] + moa_gpu_even_begin(own, part);
+  cut->end = first[item] + moa_gpu_even_begin(own, part + 1);
+  cut->item = item;
+  cut->front.block = cut->back.block = block - part;
+  cut->front.count = cut->back.count = parts;
+}
+
 /// The cut of block `block`, without its ids. Item i of `count` has line pages
 /// [first[i], first[i + 1]), at least one; `apart` has moa_gpu_shares_apart of
-/// each where items are shared one by one. Blocks without pages come last: the
-/// parts of an item are those of consecutive blocks.
+/// each where items are shared one by one. The parts of an item are those of
+/// consecutive blocks. Blocks without pages come last, of an item by itself
+/// behind its own.
 static inline moa_gpu_cut moa_gpu_cut_of(const int32_t *first,
                                          const int32_t *apart, int32_t count,
                                          const moa_gpu_decode_item *items,
@@ -258,19 +289,24 @@ static inline moa_gpu_cut moa_gpu_cut_of(const int32_t *first,
   const int32_t pages = count ? first[count] : 0;
   moa_gpu_cut cut = {pages,        pages,        0,  count, {0, 0}, {0, 0},
                      {0, 0, 0, 0}, {0, 0, 0, 0}, {0}};
-  if (shares.apart) {
+  if (shares.parts) {
+    const int32_t item = block / shares.parts, part = block % shares.parts;
+    if (item >= count)
+      return cut;
+    const int32_t parts =
+        moa_gpu_shares_parts(shares, first[item + 1] - first[item]);
+    if (part >= parts) {
+      cut.begin = cut.end = first[item + 1];
+      return cut;
+    }
+    moa_gpu_cut_part(&cut, first, item, block, part, parts);
+  } else if (shares.apart) {
     int32_t item = 0, before = 0;
     while (item < count && before + apart[item] <= block)
       before += apart[item++];
     if (item == count)
       return cut;
-    const moa_gpu_even own =
-        moa_gpu_even_of(first[item + 1] - first[item], apart[item]);
-    cut.begin = first[item] + moa_gpu_even_begin(own, block - before);
-    cut.end = first[item] + moa_gpu_even_begin(own, block - before + 1);
-    cut.item = item;
-    cut.front.block = cut.back.block = before;
-    cut.front.count = cut.back.count = apart[item];
+    moa_gpu_cut_part(&cut, first, item, block, block - before, apart[item]);
   } else {
     if (block >= pages)
       return cut;
@@ -440,7 +476,7 @@ static inline void moa_gpu_prepare_line(const moa_gpu_prepare_args *a,
 static inline moa_gpu_shares
 moa_gpu_prepare_shares(const moa_gpu_prepare_args *a, int32_t items,
                        const int32_t *first) {
-  return moa_gpu_shares_of(items, items ? first[items] : 0, a->grid);
+  return moa_gpu_shares_of(items, items ? first[items] : 0, a->grid, a->parts);
 }
 
 /// Brings near by how many blocks this thread's items are shared.

@@ -141,7 +141,8 @@ public:
                                      memory.makePages(bytes + scales), scales);
     return ok();
   }
-  Status makeExecutor(const Module &module, PagePool &pool,
+  /// Items are cut by themselves whatever `decodeParts` is.
+  Status makeExecutor(const Module &module, PagePool &pool, int32_t,
                       std::unique_ptr<Executor> &out) override {
     out = makeCpuExecutor(module, pool, threads);
     return ok();

@@ -90,17 +90,19 @@ Status CudaBatch::open(const BatchShape &shape) {
   args.blocks = shape.blocks;
   mostTokens = shape.tokens;
   args.columns = static_cast<int32_t>(module.decodeFor(0, mostTokens).rows);
-  args.sink = module.sink(0);
+  args.parts = decoding.parts;
   const int64_t words = moa_gpu_step_floor(&args, args.slots, 0, 0);
   const int64_t items =
       int64_t(shape.sequences) * g.kvHeads *
       moa_gpu_step_parts(shape.tokens, args.columns, int32_t(g.group()));
-  if (words > INT32_MAX || items > int64_t(kDecodeItems))
+  const int64_t mostItems = decoding.mostItems();
+  if (words > INT32_MAX || items > mostItems)
     return error(MOA_INVALID_ARGUMENT, "a batch of ", shape.sequences,
                  " sequences of ", shape.blocks * MOA_BLOCK_KEYS,
                  " tokens needs ", words, " words of tables and ", items,
                  " items a layer, expected at most ", INT32_MAX, " and ",
-                 kDecodeItems, "; lower max_sequences or max_length");
+                 mostItems, " with decode_parts ", args.parts,
+                 "; lower max_sequences or max_length");
   args.item_stride = static_cast<int32_t>(items);
   args.line_stride =
       (int64_t(offsetof(moa_gpu_line, first)) + 4 * (items + 1) + 255) / 256 *
@@ -120,12 +122,14 @@ Status CudaBatch::open(const BatchShape &shape) {
   args.items = at<moa_gpu_decode_item>(memory);
   MOA_RT_TRY(allocate(g.layers * size_t(args.line_stride), "lines", memory));
   args.lines = at<char>(memory);
-  // One grid for all layers, that each of their kernels fills a device with.
-  args.grid = INT32_MAX;
-  for (uint32_t layer = 0; layer < g.layers; ++layer)
+  // One grid for all layers: blocks for the most items there can be, or as many
+  // as each of their kernels fills a device with.
+  args.grid = args.parts ? static_cast<int32_t>(items) * args.parts : INT32_MAX;
+  for (uint32_t layer = 0; layer < g.layers && !args.parts; ++layer)
     args.grid = std::min(
         args.grid,
         static_cast<int32_t>(module.decodeFor(layer, mostTokens).grid));
+  MOA_RT_TRY(decoding.reserve(driver, args.grid));
   MOA_RT_TRY(allocate(g.layers * size_t(args.grid) * sizeof(moa_gpu_cut),
                       "cuts", memory));
   args.cuts = at<moa_gpu_cut>(memory);

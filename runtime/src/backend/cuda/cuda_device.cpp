@@ -34,9 +34,9 @@ public:
                   std::unique_ptr<PagePool> &out) override {
     return cuda::makePool(gpu, geometry, maxBytes, out);
   }
-  Status makeExecutor(const Module &module, PagePool &pool,
+  Status makeExecutor(const Module &module, PagePool &pool, int32_t decodeParts,
                       std::unique_ptr<Executor> &out) override {
-    return cuda::makeExecutor(gpu, module, pool, out);
+    return cuda::makeExecutor(gpu, module, pool, decodeParts, out);
   }
 
   Status allocate(size_t bytes, void **out) override {

@@ -52,7 +52,7 @@ Status makePool(Gpu &gpu, const Geometry &geometry, uint64_t maxBytes,
                 std::unique_ptr<PagePool> &out);
 
 Status makeExecutor(Gpu &gpu, const Module &module, PagePool &pool,
-                    std::unique_ptr<Executor> &out);
+                    int32_t decodeParts, std::unique_ptr<Executor> &out);
 
 } // namespace cuda
 } // namespace moa::rt

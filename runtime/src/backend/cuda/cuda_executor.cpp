@@ -23,9 +23,11 @@ namespace {
 
 class CudaExecutor : public Executor {
 public:
-  CudaExecutor(Gpu &gpu, const Module &module, PagePool &pool)
+  CudaExecutor(Gpu &gpu, const Module &module, PagePool &pool,
+               int32_t decodeParts)
       : gpu(gpu), driver(*gpu.driver), module(module), pool(pool),
-        staging(gpu, counts.waitNs), checks(gpu, module.geometry) {}
+        staging(gpu, counts.waitNs), work(decodeParts),
+        checks(gpu, module.geometry), decoding(decodeParts) {}
   ~CudaExecutor() override;
 
   Status open();
@@ -86,10 +88,7 @@ CudaExecutor::~CudaExecutor() {
   Current current(driver, gpu.context);
   // Kernels under way read the tables, and the pages that go next.
   driver.cuCtxSynchronize();
-  if (decoding.partials)
-    driver.cuMemFree(decoding.partials);
-  if (decoding.counters)
-    driver.cuMemFree(decoding.counters);
+  decoding.free(driver);
 }
 
 Status CudaExecutor::open() {
@@ -97,7 +96,7 @@ Status CudaExecutor::open() {
   MOA_RT_TRY(std::move(current.status));
   const Geometry &g = module.geometry;
   base = reinterpret_cast<CUdeviceptr>(pool.base());
-  int64_t bytes = 0;
+  int64_t blocks = 0;
   bool maps = false;
   for (uint32_t l = 0; l < g.layers; ++l) {
     const LayerKernels &layer = module.layers[l];
@@ -109,8 +108,10 @@ Status CudaExecutor::open() {
                      "it, or leave kv/format out of the plan");
     for (const Kernel *kernel : {&layer.decode, &layer.wide}) {
       maps |= kernel->maps;
-      bytes = std::max(
-          bytes, moa_gpu_partial_bytes(kernel->grid, kernel->rows, g.headDim));
+      blocks = std::max<int64_t>(blocks, kernel->grid);
+      decoding.blockBytes =
+          std::max(decoding.blockBytes,
+                   moa_gpu_partial_bytes(1, kernel->rows, g.headDim));
     }
     maps |= layer.prefill.maps;
   }
@@ -127,11 +128,9 @@ Status CudaExecutor::open() {
     decoding.args.scales = pool.scales(0);
   decoding.args.map = prefillMaps.maps.pool;
   decoding.args.pool = pool.base();
-  if (!bytes)
+  if (!blocks)
     return ok();
-  MOA_CUDA_TRY(driver, cuMemAlloc,
-               (&decoding.partials, static_cast<size_t>(bytes)), "allocating ",
-               bytes, " bytes for partial results");
+  MOA_RT_TRY(decoding.reserve(driver, blocks));
   MOA_CUDA_TRY(driver, cuMemAlloc,
                (&decoding.counters, kDecodeItems * sizeof(int32_t)),
                "allocating counters");
@@ -147,7 +146,7 @@ Status CudaExecutor::check(const AttendCall &call) {
   Current current(driver, gpu.context);
   MOA_RT_TRY(std::move(current.status));
   MOA_RT_TRY(checkScale(call.scale));
-  size_t decodes = 0;
+  int64_t decodes = 0;
   for (size_t i = 0; i < call.count; ++i) {
     const moa_attend_entry &e = call.entries[i];
     const EntryView view(module, call, i);
@@ -163,10 +162,11 @@ Status CudaExecutor::check(const AttendCall &call) {
       MOA_RT_TRY(checks.check(i, "out", e.out, e.tokens, g.qHeads,
                               e.out_row_stride, e.out_head_stride));
   }
-  if (decodes > kDecodeItems)
+  const int64_t most = decoding.mostItems();
+  if (decodes > most)
     return error(MOA_INVALID_ARGUMENT, "the call decodes ", decodes,
-                 " KV heads, expected at most ", kDecodeItems,
-                 "; decode fewer sequences in a call");
+                 " KV heads, expected at most ", most, " with decode_parts ",
+                 decoding.parts, "; decode fewer sequences in a call");
   return ok();
 }
 
@@ -348,6 +348,8 @@ Status CudaExecutor::run(const AttendCall &call, const Plan &plan) {
     MOA_RT_TRY(pool.spare(work.backs.size(), first));
     work.bringBack(module, pool, first);
   }
+  for (const DecodeLaunch &part : work.decodes)
+    MOA_RT_TRY(decoding.reserve(driver, part.grid));
   Staging::Lease lease;
   const size_t bytes = fill(plan, lease).bytes;
   MOA_RT_TRY(staging.take(bytes, capturing, lease));
@@ -387,8 +389,9 @@ Status CudaExecutor::run(const AttendCall &call, const Plan &plan) {
 } // namespace
 
 Status makeExecutor(Gpu &gpu, const Module &module, PagePool &pool,
-                    std::unique_ptr<Executor> &out) {
-  auto executor = std::make_unique<CudaExecutor>(gpu, module, pool);
+                    int32_t decodeParts, std::unique_ptr<Executor> &out) {
+  auto executor =
+      std::make_unique<CudaExecutor>(gpu, module, pool, decodeParts);
   MOA_RT_TRY(executor->open());
   out = std::move(executor);
   return ok();

@@ -11,7 +11,41 @@
 
 #include "backend/cuda/cuda_launch.h"
 
+#include <algorithm>
+
 namespace moa::rt::cuda {
+
+Status DecodeMemory::reserve(const Driver &driver, int64_t blocks) {
+  if (blocks <= room)
+    return ok();
+  RelaxedCapture relaxed(driver);
+  outgrown.reserve(outgrown.size() + 1);
+  // At least twice what there was: all that is outgrown takes less than this.
+  const int64_t wanted = std::max(blocks, 2 * room);
+  const auto bytes = static_cast<size_t>(wanted * blockBytes);
+  CUdeviceptr memory = 0;
+  MOA_CUDA_TRY(driver, cuMemAlloc, (&memory, bytes), "allocating ", bytes,
+               " bytes for partial results");
+  if (partials)
+    outgrown.push_back(partials);
+  partials = memory;
+  room = wanted;
+  return ok();
+}
+
+void DecodeMemory::free(const Driver &driver) {
+  for (CUdeviceptr memory : outgrown)
+    driver.cuMemFree(memory);
+  for (CUdeviceptr memory : {partials, counters})
+    if (memory)
+      driver.cuMemFree(memory);
+}
+
+int64_t DecodeMemory::mostItems() const {
+  const int64_t items = kDecodeItems;
+  return parts && blockBytes ? std::min(items, INT32_MAX / (parts * blockBytes))
+                             : items;
+}
 
 Status launch(const Driver &driver, const Launch &what, void **parameters) {
   const Kernel &kernel = what.kernel;

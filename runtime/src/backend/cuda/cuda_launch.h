@@ -15,6 +15,8 @@
 #include "backend/cuda/cuda_device.h"
 #include "moa/abi/gpu_step.h"
 
+#include <vector>
+
 namespace moa::rt::cuda {
 
 /// Decode items that one launch can count.
@@ -22,8 +24,25 @@ constexpr size_t kDecodeItems = size_t(1) << 16;
 
 /// What decode launches of one cache share, as they run one after another.
 struct alignas(64) DecodeMemory {
-  moa_gpu_decode_args args = {}; ///< The pool's part stays, tensors change.
+  explicit DecodeMemory(int32_t parts) : parts(parts) {}
+  /// Makes room for the partial results of `blocks` blocks. What it outgrows
+  /// stays until `free`, as captured calls write there.
+  Status reserve(const Driver &driver, int64_t blocks);
+  /// The device has to be done with all launches.
+  void free(const Driver &driver);
+  /// Most items of a launch: kernels count bytes of partial results in 32 bits.
+  int64_t mostItems() const;
+
+  /// First, as tensor maps lie at multiples of 64 bytes. The pool's part stays,
+  /// tensors change.
+  moa_gpu_decode_args args = {};
+  const int32_t parts; ///< decode_parts of moa_cache_options.
   CUdeviceptr partials = 0, counters = 0;
+  int64_t blockBytes = 0; ///< Most partial results of a block.
+
+private:
+  int64_t room = 0; ///< Blocks.
+  std::vector<CUdeviceptr> outgrown;
 };
 
 struct Launch {
