@@ -57,7 +57,6 @@ public:
   /// The rotation of a layer that the model has.
   const Rope &ropeOf(uint32_t layer) const { return ropes.of(layer); }
   uint64_t ropeHashOf(uint32_t layer) const { return ropes.hashOf(layer); }
-  /// Whether rows behind the last one of a page may not be zero.
   /// A number for a call or step, by which it knows the sequences it named.
   uint64_t newCall() noexcept { return ++lastCall; }
   /// What a KV head holds after `seen` tokens; `start`, if wanted, becomes the
