@@ -156,10 +156,10 @@ void ListModel::publish(ListSequence &sequence, uint32_t layer, int64_t from) {
         continue;
       auto &kept =
           index.emplace(keyOf(sequence, layer, h, block), page).first->second;
-      // One that nobody holds may have been given up; that shows where this one
-      // stays with others.
+      // One that nobody holds may have been given up, where pages are few; that
+      // shows where this one stays with others.
       const PageId real = sequence.real->layers[layer].heads[h].page(block);
-      if (kept.use_count() == 1 && page.use_count() > 1 &&
+      if (options.maxPages && kept.use_count() == 1 && page.use_count() > 1 &&
           cache->pool.isShared(real))
         kept = page;
       merged += kept != page;
