@@ -74,7 +74,7 @@ void run(uint32_t seed, uint64_t maxPages, int steps, Counts &counts,
 /// Models of each test; MOA_MODEL_SEEDS asks for more than make check runs.
 uint32_t seeds() {
   const char *text = std::getenv("MOA_MODEL_SEEDS");
-  return text ? std::max(20, std::atoi(text)) : 20;
+  return text ? std::max(40, std::atoi(text)) : 40;
 }
 
 TEST(SequenceModel, RandomOperations) {
