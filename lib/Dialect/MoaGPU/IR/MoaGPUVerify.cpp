@@ -79,11 +79,14 @@ LogicalResult moa::gpu::verifyRoleArguments(Operation *roles, Region &producer,
          << consumer.getArgumentTypes();
 }
 
+LaunchAttr moa::gpu::launchOf(Operation *roles) {
+  auto kernel = roles->getParentOfType<FunctionOpInterface>();
+  return kernel ? kernel->getAttrOfType<LaunchAttr>(kLaunchAttrName) : nullptr;
+}
+
 /// (C6) The kernel's launch has the threads and the registers of `roles`.
 static LogicalResult verifyLaunch(RolesOp roles) {
-  auto kernel = roles->getParentOfType<FunctionOpInterface>();
-  auto launch =
-      kernel ? kernel->getAttrOfType<LaunchAttr>(kLaunchAttrName) : nullptr;
+  LaunchAttr launch = launchOf(roles);
   if (!launch)
     return success();
   const int64_t consumers = roles.getWarpgroups();

@@ -20,9 +20,7 @@ using namespace moa::gpu;
 /// (C2) The launch has as many warps as there are roles for.
 static LogicalResult verifyLaunch(WarpRolesOp roles) {
   int64_t consumers = roles.getConsumers();
-  auto kernel = roles->getParentOfType<FunctionOpInterface>();
-  auto launch =
-      kernel ? kernel->getAttrOfType<LaunchAttr>(kLaunchAttrName) : nullptr;
+  LaunchAttr launch = launchOf(roles);
   if (consumers >= 1 && launch && launch.getThreads() == 32 * (consumers + 1))
     return success();
   InFlightDiagnostic diag =

@@ -17,11 +17,16 @@
 
 namespace moa::gpu {
 
+class LaunchAttr;
+
 /// (C1) Whether the consumer's region has one argument of type i32 and the
 /// producer's none.
 mlir::LogicalResult verifyRoleArguments(mlir::Operation *roles,
                                         mlir::Region &producer,
                                         mlir::Region &consumer);
+
+/// The launch of the kernel that `roles` is in; null where there is none.
+LaunchAttr launchOf(mlir::Operation *roles);
 
 /// (C3) Whether rings used in `roles` have both sides, each in its region.
 mlir::LogicalResult verifyRings(mlir::Operation *roles, mlir::Region &producer);
