@@ -90,9 +90,10 @@ Status RopeTable::set(Device &device, const Module &module, uint32_t layer,
   MOA_RT_TRY(device.allocate(bytes, &memory->address));
   MOA_RT_TRY(device.copy(memory->address, turns.data(), bytes));
   layers.resize(module.geometry.layers);
+  const uint64_t hash = fingerprintOf(rope);
   for (uint32_t i = begin; i < end; ++i)
     layers[i] = {{static_cast<const uint64_t *>(memory->address), rope.scale},
-                 fingerprintOf(rope),
+                 hash,
                  memory};
   return ok();
 }
