@@ -35,6 +35,11 @@ struct LayerBuilder {
   CacheType cache() const {
     return CacheType::get(b.getContext(), shape.kvHeads, shape.headDim, dtype);
   }
+  /// Null where scores have none.
+  FloatAttr softCap() const {
+    return shape.softCap ? FloatAttr::get(b.getF32Type(), shape.softCap)
+                         : FloatAttr();
+  }
   void buildFunction(int64_t layer, KernelKind kind, WindowAttr window) const;
   void buildRope(int64_t layer) const;
 };
@@ -71,11 +76,11 @@ void LayerBuilder::buildFunction(int64_t layer, KernelKind kind,
   if (kind == KernelKind::Decode)
     out = DecodeOp::create(b, loc, queries.getType(), queries, kv, window,
                            /*layout=*/nullptr, /*tile_config=*/nullptr,
-                           /*scale=*/nullptr);
+                           /*scale=*/nullptr, softCap());
   else
     out = AttentionOp::create(b, loc, queries.getType(), queries, kv, window,
                               /*layout=*/nullptr, /*tile_config=*/nullptr,
-                              /*scale=*/nullptr);
+                              /*scale=*/nullptr, softCap());
   SmallVector<Value> returned = {out};
   if (phases.append)
     returned.push_back(kv);
@@ -113,13 +118,13 @@ OwningOpRef<ModuleOp> moa::buildModule(MLIRContext &context,
   OpBuilder b(&context);
   Location loc = FileLineColLoc::get(&context, planName, 1, 1);
   OwningOpRef<ModuleOp> module = ModuleOp::create(loc);
-  (*module)->setAttr(kModelAttrName,
-                     ModelAttr::get(&context, shape.layers, shape.qHeads,
-                                    shape.kvHeads, shape.headDim, dtype,
-                                    shape.maxLength));
   (*module)->setAttr(kPlanIdAttrName, b.getStringAttr(plan.idText()));
   b.setInsertionPointToEnd(module->getBody());
   LayerBuilder layers{b, loc, shape, dtype, phases};
+  (*module)->setAttr(kModelAttrName,
+                     ModelAttr::get(&context, shape.layers, shape.qHeads,
+                                    shape.kvHeads, shape.headDim, dtype,
+                                    shape.maxLength, layers.softCap()));
   for (int64_t layer = 0; layer < shape.layers; ++layer) {
     WindowAttr window = planWindow(&context, plan, layer, shape.kvHeads);
     if (phases.prefill)

@@ -49,6 +49,25 @@ static int64_t *fieldOf(ModelShape &shape, llvm::StringRef key) {
   return nullptr;
 }
 
+/// Reads the value of a field.
+static llvm::Error readField(ModelShape &shape, llvm::StringRef key,
+                             llvm::StringRef value) {
+  if (key == "soft_cap") {
+    double cap;
+    if (value.trim().getAsDouble(cap) || !isSoftCap(cap))
+      return refuse("--model", "expected a number from 2^-20 to 2^20 for '" +
+                                   key + "', got '" + value + "'");
+    shape.softCap = static_cast<float>(cap);
+    return llvm::Error::success();
+  }
+  int64_t &target = *fieldOf(shape, key);
+  if (value.trim().getAsInteger(10, target) || target < 1 ||
+      target > (int64_t(1) << 31))
+    return refuse("--model", "expected a positive number for '" + key +
+                                 "', got '" + value + "'");
+  return llvm::Error::success();
+}
+
 llvm::Expected<ModelShape> moa::plan::parseModelText(llvm::StringRef text) {
   ModelShape shape;
   shape.maxLength = kDefaultMaxLength;
@@ -58,18 +77,15 @@ llvm::Expected<ModelShape> moa::plan::parseModelText(llvm::StringRef text) {
   for (llvm::StringRef field : fields) {
     auto [key, value] = field.split('=');
     key = key.trim();
-    int64_t *target = fieldOf(shape, key);
-    if (!target)
+    if (key != "soft_cap" && !fieldOf(shape, key))
       return refuse("--model",
-                    "expected layers, q_heads, kv_heads, head_dim or "
-                    "max_length, got '" +
+                    "expected layers, q_heads, kv_heads, head_dim, "
+                    "max_length or soft_cap, got '" +
                         field + "'");
     if (!seen.insert(key).second)
       return refuse("--model", "expected '" + key + "' once, got it twice");
-    if (value.trim().getAsInteger(10, *target) || *target < 1 ||
-        *target > (int64_t(1) << 31))
-      return refuse("--model", "expected a positive number for '" + key +
-                                   "', got '" + value + "'");
+    if (llvm::Error error = readField(shape, key, value))
+      return std::move(error);
   }
   for (llvm::StringRef key : {"layers", "q_heads", "head_dim"})
     if (!seen.contains(key))

@@ -62,6 +62,18 @@ public:
     return llvm::Error::success();
   }
 
+  /// Reads a soft cap; an absent key leaves it alone.
+  llvm::Error readCap(llvm::StringRef key, float &target) const {
+    if (!has(key))
+      return llvm::Error::success();
+    const json &value = object[key.str()];
+    if (!value.is_number() || !isSoftCap(value.get<double>()))
+      return refuse(key, "expected a number from 2^-20 to 2^20, found " +
+                             value.dump());
+    target = value.get<float>();
+    return llvm::Error::success();
+  }
+
 private:
   const json &object;
   std::string prefix;
@@ -104,7 +116,10 @@ static llvm::Error readShape(const Config &config, ModelShape &shape) {
   if (llvm::Error error = readHeadDim(config, shape))
     return error;
   shape.maxLength = kDefaultMaxLength;
-  return config.read("max_position_embeddings", shape.maxLength);
+  if (llvm::Error error =
+          config.read("max_position_embeddings", shape.maxLength))
+    return error;
+  return config.readCap("attn_logit_softcapping", shape.softCap);
 }
 
 llvm::Expected<ModelShape>

@@ -80,6 +80,10 @@ bool moa::plan::isSupportedHeadDim(int64_t dim) {
   return llvm::is_contained({64, 80, 96, 128, 192, 256}, dim);
 }
 
+bool moa::plan::isSoftCap(double cap) {
+  return cap >= kMinSoftCap && cap <= kMaxSoftCap;
+}
+
 Error moa::plan::checkModelShape(const ModelShape &model, StringRef name) {
   const std::pair<const char *, int64_t> sizes[] = {
       {"layers", model.layers},
@@ -112,6 +116,12 @@ Error moa::plan::checkModelShape(const ModelShape &model, StringRef name) {
                                 "{0}",
                                 model.headDim),
                   "kernels exist for these head dimensions only");
+  if (model.softCap && !isSoftCap(model.softCap))
+    return refuse(name, "soft_cap",
+                  llvm::formatv("expected a number from 2^-20 to 2^20, found "
+                                "{0}",
+                                model.softCap),
+                  "leave it out where scores have no cap");
   return Error::success();
 }
 

@@ -139,6 +139,7 @@ struct Module {
     d["max_length"] = info.max_length;
     d["chip"] = info.chip;
     d["remark"] = info.remark;
+    d["soft_cap"] = info.soft_cap;
     std::string id;
     for (uint8_t byte : info.plan_id) {
       id += "0123456789abcdef"[byte >> 4];

@@ -214,6 +214,7 @@ moa_status *moa_module_get_info(const moa_module *module,
     std::memcpy(full.plan_id, m.planId, sizeof(full.plan_id));
     full.chip = m.chip.c_str();
     full.remark = m.remark.c_str();
+    full.soft_cap = m.geometry.softCap;
     return writeInfo(full, info, "moa_module_info");
   });
 }

@@ -92,6 +92,7 @@ Status Module::load(const uint8_t *bytes, size_t size,
   g.dtype = header.dtype;
   g.lengthRule = header.length_rule;
   g.maxLength = header.max_length;
+  g.softCap = header.soft_cap;
   module->artifactVersion = header.version;
   module->kernelCount = static_cast<uint32_t>(artifact.kernels.size());
   std::memcpy(module->planId, header.plan_id, sizeof(module->planId));

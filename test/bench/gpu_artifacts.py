@@ -5,7 +5,9 @@
     layers.moa    32 layers that all have the rules of layer 16 of Llama-3-8B's
                   published plan: a step rotates through the pages of all of them
     one.moa       one such layer
-    d64.moa       the same with heads of 64
+    d64.moa       the same with heads of 64; d256.moa with 8 heads of 256 in groups of 2
+    cap.moa, cap256.moa, layers_cap.moa   one.moa, d256.moa and layers.moa for a model
+                  with a soft cap of 50
     dense.moa     one layer whose heads see everything (alpha = 0, beta = 1)
     replay.moa    3 small layers of short spans, length rule `request`
     replay_row.moa    the same by the rule `row`, heads of 64 in groups of 3
@@ -33,6 +35,7 @@ import moa
 PLANS = Path(__file__).resolve().parents[1] / "Inputs/plans"
 LAYER, LAYERS = 16, 32
 Q_HEADS, KV_HEADS = 32, 8
+CAP = 50.0  # Gemma 2's.
 
 
 def equal_layers(plan, layer, layers):
@@ -77,10 +80,12 @@ def keeping(plan, formats):
 
 
 def sources():
-    """Of each artifact: plan, layers, query heads, KV heads, head size, most tokens."""
+    """Of each artifact: plan, layers, query heads, KV heads, head size, most tokens and,
+    where scores have one, their soft cap."""
     published = published_plan("llama-3-8b")
     one = equal_layers(published, LAYER, 1)
     all_layers = equal_layers(published, LAYER, LAYERS)
+    few = {key: [row[:8] for row in one[key]] for key in ("alphas", "betas")}
     four = {key: one[key] * 4 for key in ("alphas", "betas")}
     kv8 = {
         f"kv8_{kept}": (keeping(four, kept), 4, Q_HEADS, KV_HEADS, 128, 1 << 17)
@@ -93,6 +98,10 @@ def sources():
         "layers": (all_layers, LAYERS, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "one": (one, 1, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "d64": (one, 1, Q_HEADS, KV_HEADS, 64, 1 << 17),
+        "d256": (few, 1, 8, 4, 256, 1 << 17),
+        "cap": (one, 1, Q_HEADS, KV_HEADS, 128, 1 << 17, CAP),
+        "cap256": (few, 1, 8, 4, 256, 1 << 17, CAP),
+        "layers_cap": (all_layers, LAYERS, Q_HEADS, KV_HEADS, 128, 1 << 17, CAP),
         "dense": (dense(1), 1, Q_HEADS, KV_HEADS, 128, 1 << 17),
         "replay": (short_spans(3, 8, "request"), 3, 8, 2, 128, 4096),
         "replay_row": (short_spans(3, 6, "row"), 3, 6, 2, 64, 4096),
@@ -109,11 +118,13 @@ def sources():
 def build(folder, targets, names=None):
     """Compiles the named artifacts, or all; yields (name, path, seconds)."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (plan, layers, q_heads, kv_heads, dim, length) in sources().items():
+    for name, (plan, layers, q_heads, kv_heads, dim, length, *cap) in sources().items():
         if names and name not in names:
             continue
         artifact = moa.compile(
-            plan, f"layers={layers},q_heads={q_heads},kv_heads={kv_heads},head_dim={dim}",
+            plan,
+            f"layers={layers},q_heads={q_heads},kv_heads={kv_heads},head_dim={dim}"
+            + "".join(f",soft_cap={value}" for value in cap),
             targets, dtype="bf16", max_length=length, out=folder / f"{name}.moa",
         )  # fmt: skip
         yield name, artifact.path, artifact.stats["seconds"]

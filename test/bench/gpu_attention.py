@@ -5,6 +5,8 @@ of its published plan, bf16. Parts, each a run of its own or together:
 
     prefill   the layer at N = 4096 to 65536
     d64       the same with heads of 64
+    d256      8 heads of 256 in groups of 2
+    cap, cap256, decode_cap   prefill, d256 and decode with a soft cap of 50
     dense     heads that see everything (alpha = 0, beta = 1)
     decode    batches of 1 to 64 sequences, 32 such layers
     multi     steps of 1 to 8 tokens a sequence, 32 such layers
@@ -30,23 +32,27 @@ from gpu_model import TOLERANCE, Model, need_artifact, need_cuda
 from gpu_timing import Timer
 
 #: Artifact and plan of each part.
-PARTS = {"prefill": ("one", "moa"), "d64": ("d64", "moa"), "dense": ("dense", "dense"),
-         "decode": ("layers", "moa"), "multi": ("layers", "moa")}  # fmt: skip
+PARTS = {"prefill": ("one", "moa"), "d64": ("d64", "moa"), "d256": ("d256", "moa"),
+         "cap": ("cap", "moa"), "cap256": ("cap256", "moa"), "dense": ("dense", "dense"),
+         "decode": ("layers", "moa"), "decode_cap": ("layers_cap", "moa"),
+         "multi": ("layers", "moa")}  # fmt: skip
 CASES = {
     "prefill": "4096,8192,16384,32768,65536", "d64": "8192,16384,32768,65536",
+    "d256": "8192,32768", "cap": "8192,32768", "cap256": "8192,32768",
     "dense": "8192,32768", "decode": "1x8192,1x65536,16x8192,64x8192,16x32768",
-    "multi": "1x8192,1x65536,16x8192",
+    "decode_cap": "1x8192,16x8192,16x32768", "multi": "1x8192,1x65536,16x8192",
 }  # fmt: skip
 PEERS = {
     "prefill": "cudnn,flash2,flex,jax_mosaic", "d64": "cudnn,flash2", "dense": "cudnn",
-    "decode": "cudnn,flash2,flex", "multi": "",
+    "d256": "cudnn,flash2,flex", "cap": "flex", "cap256": "flex",
+    "decode": "cudnn,flash2,flex", "decode_cap": "", "multi": "",
 }  # fmt: skip
 
 
 def records_of(part, model, timer, case, names):
     """Records of one case, as they are measured."""
     plan = PARTS[part][1]
-    if part in ("decode", "multi"):
+    if part in ("decode", "decode_cap", "multi"):
         batch, length = map(int, case.split("x"))
         if part == "multi":
             return gpu_multi.bench(model, timer, plan, batch, length)

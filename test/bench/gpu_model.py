@@ -46,6 +46,7 @@ class Model:
         self.layers, self.dim = info["layers"], info["head_dim"]
         self.q_heads, self.kv_heads = info["q_heads"], info["kv_heads"]
         self.group = self.q_heads // self.kv_heads
+        self.soft_cap = info["soft_cap"]  # 0 for none.
         self.chip = info["chip"]
         self.per_row = info["length"] == "row"
         self.rules = [
@@ -87,8 +88,9 @@ class Model:
 
     def case(self, **more):
         """Keys of a record that tell of the artifact."""
+        cap = {"soft_cap": self.soft_cap} if self.soft_cap else {}
         return {"dtype": "bf16", "q_heads": self.q_heads, "kv_heads": self.kv_heads,
-                "head_dim": self.dim, **more}  # fmt: skip
+                "head_dim": self.dim, **cap, **more}  # fmt: skip
 
     def visible(self, layer, head, length, rows):
         """Keys that each of `rows` (float64) sees, under the length rule `request`."""
@@ -135,7 +137,10 @@ class Model:
                 start = self.start(layer, head, length, row, resident[group] if resident else 0)
                 seen = (keys <= row) & ((keys < sink) | (keys >= start))
                 scores = k[seen, group].double() @ q[row - first, head].double()
-                p = torch.softmax(scores / math.sqrt(self.dim), 0)
+                scores /= math.sqrt(self.dim)
+                if self.soft_cap:
+                    scores = self.soft_cap * torch.tanh(scores / self.soft_cap)
+                p = torch.softmax(scores, 0)
                 want = p @ v[seen, group].double()
                 error = float((out[row - first, head].double() - want).norm() / want.norm())
                 worst = max(worst, error) if error == error else math.inf

@@ -93,11 +93,19 @@ class Flex:
         if device == "cuda":
             peak = torch.cuda.max_memory_allocated() - before - held
             self.facts["mask_peak_mb"] = max(0, peak) * 1e-6
+        cap = model.soft_cap
+
+        def capped(score, b, h, i, j):
+            return cap * torch.tanh(score / cap)
+
+        self.score_mod = capped if cap else None
         self.compiled = torch.compile(flex_attention, dynamic=False)
 
     def call(self, q, k, v):
         """A call on tensors [batch, heads, rows, D]; compiled when it first runs."""
-        return lambda: self.compiled(q, k, v, block_mask=self.block_mask, enable_gqa=True)
+        return lambda: self.compiled(
+            q, k, v, score_mod=self.score_mod, block_mask=self.block_mask, enable_gqa=True
+        )
 
 
 class JaxMosaic:

@@ -33,7 +33,7 @@ CASE = {
     "batch": int, "length": int, "q_heads": int, "kv_heads": int, "head_dim": int,
     "prompt": int, "tokens": int, "max_tokens": int, "new": int,
     "case": str, "kv": str, "layers": int, "rules": int, "rules_per_layer": int,
-    "objectives": int, "decode_parts": int,
+    "objectives": int, "decode_parts": int, "soft_cap": float,
 }  # fmt: skip
 KINDS = {"prefill", "decode", "prepare", "generate", "model", "serve", "optimize", "quality",
          "profile", "compile"}  # fmt: skip

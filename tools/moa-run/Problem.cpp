@@ -62,7 +62,7 @@ void storeElement(void *base, size_t index, float value, uint32_t dtype) {
 
 Problem::Problem(const moa_module_info &info, int64_t tokens, uint64_t seed)
     : qHeads(info.q_heads), kvHeads(info.kv_heads), dim(info.head_dim),
-      dtype(info.dtype) {
+      dtype(info.dtype), softCap(info.soft_cap) {
   std::mt19937_64 random(seed);
   std::normal_distribution<float> normal;
   auto fill = [&](std::vector<char> &tensor, uint32_t heads) {
@@ -141,6 +141,8 @@ double Problem::error(int64_t row, uint32_t head, int64_t start, int64_t sink,
     for (uint32_t d = 0; d < dim; ++d)
       dot += query[d] * loadElement(k.data(), at + d, dtype);
     score[j] = dot * scale;
+    if (softCap)
+      score[j] = softCap * std::tanh(score[j] / softCap);
     top = std::max(top, score[j]);
   }
   for (int64_t j = 0; j <= row; ++j) {

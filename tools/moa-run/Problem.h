@@ -55,6 +55,7 @@ public:
 
 private:
   uint32_t qHeads, kvHeads, dim, dtype;
+  double softCap; ///< 0: none.
   std::vector<char> q, k, v, out;
   moa_context *context = nullptr;
   void *onDevice[4] = {}; ///< q, k, v, out; null in the process's memory.

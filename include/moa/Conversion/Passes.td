@@ -13,8 +13,8 @@ include "mlir/Pass/PassBase.td"
 def ConvertMoaToTile : Pass<"convert-moa-to-tile", "::mlir::ModuleOp"> {
   let summary = "Turn attention and appends into launches of tile kernels";
   let description = [{
-    Operations of one structure (kind, head size, group, element type, tile
-    shape) share one kernel, whatever their windows: a module of its own, named
+    Operations of one structure (kind, head size, group, element type, soft cap,
+    tile shape) share one kernel, whatever their windows: a module of its own, named
     after the structure, with the facts in `moa.kernel`. The operation becomes a
     `moa.launch` that keeps window, layout and scale for the runtime. Layers
     with KV heads of 8 bits have attention kernels of their own, and share one

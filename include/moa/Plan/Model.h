@@ -21,14 +21,15 @@ namespace moa::plan {
 /// Longest sequence served where nobody said otherwise, tokens.
 constexpr int64_t kDefaultMaxLength = 131072;
 
-/// Reads `layers=30,q_heads=9,kv_heads=3,head_dim=64[,max_length=8192]`, in any
-/// order; kv_heads defaults to q_heads. Errors are PlanErrors.
+/// Reads
+/// `layers=30,q_heads=9,kv_heads=3,head_dim=64[,max_length=8192][,soft_cap=50]`,
+/// in any order; kv_heads defaults to q_heads. Errors are PlanErrors.
 llvm::Expected<ModelShape> parseModelText(llvm::StringRef text);
 
 /// Reads the keys of a Hugging Face configuration: num_hidden_layers,
 /// num_attention_heads, num_key_value_heads (default: num_attention_heads),
-/// head_dim (default: hidden_size / num_attention_heads) and
-/// max_position_embeddings; inside `text_config` where the file has one.
+/// head_dim (default: hidden_size / num_attention_heads),
+/// max_position_embeddings and attn_logit_softcapping; inside `text_config` where the file has one.
 /// `fileName` is only used in messages.
 llvm::Expected<ModelShape> parseModelConfig(llvm::StringRef json,
                                             llvm::StringRef fileName);

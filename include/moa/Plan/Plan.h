@@ -29,6 +29,8 @@ namespace moa::plan {
 constexpr int64_t kMaxAlpha = int64_t(1) << 40;
 /// Largest sink, rounding block and minimum span, in tokens.
 constexpr int64_t kMaxSpanParameter = int64_t(1) << 20;
+/// Least and largest soft cap of scores.
+constexpr double kMinSoftCap = 0x1p-20, kMaxSoftCap = 0x1p20;
 /// Longest sequence that anything here is asked about, in tokens.
 constexpr int64_t kMaxLength = int64_t(1) << 30;
 
@@ -72,6 +74,8 @@ struct ModelShape {
   int64_t kvHeads = 0;
   int64_t headDim = 0;   ///< Elements.
   int64_t maxLength = 0; ///< Longest sequence, tokens.
+  /// Scores s are softCap * tanh(s / softCap); 0 where they stay as they are.
+  float softCap = 0;
 
   /// Query heads of one KV head.
   int64_t group() const { return qHeads / kvHeads; }
@@ -137,6 +141,9 @@ llvm::Expected<Plan> makeUniformPlan(int64_t layers, int64_t qHeads,
 
 /// Whether kernels exist for heads of `dim` elements.
 bool isSupportedHeadDim(int64_t dim);
+
+/// Whether kernels exist for a soft cap of `cap`, which is not 0.
+bool isSoftCap(double cap);
 
 /// Checks that a model can be served at all: sizes, groups, head dimension.
 /// `name` (a file, or how the shape was given) is only used in messages.

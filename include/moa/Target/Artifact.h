@@ -66,6 +66,7 @@ struct ArtifactContents {
   uint32_t dtype = 0;     ///< MOA_DTYPE_*.
   int32_t lengthRule = 0; ///< MOA_LENGTH_*.
   int64_t maxLength = 0;  ///< Tokens.
+  float softCap = 0;      ///< Of scores; 0 where they have none.
   std::array<uint8_t, 32> planId = {};
   std::vector<moa_span_rule> rules;           ///< layers * qHeads.
   std::vector<uint8_t> kvFormats;             ///< layers * kvHeads of MOA_KV_*.

@@ -16,6 +16,8 @@
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "moa/Conversion/SoftCap.h"
 #include <limits>
 
 using namespace mlir;
@@ -109,6 +111,18 @@ void KernelLowering::lowerExp2(Exp2Op op) {
   for (auto [e, element] : llvm::enumerate(elements))
     element = exp2(fma(element, op.getScale(),
                        bound[pair ? int64_t(e) : lineOf(e, op.getByColumn())]));
+  op.getResult().replaceAllUsesWith(join(elements, b.getF32Type()));
+}
+
+void KernelLowering::lowerTanh(TanhOp op) {
+  auto type = cast<VectorType>(op.getValue().getType());
+  Value factors = vector::BroadcastOp::create(b, type, op.getFactor());
+  Value scaled = arith::MulFOp::create(b, op.getValue(), factors);
+  if (!op.getApproximate())
+    return op.getResult().replaceAllUsesWith(tanhOf(b, scaled));
+  SmallVector<Value> elements = split(scaled);
+  for (Value &element : elements)
+    element = LLVM::TanhOp::create(b, element, LLVM::FastmathFlags::afn);
   op.getResult().replaceAllUsesWith(join(elements, b.getF32Type()));
 }
 

@@ -154,6 +154,7 @@ LogicalResult KernelLowering::run() {
         .Case([&](RowReduceOp o) { lowerRowReduce(o); })
         .Case([&](LaneReduceOp o) { lowerLaneReduce(o); })
         .Case([&](Exp2Op o) { lowerExp2(o); })
+        .Case([&](TanhOp o) { lowerTanh(o); })
         .Case([&](RowScaleOp o) { lowerRowScale(o); })
         .Case([&](ReciprocalOp o) { lowerReciprocal(o); })
         .Case([&](PackOp o) { lowerPack(o); })

@@ -84,6 +84,7 @@ private:
   void lowerRowReduce(RowReduceOp op);
   void lowerLaneReduce(LaneReduceOp op);
   void lowerExp2(Exp2Op op);
+  void lowerTanh(TanhOp op);
   void lowerRowScale(RowScaleOp op);
   void lowerReciprocal(ReciprocalOp op);
   void lowerPack(PackOp op);

@@ -13,11 +13,23 @@
 #include "BuildKernels.h"
 
 #include "mlir/IR/Builders.h"
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/Support/Format.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/raw_ostream.h"
 
 using namespace mlir;
 using namespace moa;
+
+/// A positive f32 as it may stand in a symbol: 50, 0p25, 1em06.
+static std::string symbolOf(double value) {
+  std::string text;
+  llvm::raw_string_ostream(text) << llvm::format("%.9g", value);
+  llvm::replace(text, '.', 'p');
+  llvm::replace(text, '-', 'm');
+  llvm::erase(text, '+');
+  return text;
+}
 
 std::string KernelStructure::name() const {
   std::string text =
@@ -28,6 +40,8 @@ std::string KernelStructure::name() const {
     text += llvm::formatv("_{0}{1}", stringifyRopeLayout(rope.getLayout()),
                           rope.getRotaryDim());
   llvm::raw_string_ostream(text) << '_' << dtype << (kv8 ? "_kv8" : "");
+  if (softCap)
+    text += "_cap" + symbolOf(softCap.getValueAsDouble());
   return text;
 }
 
@@ -61,6 +75,8 @@ static void buildBlock(OpBuilder &b, Location loc, Value item, Value queries,
   Value k =
       tile::LoadKeysOp::create(b, loc, kvType, item, block, structure.kv8);
   Value s = tile::ScoresOp::create(b, loc, scoreType, queries, k);
+  if (structure.softCap)
+    s = tile::SoftCapOp::create(b, loc, scoreType, s, structure.softCap);
   Value masked = tile::MaskOp::create(b, loc, scoreType, whole, s, item, block);
   auto step = tile::SoftmaxStepOp::create(
       b, loc, TypeRange{scoreType, state.getType()}, masked, state);

@@ -28,8 +28,10 @@ struct KernelStructure {
   tile::ConfigAttr config;
   tile::RopeAttr rope = {}; ///< Null unless rope.
   bool kv8 = false;         ///< Attention over blocks of 8 bits beside others.
+  mlir::FloatAttr softCap = {}; ///< Of scores; null where they have none.
 
-  /// "decode_d64_g3_f32", "rope_d64_half32_f32", "prefill_d64_bf16_kv8".
+  /// "decode_d64_g3_f32", "rope_d64_half32_f32", "prefill_d64_bf16_kv8",
+  /// "prefill_d256_bf16_cap50".
   std::string name() const;
 };
 

@@ -86,6 +86,7 @@ static FailureOr<KernelStructure> structureOf(Operation *op) {
                             decode ? attend.getGroup() : 1,
                             attend.getCacheType().getElementType(), config};
   structure.kv8 = attend.getWindowAttr() && attend.getWindowAttr().hasKv8();
+  structure.softCap = op->getAttrOfType<FloatAttr>("soft_cap");
   return structure;
 }
 
@@ -165,7 +166,7 @@ void ConvertMoaToTile::runOnOperation() {
     home->setAttr(kKernelAttrName,
                   KernelAttr::get(ctx, s.kind, s.headDim, s.group, s.dtype,
                                   DenseI64ArrayAttr::get(ctx, kernel.layers),
-                                  rope, s.kv8));
+                                  rope, s.kv8, s.softCap));
     OpBuilder inner = OpBuilder::atBlockEnd(home.getBody());
     buildKernel(inner, kernel.loc, s);
   }

@@ -43,6 +43,7 @@ public:
   void loadQueries() override;
   void init() override;
   void scores(const BlockTile &keys) override;
+  void softCap(float cap) override { capScores(scoreTile, rows * kKeys, cap); }
   void mask(tile::MaskClass classes, Value block) override;
   void softmaxStep(bool) override;
   void accumulate(const BlockTile &values, bool skipZero) override;

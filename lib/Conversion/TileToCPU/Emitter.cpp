@@ -16,6 +16,7 @@
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "moa/Conversion/SoftCap.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
@@ -206,6 +207,11 @@ Value Emitter::exp2(Value x) {
   Value result = mulf(power, scale);
   Value tiny = cmpf(arith::CmpFPredicate::OLT, x, splat(-126.0f));
   return select(tiny, zero(), result);
+}
+
+Value Emitter::tanh(Value x) {
+  ImplicitLocOpBuilder located(loc, b);
+  return tanhOf(located, x);
 }
 
 SmallVector<Value> Emitter::transpose(ArrayRef<Value> rows) {

@@ -93,6 +93,8 @@ public:
   /// 2^x for x <= 0; exactly 0 below -126, NaN for NaN; relative error below
   /// 3e-7.
   mlir::Value exp2(mlir::Value x);
+  /// As moa::tanhOf.
+  mlir::Value tanh(mlir::Value x);
   /// Transposes a square of `lanes` vectors in registers.
   llvm::SmallVector<mlir::Value> transpose(llvm::ArrayRef<mlir::Value> rows);
 

@@ -143,6 +143,28 @@ static LogicalResult checkElement(Operation *op, Type type, Type element) {
                     << ", that of the kernel's first keys, got " << type;
 }
 
+/// Scores reach the softmax by a cap, if there is one, then a mask, if there is
+/// one.
+static LogicalResult checkScores(Block &body, SoftmaxStepOp step,
+                                 MaskOp mask) {
+  auto caps = llvm::to_vector(body.getOps<SoftCapOp>());
+  if (caps.size() > 1)
+    return refuse(caps[1]) << "expected at most one soft cap, got "
+                           << caps.size();
+  auto fromScores = [&](Operation *user, Value scores) {
+    return caps.empty() ? comesFrom<ScoresOp>(user, scores, "scores")
+                        : comesFrom<SoftCapOp>(user, scores, "scores");
+  };
+  if (!caps.empty() &&
+      failed(comesFrom<ScoresOp>(caps[0], caps[0].getScores(), "scores")))
+    return failure();
+  if (!mask)
+    return fromScores(step, step.getScores());
+  if (failed(fromScores(mask, mask.getScores())))
+    return failure();
+  return comesFrom<MaskOp>(step, step.getScores(), "scores");
+}
+
 /// The values of one block flow from keys to the next state.
 static LogicalResult checkLoop(ForBlocksOp loop, LoadQueriesOp queries,
                                Type element) {
@@ -150,8 +172,9 @@ static LogicalResult checkLoop(ForBlocksOp loop, LoadQueriesOp queries,
     return refuse(loop) << "walks segment 'all', which has no CPU form";
   Block &body = loop.getBody().front();
   if (failed(
-          consistsOf<LoadKeysOp, ScoresOp, MaskOp, SoftmaxStepOp, LoadValuesOp,
-                     AccumulateOp, YieldOp>(body, "a loop over blocks")))
+          consistsOf<LoadKeysOp, ScoresOp, SoftCapOp, MaskOp, SoftmaxStepOp,
+                     LoadValuesOp, AccumulateOp, YieldOp>(
+              body, "a loop over blocks")))
     return failure();
   auto keys = only<LoadKeysOp>(body, loop);
   auto scores = keys ? only<ScoresOp>(body, loop) : nullptr;
@@ -178,11 +201,7 @@ static LogicalResult checkLoop(ForBlocksOp loop, LoadQueriesOp queries,
                           << nameOf(scores.getQueries());
   if (failed(comesFrom<LoadKeysOp>(scores, scores.getKeys(), "keys")))
     return failure();
-  if (masks.empty()
-          ? failed(comesFrom<ScoresOp>(step, step.getScores(), "scores"))
-          : failed(comesFrom<ScoresOp>(masks[0], masks[0].getScores(),
-                                       "scores")) ||
-                failed(comesFrom<MaskOp>(step, step.getScores(), "scores")))
+  if (failed(checkScores(body, step, masks.empty() ? MaskOp() : masks[0])))
     return failure();
   Type probabilities = step.getProbabilities().getType().getElementType();
   if (!probabilities.isF32())

@@ -85,6 +85,7 @@ public:
   virtual void loadQueries() = 0;
   virtual void init() = 0;
   virtual void scores(const BlockTile &keys) = 0;
+  virtual void softCap(float cap) = 0; ///< In units of log2.
   virtual void mask(tile::MaskClass classes, mlir::Value block) = 0;
   /// `skipZero` is that of the accumulate that takes the probabilities.
   virtual void softmaxStep(bool skipZero) = 0;
@@ -100,6 +101,8 @@ protected:
   /// Emits `body` once for each format that the tile can have.
   void forFormats(const BlockTile &tile,
                   llvm::function_ref<void(const Buffer &)> body);
+  /// Caps `count` scores, a multiple of 64, that lie dense at `tile`.
+  void capScores(mlir::Value tile, int64_t count, float cap);
 
   Emitter &e;
   const CpuChip &chip;

@@ -50,6 +50,9 @@ public:
   void loadQueries() override;
   void init() override;
   void scores(const BlockTile &keys) override;
+  void softCap(float cap) override {
+    capScores(scoreTile, panels * kKeys * width, cap);
+  }
   void mask(tile::MaskClass classes, Value block) override;
   void softmaxStep(bool skipZero) override;
   void accumulate(const BlockTile &values, bool skipZero) override;

@@ -98,6 +98,20 @@ void AttentionLowering::forFormats(
       });
 }
 
+void AttentionLowering::capScores(Value tile, int64_t count, float cap) {
+  Value inverse = e.splat(1 / cap), factor = e.splat(cap);
+  // Divisions of several vectors run beside each other.
+  e.loop(0, count, 4 * e.lanes, [&](Value first) {
+    for (int64_t v = 0; v < 4; ++v) {
+      Value place = e.offset(e.offset(tile, first, e.b.getF32Type()),
+                             v * e.lanes, e.b.getF32Type());
+      Value score = e.loadVector(place, e.b.getF32Type());
+      Value capped = e.mulf(e.tanh(e.mulf(score, inverse)), factor);
+      e.storeVector(capped, place, e.b.getF32Type());
+    }
+  });
+}
+
 std::pair<Value, Value> AttentionLowering::segment(tile::Segment segment) {
   auto bound = [&](size_t offset) {
     return item.intField(offsetof(moa_work_item, ranges) + offset);
@@ -248,6 +262,9 @@ void KernelLowering::lower(Block &block) {
         })
         .Case([&](tile::ScoresOp scores) {
           attention->scores(tiles.lookup(scores.getKeys()));
+        })
+        .Case([&](tile::SoftCapOp softCap) {
+          attention->softCap(softCap.getLog2Cap());
         })
         .Case([&](tile::MaskOp mask) {
           attention->mask(mask.getClasses(), blocks.lookup(mask.getBlock()));

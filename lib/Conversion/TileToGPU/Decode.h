@@ -17,6 +17,7 @@
 
 #include "Builder.h"
 #include "Kernels.h"
+#include "ScoreScale.h"
 #include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
 
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
@@ -275,7 +276,8 @@ protected:
   const KernelForm form;
 
   Value args, items, line, tables, cuts; ///< Parameters.
-  Value partials, counters, sink, scale;
+  Value partials, counters, sink;
+  ScoreScale scale;
   Value count, starts; ///< Of items; the line page at which each starts.
   Value outputs;       ///< [warp][column of a tile] floats of a column.
   Value sums;          ///< [warp][column]: maximum and sum.

@@ -29,9 +29,10 @@ LLVM::LLVMFuncOp Decode::build(StringRef name) {
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);
   Value *parameters[] = {&args,     &items,    &line, &tables, &cuts,
-                         &partials, &counters, &sink, &scale};
+                         &partials, &counters, &sink};
   for (auto [i, parameter] : llvm::enumerate(parameters))
     *parameter = entry->getArgument(i);
+  scale = ScoreScale(b, form, entry->getArguments().back());
 
   const int64_t sumBytes = warps() * kColumns * 8, ticketBytes = 16;
   placePages(outputBytes() + sumBytes + ticketBytes);

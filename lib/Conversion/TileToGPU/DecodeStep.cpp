@@ -154,6 +154,8 @@ Decode::State Decode::step(Value firstKey, const State &before, HalfOf keys,
                            HalfOf values, const Codes &codes) {
   SmallVector<Value> scores =
       form.kv8 ? scoresOf(keys(), codes) : scoresOf(keys());
+  for (Value &score : scores)
+    score = scale.raw(b, score);
   // Masks only where some column does not see all of the page.
   Value behind = b.add(firstKey, MOA_BLOCK_KEYS);
   Value whole = b.both(

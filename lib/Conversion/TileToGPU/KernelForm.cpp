@@ -33,7 +33,8 @@ static OpTy expectFrom(Operation *user, Value value, StringRef what) {
   return nullptr;
 }
 
-/// The loop's body: keys, scores, whole mask, softmax, values, accumulate.
+/// The loop's body: keys, scores, their cap if they have one, whole mask,
+/// softmax, values, accumulate.
 static LogicalResult checkBody(ForBlocksOp loop, LoadQueriesOp queries) {
   auto yield = cast<YieldOp>(loop.getBody().front().back());
   auto accumulate = expectFrom<AccumulateOp>(yield, yield.getState(), "state");
@@ -45,8 +46,10 @@ static LogicalResult checkBody(ForBlocksOp loop, LoadQueriesOp queries) {
       expectFrom<LoadValuesOp>(accumulate, accumulate.getValues(), "values");
   auto mask =
       step ? expectFrom<MaskOp>(step, step.getScores(), "scores") : nullptr;
-  auto scores =
-      mask ? expectFrom<ScoresOp>(mask, mask.getScores(), "scores") : nullptr;
+  SoftCapOp cap = mask ? mask.getScores().getDefiningOp<SoftCapOp>() : nullptr;
+  auto scores = cap    ? expectFrom<ScoresOp>(cap, cap.getScores(), "scores")
+                : mask ? expectFrom<ScoresOp>(mask, mask.getScores(), "scores")
+                       : nullptr;
   auto keys = scores ? expectFrom<LoadKeysOp>(scores, scores.getKeys(), "keys")
                      : nullptr;
   if (!values || !keys)
@@ -84,13 +87,16 @@ static FailureOr<KernelForm> matchAttention(func::FuncOp kernel,
     return failure();
   auto keys = *loop.getBody().front().getOps<LoadKeysOp>().begin();
   TileType tile = keys.getTile().getType();
-  return KernelForm{kind,
-                    tile.getCols(),
-                    tile.getElementType(),
-                    config.getRows(),
-                    config.getKeys(),
-                    /*columns=*/0,
-                    keys.getKv8()};
+  KernelForm form{kind,
+                  tile.getCols(),
+                  tile.getElementType(),
+                  config.getRows(),
+                  config.getKeys(),
+                  /*columns=*/0,
+                  keys.getKv8()};
+  for (SoftCapOp cap : loop.getBody().front().getOps<SoftCapOp>())
+    form.softCap = cap.getLog2Cap();
+  return form;
 }
 
 template <typename OpTy>

@@ -29,6 +29,7 @@ struct KernelForm {
   /// Decode: most query rows of an item, which the form does not say; else 0.
   int64_t columns;
   bool kv8 = false;         ///< Whether blocks of 8 bits stand beside others.
+  float softCap = 0;        ///< Of scores, in units of log2; 0 for none.
   tile::RopeAttr rope = {}; ///< Null unless rope.
 };
 

@@ -17,6 +17,7 @@
 
 #include "Kernels.h"
 #include "Prefill.h"
+#include "ScoreScale.h"
 #include "WarpProducts.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -135,7 +136,8 @@ private:
   const std::unique_ptr<WarpProducts> products;
   SharedType queryTile, tile;
 
-  Value entries, pool, items, tables, starts, count, sink, scale; ///< Params.
+  Value entries, pool, items, tables, starts, count, sink; ///< Parameters.
+  ScoreScale scale;
   Value queryBuffer, buffers;
   Value warpRow; ///< First of the warp's rows in the item.
   Value laneRow; ///< First of the thread's two rows in the item.
@@ -153,10 +155,10 @@ LLVM::LLVMFuncOp PrefillAmpere::build(StringRef name) {
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);
   Value *parameters[] = {&entries, &pool,  &items, &tables,
-                         &starts,  &count, &sink,  &scale};
-  for (auto [parameter, argument] :
-       llvm::zip_equal(parameters, entry->getArguments()))
-    *parameter = argument;
+                         &starts,  &count, &sink};
+  for (auto [i, parameter] : llvm::enumerate(parameters))
+    *parameter = entry->getArgument(i);
+  scale = ScoreScale(b, form, entry->getArguments().back());
   MLIRContext *ctx = b.getContext();
   queryBuffer = BuffersOp::create(b, BuffersType::get(ctx, 1, queryTile));
   buffers = BuffersOp::create(b, BuffersType::get(ctx, shape.places, tile));
@@ -296,8 +298,8 @@ State PrefillAmpere::step(const Item &item, Value t, const State &old) {
   fetchTile(item, ahead, old.place, /*values=*/true,
             b.add(use, shape.places - 1));
   Value firstKey = b.add(b.mul(tileNumber(item, t), form.keys), partOf(t));
-  Value scores = maskWhereNeeded(b, window, products->scores(keys, shape.keys),
-                                 firstKey, shape.keys, sink);
+  Value raw = scale.raw(b, products->scores(keys, shape.keys));
+  Value scores = maskWhereNeeded(b, window, raw, firstKey, shape.keys, sink);
   auto pair = b.f32s(2);
   state.maximum =
       arith::MaxNumFOp::create(b, scaledMaximum(b, scores, scale), old.maximum);

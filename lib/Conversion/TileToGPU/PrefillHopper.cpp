@@ -57,7 +57,7 @@ LLVM::LLVMFuncOp PrefillHopper::build(StringRef name) {
   starts = entry->getArgument(3);
   count = entry->getArgument(4);
   sink = entry->getArgument(5);
-  scale = entry->getArgument(6);
+  scale = ScoreScale(b, form, entry->getArgument(6));
 
   MLIRContext *ctx = b.getContext();
   auto ring = [&](int64_t stages, SharedType tile, int64_t words = 0) -> Value {

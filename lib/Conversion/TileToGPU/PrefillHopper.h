@@ -16,6 +16,7 @@
 
 #include "KernelForm.h"
 #include "Prefill.h"
+#include "ScoreScale.h"
 #include "moa/Dialect/MoaGPU/IR/MoaGPU.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -125,7 +126,8 @@ private:
   const SharedType queryTile, keyTile;
   const VectorType outputType;
 
-  Value maps, items, tables, starts, count, sink, scale; ///< Parameters.
+  Value maps, items, tables, starts, count, sink; ///< Parameters.
+  ScoreScale scale;
   Value queryRing, keyRing, valueRing;
   Value staging; ///< Null where outputs leave through the query tile.
   // Of the item at hand, in a consumer.

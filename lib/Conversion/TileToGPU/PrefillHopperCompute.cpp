@@ -139,8 +139,9 @@ Value PrefillHopper::pack(Value fragment) {
 State PrefillHopper::firstStep(const Item &item, Value firstUse) {
   auto pair = b.f32s(2);
   Value keys = getTile(keyRing, firstUse);
-  Value scores = wait(startScores(keys, form.keys), 0);
+  Value products = wait(startScores(keys, form.keys), 0);
   ReleaseOp::create(b, keyRing, firstUse);
+  Value scores = scale.raw(b, products);
   scores = maskedTile(item, scores, b.i32(0));
   Value high = scaledMaximum(b, scores, scale);
   Value bound = boundOf(b, high, /*mayBeEmpty=*/true);
@@ -158,9 +159,9 @@ State PrefillHopper::step(const Item &item, Value step, Value firstUse,
   Value values = getTile(valueRing, before);
   Value sums = startValues(state.probabilities, values, state.output);
   turn(BarrierAction::Arrive, nextTurn(group));
-  Value scores = wait(product, 1);
+  Value products = wait(product, 1);
   ReleaseOp::create(b, keyRing, use);
-  scores = maskedTile(item, scores, step);
+  Value scores = maskedTile(item, scale.raw(b, products), step);
   Softmax soft = softmax(scores, state);
   OrderFenceOp::create(b, valueRing, before);
   Value output = wait(sums, 0);
@@ -184,12 +185,12 @@ State PrefillHopper::sinkStep(const Item &item, Value firstUse, Value queryUse,
   Value product = startScores(keys, MOA_BLOCK_KEYS);
   Value values = getTile(valueRing, before);
   Value sums = startValues(state.probabilities, values, state.output);
-  Value scores = wait(product, 1);
+  Value products = wait(product, 1);
   ReleaseOp::create(b, keyRing, use);
   if (staging) // The next item's queries load under the rest of this one.
     ReleaseOp::create(b, queryRing, queryUse);
-  scores = masked(b, window, scores, b.mul(FIELD(item, sink_tiles), form.keys),
-                  sink);
+  Value scores = masked(b, window, scale.raw(b, products),
+                        b.mul(FIELD(item, sink_tiles), form.keys), sink);
   Softmax soft = softmax(scores, state);
   OrderFenceOp::create(b, valueRing, before);
   Value output = wait(sums, 0);

@@ -347,6 +347,7 @@ moa::writeArtifact(const ArtifactContents &contents) {
   header.dtype = contents.dtype;
   header.length_rule = contents.lengthRule;
   header.max_length = contents.maxLength;
+  header.soft_cap = contents.softCap;
   llvm::copy(contents.planId, header.plan_id);
 
   std::vector<uint8_t> file(sizeof(header), 0);

@@ -38,6 +38,11 @@ static uint32_t dtypeCode(Type type) {
                         : MOA_DTYPE_BF16;
 }
 
+/// 0 for none.
+static float capOf(FloatAttr softCap) {
+  return softCap ? softCap.getValue().convertToFloat() : 0;
+}
+
 /// Fills geometry and plan id from the module's attributes.
 static LogicalResult readModel(ModuleOp module, ArtifactContents &contents) {
   auto model = module->getAttrOfType<ModelAttr>(kModelAttrName);
@@ -50,6 +55,7 @@ static LogicalResult readModel(ModuleOp module, ArtifactContents &contents) {
   contents.headDim = model.getHeadDim();
   contents.dtype = dtypeCode(model.getDtype());
   contents.maxLength = model.getMaxLength();
+  contents.softCap = capOf(model.getSoftCap());
   auto id = module->getAttrOfType<StringAttr>(kPlanIdAttrName);
   std::string digest;
   if (!id || id.size() != 64 || !llvm::tryGetFromHex(id.getValue(), digest))
@@ -122,6 +128,12 @@ FailureOr<ArtifactContents> moa::collectKernelTable(ModuleOp module) {
     kernel.headDim = facts.getHeadDim();
     kernel.group = facts.getGroup();
     kernel.kv8 = facts.getKv8();
+    bool attends = facts.getKind() == KernelKind::Prefill ||
+                   facts.getKind() == KernelKind::Decode;
+    if (attends && capOf(facts.getSoftCap()) != contents.softCap)
+      return nested.emitOpError("expected the soft cap of '")
+             << kModelAttrName << "', " << contents.softCap << " (0: none), got "
+             << capOf(facts.getSoftCap());
     if (RopeAttr rope = facts.getRope())
       kernel.rotation = moa_artifact_rotation(uint32_t(rope.getLayout()),
                                               uint32_t(rope.getRotaryDim()));

@@ -190,11 +190,11 @@ typedef struct moa_module_info {
   uint32_t kernels;
   int64_t max_length;
   uint8_t plan_id[32];
-  /// Most demanding variant chosen on this machine; lives as the module.
-  const char *chip;
+  const char *chip; ///< Most demanding variant that runs; lives as the module.
   /// One line on what fell back, such as a driver that compiled PTX; empty if
   /// nothing did. Lives as the module. Since: 1.1
   const char *remark;
+  float soft_cap; ///< Of scores; 0 where they have none. Since: 1.7
 } moa_module_info;
 
 /// Loads an artifact from a file, which may change afterwards. Caller owns

@@ -35,6 +35,14 @@ func.func @exp2_c1(%s: vector<6xf32>, %c: f32, %b: vector<2xf32>) {
 
 // -----
 
+func.func @tanh_c1(%s: vector<2xf32>, %c: f32) {
+  // expected-error @+1 {{(C1) expected a fragment of a multiple of 4 elements, got 2}}
+  %m = moa_gpu.tanh %s * %c : vector<2xf32>
+  return
+}
+
+// -----
+
 func.func @row_scale_c1(%s: vector<2xf32>, %b: vector<2xf32>) {
   // expected-error @+1 {{(C1) expected a fragment of a multiple of 4 elements, got 2}}
   %m = moa_gpu.row_scale %s, %b : vector<2xf32>

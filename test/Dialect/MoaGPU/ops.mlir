@@ -55,6 +55,10 @@ llvm.func @kernel(%map: !llvm.ptr, %use: i32, %row: i32, %head: i32, %sum: vecto
     %h = moa_gpu.row_reduce max %m : vector<64xf32>
     // CHECK-NEXT: %[[L:.*]] = moa_gpu.lane_reduce max %[[H]]
     %l = moa_gpu.lane_reduce max %h
+    // CHECK-NEXT: moa_gpu.tanh %[[M]] * %{{.*}} : vector<64xf32>
+    %t = moa_gpu.tanh %m * %scale : vector<64xf32>
+    // CHECK-NEXT: moa_gpu.tanh %[[M]] * %{{.*}} approximate : vector<64xf32>
+    %u = moa_gpu.tanh %m * %scale approximate : vector<64xf32>
     // CHECK-NEXT: %[[E:.*]] = moa_gpu.exp2 %[[M]] * %{{.*}} - %[[L]] : vector<64xf32>
     %e = moa_gpu.exp2 %m * %scale - %l : vector<64xf32>
     // CHECK-NEXT: moa_gpu.exp2 %{{.*}} * %{{.*}} - %[[L]] : vector<2xf32>

@@ -99,3 +99,27 @@ func.func @rotate_rows_c3(%i: !moa_tile.item<rope>) {
 
 // expected-error @+1 {{(C1) expected an even rotary_dim of at least 2, got 0}}
 func.func private @rope_c1() attributes {a = #moa_tile.rope<half, 0>}
+
+// -----
+
+func.func @soft_cap_c1(%s: !moa_tile.tile<3x64xbf16>) {
+  // expected-error @+1 {{(C1) expected f32 scores, got '!moa_tile.tile<3x64xbf16>'}}
+  %c = moa_tile.soft_cap %s to 50.0 : !moa_tile.tile<3x64xbf16>
+  return
+}
+
+// -----
+
+func.func @soft_cap_c2_zero(%s: !moa_tile.tile<3x64xf32>) {
+  // expected-error @+1 {{(C2) expected a positive and finite cap, got 0.000000e+00 : f32}}
+  %c = moa_tile.soft_cap %s to 0.0 : !moa_tile.tile<3x64xf32>
+  return
+}
+
+// -----
+
+func.func @soft_cap_c2_infinite(%s: !moa_tile.tile<3x64xf32>) {
+  // expected-error @+1 {{(C2) expected a positive and finite cap, got 0x7F800000 : f32}}
+  %c = moa_tile.soft_cap %s to 0x7F800000 : !moa_tile.tile<3x64xf32>
+  return
+}

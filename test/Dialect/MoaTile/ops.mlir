@@ -26,8 +26,10 @@ func.func @prefill(%item: !item) attributes {
     %k = moa_tile.load_keys %item[%b] : !item -> !kv
     // CHECK: moa_tile.scores %{{.*}}, %{{.*}} : <64x64xf32>, <64x64xbf16> -> <64x64xf32>
     %x = moa_tile.scores %q, %k : !q, !kv -> !q
+    // CHECK: moa_tile.soft_cap %{{.*}} to 5.000000e+01 : <64x64xf32>
+    %y = moa_tile.soft_cap %x to 50.0 : !q
     // CHECK: moa_tile.mask (sink, window, causal) %{{.*}}, %{{.*}}[%[[B]]] : <64x64xf32>, <prefill>
-    %m = moa_tile.mask (sink, window, causal) %x, %item[%b] : !q, !item
+    %m = moa_tile.mask (sink, window, causal) %y, %item[%b] : !q, !item
     // CHECK: moa_tile.softmax_step %{{.*}}, %[[S]] : <64x64xf32>, <64x64> -> <64x64xf32>
     %p, %t = moa_tile.softmax_step %m, %s : !q, !state -> !q
     // CHECK: moa_tile.load_values

@@ -329,6 +329,38 @@ static std::vector<Scenario> scales() {
   return list;
 }
 
+/// Caps that scores stay far below, reach, and exceed by far; a key that is not
+/// a number, rotations, pages of 8 bits and long steps under a cap.
+static std::vector<Scenario> softCaps(Dtype dtype) {
+  std::vector<Scenario> list;
+  for (int64_t dim : {64, 80, 128, 256})
+    for (float cap : {1e6f, 50.0f, 2.0f, 0.25f}) {
+      Scenario s;
+      s.dtype = dtype;
+      s.headDim = dim;
+      s.softCap = cap;
+      s.qMagnitude = s.kMagnitude = 4; // Scores up to 20 and more.
+      if (dtype == Dtype::F32) // Scores of tens carry errors of 1e-6.
+        s.tolerance = 2e-5;
+      s.steps = mixedChunks();
+      if (dim == 80)
+        s.rope = Rotation{};
+      if (dim == 128)
+        s.steps = {{{0, 300, 500}, {1, 70, 200}},
+                   {{0, 1}, {1, 1}},
+                   {{0, 3}, {1, 3}},
+                   {{1, 1}, {0, 1}}};
+      if (dim == 128 && dtype != Dtype::F32)
+        s.kv = {Kv::E4M3, Kv::Int8};
+      if (dim == 64)
+        s.poison = {{Poison::Key, 0, 70, 0, NAN}, {Poison::Query, 0, 30, 1, NAN}};
+      if (dim == 256)
+        s.windows = {100};
+      list.push_back(s);
+    }
+  return list;
+}
+
 static std::vector<Scenario> hugeValues() {
   std::vector<Scenario> list;
   for (Dtype dtype : {Dtype::F16, Dtype::BF16}) {
@@ -501,6 +533,9 @@ const std::vector<Case> &moa::conformance::cases() {
       {"ExtremeScores", extremeScores},
       {"RisingScores", risingScores},
       {"Scales", scales},
+      {"SoftCapsF32", [] { return softCaps(Dtype::F32); }},
+      {"SoftCapsF16", [] { return softCaps(Dtype::F16); }},
+      {"SoftCapsBF16", [] { return softCaps(Dtype::BF16); }},
       {"HugeValues", hugeValues},
       {"Strides", strides},
       {"LongSequence", longSequence},

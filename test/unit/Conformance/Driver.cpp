@@ -363,6 +363,7 @@ std::string moa::conformance::compileScenario(const Scenario &s,
   std::ostringstream options;
   options << " --model layers=" << s.layers << ",q_heads=" << s.qHeads
           << ",kv_heads=" << s.kvHeads << ",head_dim=" << s.headDim
+          << (s.softCap ? ",soft_cap=" + std::to_string(s.softCap) : "")
           << " --max-length " << maxLength << " --dtype " << nameOf(s.dtype)
           << " --target " << target;
   if (s.rope)

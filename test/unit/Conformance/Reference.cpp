@@ -223,9 +223,12 @@ std::vector<double> Reference::row(int64_t position, int64_t head, int64_t n,
     double dot = 0;
     for (int64_t d = 0; d < s.headDim; ++d)
       dot += q[d] * (isKept(j) ? seen.keys : keys)[kv][j][d];
-    scores.push_back({j, dot * scale});
-    isNan |= std::isnan(dot * scale);
-    top = std::max(top, dot * scale);
+    double score = dot * scale;
+    if (s.softCap)
+      score = double(s.softCap) * std::tanh(score / double(s.softCap));
+    scores.push_back({j, score});
+    isNan |= std::isnan(score);
+    top = std::max(top, score);
   }
   std::vector<double> out(s.headDim, 0);
   double sum = 0;

@@ -46,6 +46,26 @@ TEST(ModelText, KvHeadsDefaultToQueryHeads) {
   EXPECT_EQ(shape->maxLength, kDefaultMaxLength);
 }
 
+TEST(ModelText, SoftCap) {
+  for (auto [text, cap] : {std::pair("soft_cap=50", 50.0f),
+                           {" soft_cap = 0.5 ", 0.5f},
+                           {"soft_cap=1e6", 1e6f}}) {
+    llvm::Expected<ModelShape> shape = parseModelText(
+        std::string("layers=2,q_heads=4,head_dim=64,") + text);
+    ASSERT_TRUE(bool(shape)) << llvm::toString(shape.takeError());
+    EXPECT_EQ(shape->softCap, cap);
+  }
+  for (const char *value : {"0", "-50", "nan", "inf", "1e-7", "2e6", "x", ""})
+    EXPECT_NE(refusalOfText(("layers=2,q_heads=4,head_dim=64,soft_cap=" +
+                             std::string(value))
+                                .c_str())
+                  .find("expected a number from 2^-20 to 2^20 for 'soft_cap', "
+                        "got '" +
+                        std::string(value) + "'"),
+              std::string::npos)
+        << value;
+}
+
 TEST(ModelText, Refusals) {
   EXPECT_EQ(refusalOfText("layers=2,q_heads=4"),
             "--model: expected 'head_dim', found only "
@@ -88,6 +108,28 @@ TEST(ModelConfig, NestedTextConfig) {
   ASSERT_TRUE(bool(shape)) << llvm::toString(shape.takeError());
   EXPECT_EQ(shape->kvHeads, 8);
   EXPECT_EQ(shape->headDim, 256);
+}
+
+TEST(ModelConfig, SoftCap) {
+  auto shapeOf = [](const char *cap) {
+    return parseModelConfig(
+        std::string(R"({"num_hidden_layers": 2, "num_attention_heads": 8,
+          "head_dim": 256, "attn_logit_softcapping": )") +
+            cap + "}",
+        "config.json");
+  };
+  for (auto [text, cap] :
+       {std::pair("50.0", 50.0f), {"30", 30.0f}, {"null", 0.0f}}) {
+    llvm::Expected<ModelShape> shape = shapeOf(text);
+    ASSERT_TRUE(bool(shape)) << llvm::toString(shape.takeError());
+    EXPECT_EQ(shape->softCap, cap);
+  }
+  for (const char *value : {"0", "-1.5", "\"50\"", "true", "1e300", "1e-9"})
+    EXPECT_EQ(refusal(shapeOf(value))
+                  .find("config.json:2: attn_logit_softcapping: expected a "
+                        "number from 2^-20 to 2^20, found "),
+              0u)
+        << value;
 }
 
 TEST(ModelConfig, Refusals) {

@@ -168,6 +168,10 @@ bool moa::isSupportedHeadDim(int64_t dim) {
   return plan::isSupportedHeadDim(dim);
 }
 
+bool moa::isSoftCap(FloatAttr cap) {
+  return cap.getType().isF32() && plan::isSoftCap(cap.getValueAsDouble());
+}
+
 static bool isElement(Type type) {
   return type.isF32() || type.isF16() || type.isBF16();
 }
@@ -270,7 +274,7 @@ WindowAttr WindowAttr::getCanonical() const {
 LogicalResult ModelAttr::verify(EmitError emitError, int64_t layers,
                                 int64_t qHeads, int64_t kvHeads,
                                 int64_t headDim, Type dtype,
-                                int64_t maxLength) {
+                                int64_t maxLength, FloatAttr softCap) {
   auto fits = [](int64_t size) { return size >= 1 && size <= 1 << 16; };
   if (!fits(layers) || !fits(qHeads) || !fits(kvHeads) || maxLength < 1 ||
       maxLength > plan::kMaxLength)
@@ -289,6 +293,10 @@ LogicalResult ModelAttr::verify(EmitError emitError, int64_t layers,
            << headDim;
   if (!isElement(dtype))
     return emitError() << "(C4) expected dtype f32, f16 or bf16, got " << dtype;
+  if (softCap && !isSoftCap(softCap))
+    return emitError() << "(C5) expected a soft_cap of f32 between 2^-20 and "
+                          "2^20, got "
+                       << softCap;
   return success();
 }
 
@@ -333,7 +341,7 @@ LogicalResult RopeAttr::verify(EmitError emitError, RopeLayout,
 LogicalResult KernelAttr::verify(EmitError emitError, KernelKind kind,
                                  int64_t headDim, int64_t group, Type dtype,
                                  DenseI64ArrayAttr layers, RopeAttr rope,
-                                 bool kv8) {
+                                 bool kv8, FloatAttr softCap) {
   if (headDim < 1 || group < 1 || group > MOA_MAX_GROUP)
     return emitError()
            << "(C1) expected a positive head_dim and a group of 1 to "
@@ -356,5 +364,13 @@ LogicalResult KernelAttr::verify(EmitError emitError, KernelKind kind,
   if ((kv8 || kind == KernelKind::Quantise) && dtype.isF32())
     return emitError() << "(C5) expected dtype f16 or bf16 beside 8 bits, got "
                        << dtype;
+  bool attends = kind == KernelKind::Prefill || kind == KernelKind::Decode;
+  if (softCap && !attends)
+    return emitError() << "(C6) expected no soft_cap on a kernel of kind "
+                       << stringifyKernelKind(kind) << ", got " << softCap;
+  if (softCap && !isSoftCap(softCap))
+    return emitError() << "(C6) expected a soft_cap of f32 between 2^-20 and "
+                          "2^20, got "
+                       << softCap;
   return success();
 }

@@ -144,7 +144,7 @@ static LogicalResult verifyLayout(WindowedOpInterface op) {
 
 /// What moa.attention and moa.decode have in common.
 static LogicalResult verifyAttend(WindowedOpInterface op, RankedTensorType rows,
-                                  FloatAttr scale) {
+                                  FloatAttr scale, FloatAttr softCap) {
   CacheType cache = op.getCacheType();
   int64_t heads = rows.getDimSize(1);
   if (!isGrouped(heads, cache))
@@ -170,17 +170,21 @@ static LogicalResult verifyAttend(WindowedOpInterface op, RankedTensorType rows,
   }
   if (scale && !scale.getValue().isFinite())
     return op->emitOpError("(C5) expected a finite scale, got ") << scale;
+  if (softCap && !isSoftCap(softCap))
+    return op->emitOpError("(C5) expected a soft cap between 2^-20 and 2^20, "
+                           "got ")
+           << softCap;
   return verifyLayout(op);
 }
 
 LogicalResult AttentionOp::verify() {
   return verifyAttend(*this, cast<RankedTensorType>(getQueries().getType()),
-                      getScaleAttr());
+                      getScaleAttr(), getSoftCapAttr());
 }
 
 LogicalResult DecodeOp::verify() {
   auto rows = cast<RankedTensorType>(getQueries().getType());
-  if (failed(verifyAttend(*this, rows, getScaleAttr())))
+  if (failed(verifyAttend(*this, rows, getScaleAttr(), getSoftCapAttr())))
     return failure();
   if (rows.getDimSize(0) != 1)
     return emitOpError("(C6) expected exactly one row, got ") << rows;

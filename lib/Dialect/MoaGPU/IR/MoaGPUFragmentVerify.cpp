@@ -29,6 +29,7 @@ static LogicalResult expectQuads(Operation *op, Value fragment) {
 
 LogicalResult MaskOp::verify() { return expectQuads(*this, getScores()); }
 LogicalResult RowReduceOp::verify() { return expectQuads(*this, getValue()); }
+LogicalResult TanhOp::verify() { return expectQuads(*this, getValue()); }
 LogicalResult RowScaleOp::verify() { return expectQuads(*this, getValue()); }
 
 LogicalResult Exp2Op::verify() {

@@ -87,6 +87,16 @@ LogicalResult ScoresOp::verify() {
   return success();
 }
 
+LogicalResult SoftCapOp::verify() {
+  if (!getScores().getType().getElementType().isF32())
+    return emitOpError("(C1) expected f32 scores, got ")
+           << getScores().getType();
+  if (!getCap().isFiniteNonZero() || getCap().isNegative())
+    return emitOpError("(C2) expected a positive and finite cap, got ")
+           << getCapAttr();
+  return success();
+}
+
 LogicalResult MaskOp::verify() {
   if (getClasses() == static_cast<MaskClass>(0))
     return emitOpError("(C1) expected at least one mask class");

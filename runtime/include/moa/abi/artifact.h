@@ -72,6 +72,8 @@ typedef struct moa_artifact_header {
   int32_t length_rule; ///< MOA_LENGTH_*; equal in all rules.
   int64_t max_length;  ///< Longest sequence the artifact serves, tokens.
   uint8_t plan_id[32]; ///< SHA-256 of the plan's canonical form.
+  float soft_cap;      ///< Of scores, positive; 0 where they have none.
+  uint32_t reserved;
   moa_artifact_section rules;
   moa_artifact_section layer_table;
   moa_artifact_section kernels;
@@ -188,8 +190,8 @@ static inline int moa_gpu_image_runs(uint32_t target, uint32_t features,
 static_assert(sizeof(moa_span_rule) == 32, "artifact format");
 static_assert(offsetof(moa_artifact_header, checksum) == 16, "artifact format");
 static_assert(offsetof(moa_artifact_header, plan_id) == 64, "artifact format");
-static_assert(offsetof(moa_artifact_header, rules) == 96, "artifact format");
-static_assert(sizeof(moa_artifact_header) == 208, "artifact format");
+static_assert(offsetof(moa_artifact_header, rules) == 104, "artifact format");
+static_assert(sizeof(moa_artifact_header) == 216, "artifact format");
 static_assert(sizeof(moa_artifact_layer) == 24, "artifact format");
 static_assert(sizeof(moa_artifact_kernel) == 36, "artifact format");
 static_assert(offsetof(moa_artifact_image, rows) == 48, "artifact format");

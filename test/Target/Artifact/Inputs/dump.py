@@ -21,9 +21,10 @@ fields = struct.unpack_from("<8Iq", data, 24)
 names = "header_size kernel_abi layers q_heads kv_heads head_dim dtype length_rule".split()
 print("header", *(f"{n} {v}" for n, v in zip(names, fields)), f"max_length {fields[8]}")
 print(f"plan_id {data[64:96].hex()}")
+print("soft_cap %g reserved %d" % struct.unpack_from("<fI", data, 96))
 sections = {}
 for index, name in enumerate("rules layers kernels images strings code kv_formats".split()):
-    sections[name] = struct.unpack_from("<QQ", data, 96 + 16 * index)
+    sections[name] = struct.unpack_from("<QQ", data, 104 + 16 * index)
     offset, size = sections[name]
     print(f"section {name} aligned {offset % 64 == 0} inside {offset + size <= len(data)}")
 

@@ -48,6 +48,9 @@ inline constexpr llvm::StringLiteral kKernelAttrName = "moa.kernel";
 /// Whether compiled kernels exist for heads of this size.
 bool isSupportedHeadDim(int64_t dim);
 
+/// Whether kernels exist for this soft cap: an f32 between 2^-20 and 2^20.
+bool isSoftCap(mlir::FloatAttr cap);
+
 /// The layer that `op` belongs to: `moa.layer` of the function around it.
 std::optional<int64_t> layerOf(mlir::Operation *op);
 

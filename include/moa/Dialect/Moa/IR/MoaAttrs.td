@@ -101,17 +101,19 @@ def Moa_ModelAttr : Moa_Attr<"Model", "model"> {
   let summary = "geometry of a model's attention layers";
   let description = [{
     Stands on the module as `moa.model`. `max_length` is the longest sequence
-    served, in tokens.
+    served, in tokens; `soft_cap` that of all scores, if they have one.
 
     - (C1) `layers`, `q_heads` and `kv_heads` are between 1 and 2^16,
       `max_length` between 1 and 2^30.
     - (C2) `kv_heads` divides `q_heads`, at most 16 query heads a KV head.
     - (C3) `head_dim` is one of 64, 80, 96, 128, 192, 256.
     - (C4) `dtype` is f32, f16 or bf16.
+    - (C5) `soft_cap` is an f32 between 2^-20 and 2^20.
   }];
   let parameters = (ins "int64_t":$layers, "int64_t":$q_heads,
                         "int64_t":$kv_heads, "int64_t":$head_dim,
-                        "::mlir::Type":$dtype, "int64_t":$max_length);
+                        "::mlir::Type":$dtype, "int64_t":$max_length,
+                        OptionalParameter<"::mlir::FloatAttr">:$soft_cap);
   let assemblyFormat = "`<` struct(params) `>`";
   let extraClassDeclaration = [{
     int64_t getGroup() const { return getQHeads() / getKvHeads(); }
@@ -175,7 +177,8 @@ def Moa_KernelAttr : Moa_Attr<"Kernel", "kernel"> {
   let description = [{
     Stands on a kernel's module as `moa.kernel`. `group` is the number of query
     heads in one work item (decode), else 1; `layers` are those that share it;
-    `kv8` says that attention takes pages of 8 bits beside others.
+    `kv8` says that attention takes pages of 8 bits beside others, `soft_cap`
+    what caps its scores.
 
     - (C1) `head_dim` and `group` are positive, `group` at most 16.
     - (C2) `dtype` is f32, f16 or bf16.
@@ -183,13 +186,16 @@ def Moa_KernelAttr : Moa_Attr<"Kernel", "kernel"> {
     - (C4) A rope kernel has a `rope` that fits `head_dim`, others have none.
     - (C5) `kv8` stands on prefill and decode kernels alone. With it, and on a
       quantise kernel, `dtype` is f16 or bf16.
+    - (C6) `soft_cap` stands on prefill and decode kernels alone, an f32 between
+      2^-20 and 2^20.
   }];
   let parameters = (ins EnumParameter<Moa_KernelKind>:$kind,
                         "int64_t":$head_dim, "int64_t":$group,
                         "::mlir::Type":$dtype,
                         "::mlir::DenseI64ArrayAttr":$layers,
                         OptionalParameter<"::moa::RopeAttr">:$rope,
-                        DefaultValuedParameter<"bool", "false">:$kv8);
+                        DefaultValuedParameter<"bool", "false">:$kv8,
+                        OptionalParameter<"::mlir::FloatAttr">:$soft_cap);
   let assemblyFormat = "`<` struct(params) `>`";
 }
 

@@ -89,12 +89,14 @@ class Moa_AttendOp<string mnemonic, list<Trait> traits = []>
                        OptionalAttr<Moa_WindowAttr>:$window,
                        OptionalAttr<Moa_CacheLayoutAttr>:$layout,
                        OptionalAttr<Moa_TileConfigAttr>:$tile_config,
-                       OptionalAttr<F32Attr>:$scale);
+                       OptionalAttr<F32Attr>:$scale,
+                       OptionalAttr<F32Attr>:$soft_cap);
   let results = (outs Moa_Rows:$result);
   let assemblyFormat = [{
     $queries `,` $cache (`window` `(` $window^ `)`)? (`scale` `(` $scale^ `)`)?
-    (`layout` `(` $layout^ `)`)? (`tile` `(` $tile_config^ `)`)? attr-dict `:`
-    type($queries) `,` qualified(type($cache))
+    (`soft_cap` `(` $soft_cap^ `)`)? (`layout` `(` $layout^ `)`)?
+    (`tile` `(` $tile_config^ `)`)? attr-dict `:` type($queries) `,`
+    qualified(type($cache))
   }];
   let hasFolder = 1;
   let hasVerifier = 1;
@@ -105,7 +107,8 @@ def Moa_AttentionOp : Moa_AttendOp<"attention"> {
   let description = [{
     The queries are those of the last tokens in the cache: a whole prompt, or a
     chunk of one. Without a window every head is dense. Without a scale it is
-    1 / sqrt(head size).
+    1 / sqrt(head size). With a soft cap c, a score s that has been scaled is
+    c * tanh(s / c).
 
     - (C1) Query heads are a multiple of the cache's heads, at most 16 times.
     - (C2) Head size and element type are the cache's.
@@ -113,7 +116,7 @@ def Moa_AttentionOp : Moa_AttendOp<"attention"> {
       KV head; pages of 8 bits stand beside f16 or bf16.
     - (C4) The layout has the page size of this cache and, for each KV head,
       deciding query heads of its own group in increasing order.
-    - (C5) The scale is finite.
+    - (C5) The scale is finite, the soft cap between 2^-20 and 2^20.
 
     ```mlir
     %o = moa.attention %q, %c window(#window)

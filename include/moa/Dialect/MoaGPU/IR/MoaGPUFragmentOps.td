@@ -97,6 +97,24 @@ def MoaGPU_Exp2Op : MoaGPU_Op<"exp2", [
   let hasVerifier = 1;
 }
 
+def MoaGPU_TanhOp : MoaGPU_Op<"tanh", [
+    Pure, AllTypesMatch<["value", "result"]>
+  ]> {
+  let summary = "hyperbolic tangent of value * factor";
+  let description = [{
+    Relative error 2^-20; with `approximate`, which is one instruction, 2^-10.9.
+
+    - (C1) The fragment's size is a multiple of 4.
+  }];
+  let arguments = (ins MoaGPU_F32Fragment:$value, F32:$factor,
+                       UnitAttr:$approximate);
+  let results = (outs MoaGPU_F32Fragment:$result);
+  let assemblyFormat = [{
+    $value `*` $factor (`approximate` $approximate^)? attr-dict `:` type($value)
+  }];
+  let hasVerifier = 1;
+}
+
 def MoaGPU_RowScaleOp : MoaGPU_Op<"row_scale", [
     Pure, AllTypesMatch<["value", "result"]>
   ]> {

@@ -132,6 +132,33 @@ def MoaTile_ScoresOp : MoaTile_Op<"scores", [Pure]> {
   let hasVerifier = 1;
 }
 
+def MoaTile_SoftCapOp : MoaTile_Op<"soft_cap", [
+    Pure, AllTypesMatch<["scores", "result"]>
+  ]> {
+  let summary = "cap * tanh(score / cap)";
+  let description = [{
+    Scores are in units of log2, as queries are scaled; `cap` is not, so the
+    result is C * tanh(score / C) with C = cap * log2(e).
+
+    - (C1) The scores are f32.
+    - (C2) The cap is positive and finite.
+
+    ```mlir
+    %c = moa_tile.soft_cap %s to 50.0 : !moa_tile.tile<64x64xf32>
+    ```
+  }];
+  let arguments = (ins MoaTile_TileType:$scores, F32Attr:$cap);
+  let results = (outs MoaTile_TileType:$result);
+  let assemblyFormat = "$scores `to` $cap attr-dict `:` type($scores)";
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// The cap in units of the scores, log2.
+    float getLog2Cap() {
+      return getCap().convertToFloat() * 1.44269504088896340736f;
+    }
+  }];
+}
+
 def MoaTile_MaskOp : MoaTile_Op<"mask", [
     Pure, AllTypesMatch<["scores", "result"]>
   ]> {
