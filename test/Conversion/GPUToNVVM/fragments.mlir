@@ -91,3 +91,34 @@ llvm.func @rows(%s: vector<8xf32>, %scale: f32, %b: vector<2xf32>, %out: !llvm.p
   llvm.store %row, %out : i32, !llvm.ptr
   llvm.return
 }
+
+// -----
+
+// The GPU's own tanh, element by element; or a rational function of all at once:
+// bounded, a numerator of six products, a denominator of three.
+
+// CHECK-LABEL: llvm.func @tanh
+// CHECK-SAME: %[[S:[a-z0-9]+]]: vector<4xf32>, %[[FACTOR:[a-z0-9]+]]: f32
+llvm.func @tanh(%s: vector<4xf32>, %factor: f32, %out: !llvm.ptr) attributes {moa_gpu.launch = #moa_gpu.launch<threads = 128, registers = 168, rows = 0, keys = 0>} {
+  // CHECK: %[[F:.*]] = vector.broadcast %[[FACTOR]] : f32 to vector<4xf32>
+  // CHECK-NEXT: %[[X:.*]] = arith.mulf %[[S]], %[[F]]
+  // CHECK-NEXT: %[[E:.*]]:4 = vector.to_elements %[[X]]
+  // CHECK-NEXT: llvm.intr.tanh(%[[E]]#0) {fastmathFlags = #llvm.fastmath<afn>}
+  // CHECK-COUNT-3: llvm.intr.tanh
+  // CHECK-NOT: llvm.intr.tanh
+  %a = moa_gpu.tanh %s * %factor approximate : vector<4xf32>
+  // CHECK: %[[Y:.*]] = arith.mulf %[[S]], %{{.*}} : vector<4xf32>
+  // CHECK-NEXT: arith.cmpf ogt, %[[Y]]
+  // CHECK-NEXT: arith.select
+  // CHECK-NEXT: arith.cmpf olt
+  // CHECK-NEXT: %[[B:.*]] = arith.select
+  // CHECK-NEXT: %[[U:.*]] = arith.mulf %[[B]], %[[B]]
+  // CHECK-COUNT-6: vector.fma %{{.*}}, %[[U]]
+  // CHECK-NEXT: %[[P:.*]] = arith.mulf %[[B]]
+  // CHECK-COUNT-3: vector.fma %{{.*}}, %[[U]]
+  // CHECK-NEXT: arith.divf %[[P]], %{{.*}} fastmath<afn>
+  %e = moa_gpu.tanh %s * %factor : vector<4xf32>
+  llvm.store %a, %out : vector<4xf32>, !llvm.ptr
+  llvm.store %e, %out : vector<4xf32>, !llvm.ptr
+  llvm.return
+}

@@ -334,7 +334,9 @@ static std::vector<Scenario> scales() {
 static std::vector<Scenario> softCaps(Dtype dtype) {
   std::vector<Scenario> list;
   for (int64_t dim : {64, 80, 128, 256})
-    for (float cap : {1e6f, 50.0f, 2.0f, 0.25f}) {
+    for (float cap : {50.0f, 2.0f, 1e6f, 0.25f}) {
+      if (dim != 64 && cap != 50 && cap != 2)
+        continue;
       Scenario s;
       s.dtype = dtype;
       s.headDim = dim;

@@ -87,7 +87,7 @@ TEST_F(ReaderTest, HeaderFieldsAreChecked) {
   };
   const Case cases[] = {
       {"not a MoA artifact", [](auto &h) { h.magic ^= 1; }},
-      {"header of 208 bytes", [](auto &h) { h.header_size = 100; }},
+      {"header of 216 bytes", [](auto &h) { h.header_size = 100; }},
       {"bytes, found", [](auto &h) { ++h.file_size; }},
       {"layers, found 0", [](auto &h) { h.layers = 0; }},
       {"layers, found", [](auto &h) { h.layers = 1u << 30; }},
@@ -98,6 +98,12 @@ TEST_F(ReaderTest, HeaderFieldsAreChecked) {
       {"length rule", [](auto &h) { h.length_rule = 2; }},
       {"max length", [](auto &h) { h.max_length = 0; }},
       {"max length", [](auto &h) { h.max_length = INT64_MAX; }},
+      {"soft cap that is positive, or 0 for none, found -1",
+       [](auto &h) { h.soft_cap = -1; }},
+      {"soft cap", [](auto &h) { h.soft_cap = NAN; }},
+      {"soft cap", [](auto &h) { h.soft_cap = INFINITY; }},
+      {"expected 0 behind the soft cap, found 1",
+       [](auto &h) { h.reserved = 1; }},
       {"at most 17592186044416 pages of a sequence that keeps all of the max "
        "length, found 281474976710656",
        [](auto &h) {

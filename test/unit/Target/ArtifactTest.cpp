@@ -37,6 +37,7 @@ ArtifactContents sample() {
   c.dtype = MOA_DTYPE_F32;
   c.lengthRule = MOA_LENGTH_REQUEST;
   c.maxLength = 4096;
+  c.softCap = 50;
   for (int i = 0; i < 32; ++i)
     c.planId[i] = i;
   for (int i = 0; i < 8; ++i)
@@ -118,6 +119,7 @@ TEST(Artifact, Layout) {
   EXPECT_EQ(header.checksum, moa_artifact_checksum(file.data(), file.size()));
   EXPECT_EQ(header.q_heads, 4u);
   EXPECT_EQ(header.max_length, 4096);
+  EXPECT_EQ(header.soft_cap, 50.0f);
   EXPECT_EQ(header.plan_id[31], 31);
   for (moa_artifact_section s :
        {header.rules, header.layer_table, header.kernels, header.images,

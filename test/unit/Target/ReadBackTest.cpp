@@ -39,7 +39,7 @@ plan::Plan samplePlan() {
 TEST_P(ReadBack, InfoAndRules) {
   plan::Plan plan = samplePlan();
   ASSERT_EQ(plan.layers, 2);
-  plan::ModelShape shape{2, 4, 2, 64, 4096};
+  plan::ModelShape shape{2, 4, 2, 64, 4096, 50};
   CompileOptions options;
   options.dtype = GetParam().first;
   llvm::Expected<CompileResult> result =
@@ -62,6 +62,7 @@ TEST_P(ReadBack, InfoAndRules) {
   EXPECT_EQ(info.dtype, GetParam().second);
   EXPECT_EQ(info.kernels, 3u);
   EXPECT_EQ(info.max_length, 4096);
+  EXPECT_EQ(info.soft_cap, 50.0f);
   EXPECT_EQ(std::memcmp(info.plan_id, plan.id().data(), 32), 0);
   for (uint32_t layer = 0; layer < 2; ++layer)
     for (uint32_t head = 0; head < 4; ++head) {
