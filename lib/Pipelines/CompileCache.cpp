@@ -54,14 +54,13 @@ CompileCache::CompileCache(const plan::Plan &plan,
                            const plan::ModelShape &shape,
                            const CompileOptions &options)
     : folder(options.cacheDir) {
-  std::string key =
-      llvm::formatv("{0} {1} {2}|{3}|{4} {5} {6} {7} {8} {9}|{10} "
-                    "{11}{12}{13}|",
-                    kMagic, LLVM_VERSION_STRING, buildHash(), plan.idText(),
-                    shape.layers, shape.qHeads, shape.kvHeads, shape.headDim,
-                    shape.maxLength, llvm::bit_cast<uint32_t>(shape.softCap),
-                    int(options.dtype), options.phases.prefill,
-                    options.phases.decode, options.phases.append);
+  std::string key = llvm::formatv(
+      "{0} {1} {2}|{3}|{4} {5} {6} {7} {8} {9}|{10} "
+      "{11}{12}{13}|",
+      kMagic, LLVM_VERSION_STRING, buildHash(), plan.idText(), shape.layers,
+      shape.qHeads, shape.kvHeads, shape.headDim, shape.maxLength,
+      llvm::bit_cast<uint32_t>(shape.softCap), int(options.dtype),
+      options.phases.prefill, options.phases.decode, options.phases.append);
   if (const std::optional<RopeShape> &rope = options.phases.rope)
     key += llvm::formatv("rope {0} {1}|", int(rope->layout),
                          rope->rotaryDim.value_or(shape.headDim));

@@ -78,10 +78,9 @@ llvm::Expected<ModelShape> moa::plan::parseModelText(llvm::StringRef text) {
     auto [key, value] = field.split('=');
     key = key.trim();
     if (key != "soft_cap" && !fieldOf(shape, key))
-      return refuse("--model",
-                    "expected layers, q_heads, kv_heads, head_dim, "
-                    "max_length or soft_cap, got '" +
-                        field + "'");
+      return refuse("--model", "expected layers, q_heads, kv_heads, head_dim, "
+                               "max_length or soft_cap, got '" +
+                                   field + "'");
     if (!seen.insert(key).second)
       return refuse("--model", "expected '" + key + "' once, got it twice");
     if (llvm::Error error = readField(shape, key, value))

@@ -69,7 +69,7 @@ struct Geometry {
   int32_t lengthRule = MOA_LENGTH_REQUEST;
   int64_t maxLength = 0;
   float softCap = 0; ///< Of scores; 0 where they have none.
-  bool kv8 = false; ///< Some KV head keeps pages in 8 bits.
+  bool kv8 = false;  ///< Some KV head keeps pages in 8 bits.
 
   uint32_t group() const { return qHeads / kvHeads; }
   size_t elementBytes() const { return dtype == MOA_DTYPE_F32 ? 4 : 2; }

@@ -29,8 +29,8 @@ llvm::Expected<ModelShape> parseModelText(llvm::StringRef text);
 /// Reads the keys of a Hugging Face configuration: num_hidden_layers,
 /// num_attention_heads, num_key_value_heads (default: num_attention_heads),
 /// head_dim (default: hidden_size / num_attention_heads),
-/// max_position_embeddings and attn_logit_softcapping; inside `text_config` where the file has one.
-/// `fileName` is only used in messages.
+/// max_position_embeddings and attn_logit_softcapping; inside `text_config`
+/// where the file has one. `fileName` is only used in messages.
 llvm::Expected<ModelShape> parseModelConfig(llvm::StringRef json,
                                             llvm::StringRef fileName);
 

@@ -145,8 +145,7 @@ static LogicalResult checkElement(Operation *op, Type type, Type element) {
 
 /// Scores reach the softmax by a cap, if there is one, then a mask, if there is
 /// one.
-static LogicalResult checkScores(Block &body, SoftmaxStepOp step,
-                                 MaskOp mask) {
+static LogicalResult checkScores(Block &body, SoftmaxStepOp step, MaskOp mask) {
   auto caps = llvm::to_vector(body.getOps<SoftCapOp>());
   if (caps.size() > 1)
     return refuse(caps[1]) << "expected at most one soft cap, got "
@@ -171,10 +170,9 @@ static LogicalResult checkLoop(ForBlocksOp loop, LoadQueriesOp queries,
   if (loop.getSegment() == Segment::All)
     return refuse(loop) << "walks segment 'all', which has no CPU form";
   Block &body = loop.getBody().front();
-  if (failed(
-          consistsOf<LoadKeysOp, ScoresOp, SoftCapOp, MaskOp, SoftmaxStepOp,
-                     LoadValuesOp, AccumulateOp, YieldOp>(
-              body, "a loop over blocks")))
+  if (failed(consistsOf<LoadKeysOp, ScoresOp, SoftCapOp, MaskOp, SoftmaxStepOp,
+                        LoadValuesOp, AccumulateOp, YieldOp>(
+          body, "a loop over blocks")))
     return failure();
   auto keys = only<LoadKeysOp>(body, loop);
   auto scores = keys ? only<ScoresOp>(body, loop) : nullptr;

@@ -28,8 +28,8 @@ LLVM::LLVMFuncOp Decode::build(StringRef name) {
   OpBuilder::InsertionGuard guard(b);
   Block *entry = function.addEntryBlock(b);
   b.setInsertionPointToStart(entry);
-  Value *parameters[] = {&args,     &items,    &line, &tables, &cuts,
-                         &partials, &counters, &sink};
+  Value *parameters[] = {&args, &items,    &line,     &tables,
+                         &cuts, &partials, &counters, &sink};
   for (auto [i, parameter] : llvm::enumerate(parameters))
     *parameter = entry->getArgument(i);
   scale = ScoreScale(b, form, entry->getArguments().back());

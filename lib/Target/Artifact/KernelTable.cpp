@@ -132,8 +132,8 @@ FailureOr<ArtifactContents> moa::collectKernelTable(ModuleOp module) {
                    facts.getKind() == KernelKind::Decode;
     if (attends && capOf(facts.getSoftCap()) != contents.softCap)
       return nested.emitOpError("expected the soft cap of '")
-             << kModelAttrName << "', " << contents.softCap << " (0: none), got "
-             << capOf(facts.getSoftCap());
+             << kModelAttrName << "', " << contents.softCap
+             << " (0: none), got " << capOf(facts.getSoftCap());
     if (RopeAttr rope = facts.getRope())
       kernel.rotation = moa_artifact_rotation(uint32_t(rope.getLayout()),
                                               uint32_t(rope.getRotaryDim()));

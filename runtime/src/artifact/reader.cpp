@@ -134,8 +134,9 @@ Status Reader::checkGeometry() {
     return corrupt("expected a max length of 1 to ", kMostTokens, ", found ",
                    header.max_length);
   if (!(header.soft_cap >= 0) || std::isinf(header.soft_cap))
-    return corrupt("expected a soft cap that is positive, or 0 for none, found ",
-                   header.soft_cap);
+    return corrupt(
+        "expected a soft cap that is positive, or 0 for none, found ",
+        header.soft_cap);
   if (header.reserved)
     return corrupt("expected 0 behind the soft cap, found ", header.reserved);
   const uint64_t pages = uint64_t(header.layers) * header.kv_heads *

@@ -342,7 +342,7 @@ static std::vector<Scenario> softCaps(Dtype dtype) {
       s.headDim = dim;
       s.softCap = cap;
       s.qMagnitude = s.kMagnitude = 4; // Scores up to 20 and more.
-      if (dtype == Dtype::F32) // Scores of tens carry errors of 1e-6.
+      if (dtype == Dtype::F32)         // Scores of tens carry errors of 1e-6.
         s.tolerance = 2e-5;
       s.steps = mixedChunks();
       if (dim == 80)
@@ -355,7 +355,8 @@ static std::vector<Scenario> softCaps(Dtype dtype) {
       if (dim == 128 && dtype != Dtype::F32)
         s.kv = {Kv::E4M3, Kv::Int8};
       if (dim == 64)
-        s.poison = {{Poison::Key, 0, 70, 0, NAN}, {Poison::Query, 0, 30, 1, NAN}};
+        s.poison = {{Poison::Key, 0, 70, 0, NAN},
+                    {Poison::Query, 0, 30, 1, NAN}};
       if (dim == 256)
         s.windows = {100};
       list.push_back(s);

@@ -68,7 +68,7 @@ struct Scenario {
   std::vector<std::vector<Part>> steps;
   int64_t decodeParts = 0; ///< Of the cache.
   std::optional<float> scale;
-  float softCap = 0; ///< Of the model; 0: none.
+  float softCap = 0;            ///< Of the model; 0: none.
   std::optional<Rotation> rope; ///< Queries and keys come without it.
   // The inputs: uniform in +-magnitude, or whole multiples of it.
   double qMagnitude = 1, kMagnitude = 1, vMagnitude = 1;

@@ -50,8 +50,8 @@ TEST(ModelText, SoftCap) {
   for (auto [text, cap] : {std::pair("soft_cap=50", 50.0f),
                            {" soft_cap = 0.5 ", 0.5f},
                            {"soft_cap=1e6", 1e6f}}) {
-    llvm::Expected<ModelShape> shape = parseModelText(
-        std::string("layers=2,q_heads=4,head_dim=64,") + text);
+    llvm::Expected<ModelShape> shape =
+        parseModelText(std::string("layers=2,q_heads=4,head_dim=64,") + text);
     ASSERT_TRUE(bool(shape)) << llvm::toString(shape.takeError());
     EXPECT_EQ(shape->softCap, cap);
   }

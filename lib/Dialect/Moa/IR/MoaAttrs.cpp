@@ -273,8 +273,8 @@ WindowAttr WindowAttr::getCanonical() const {
 
 LogicalResult ModelAttr::verify(EmitError emitError, int64_t layers,
                                 int64_t qHeads, int64_t kvHeads,
-                                int64_t headDim, Type dtype,
-                                int64_t maxLength, FloatAttr softCap) {
+                                int64_t headDim, Type dtype, int64_t maxLength,
+                                FloatAttr softCap) {
   auto fits = [](int64_t size) { return size >= 1 && size <= 1 << 16; };
   if (!fits(layers) || !fits(qHeads) || !fits(kvHeads) || maxLength < 1 ||
       maxLength > plan::kMaxLength)
