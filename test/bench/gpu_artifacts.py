@@ -12,6 +12,7 @@
     replay.moa    3 small layers of short spans, length rule `request`
     replay_row.moa    the same by the rule `row`, heads of 64 in groups of 3
     replay_window.moa the same as replay.moa for a model with windows of its own
+    replay_cap.moa    the same for one with a soft cap that scores reach
     ops.moa       2 such layers of a small model
     ops_window.moa    the same for a model with a window of its own in the first
     vicuna.moa, llama3.moa    the published plans of Vicuna-7B and Llama-3-8B
@@ -106,6 +107,7 @@ def sources():
         "replay": (short_spans(3, 8, "request"), 3, 8, 2, 128, 4096),
         "replay_row": (short_spans(3, 6, "row"), 3, 6, 2, 64, 4096),
         "replay_window": (short_spans(3, 8, "request", [100, None, 333]), 3, 8, 2, 128, 4096),
+        "replay_cap": (short_spans(3, 8, "request"), 3, 8, 2, 128, 4096, 2.0),
         "ops": (short_spans(2, 4, "request"), 2, 4, 2, 64, 2048),
         "ops_window": (short_spans(2, 4, "request", [100, None]), 2, 4, 2, 64, 2048),
         "vicuna": (published_plan("vicuna-7b"), 32, 32, 32, 128, 1 << 15),

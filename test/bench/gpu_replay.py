@@ -9,7 +9,7 @@ rows of some steps are checked against float64.
 
     python test/bench/gpu_replay.py [--device cuda] [--artifacts DIR]
 
-uses the artifacts `replay`, `replay_row`, `replay_window`, `kv8_mixed` and
+uses the artifacts `replay`, `replay_row`, `replay_window`, `replay_cap`, `kv8_mixed` and
 `kv8_mixed_row` of gpu_artifacts.py. On the CPU, where calls are not captured, the
 same steps run as calls.
 """
@@ -30,7 +30,7 @@ import moa
 MOST = 1500
 #: Artifacts, and what their KV heads keep.
 FORMATS = {
-    "replay": None, "replay_row": None, "replay_window": None,
+    "replay": None, "replay_row": None, "replay_window": None, "replay_cap": None,
     "kv8_mixed": MIXED, "kv8_mixed_row": MIXED,
 }  # fmt: skip
 

@@ -6,7 +6,7 @@
 #
 # ARTIFACTS: folder of gpu_artifacts.py (default build/bench/artifacts); PROGRAM:
 # default build/bin/moa-gpu-small. Environment: TOOLS, default "memcheck synccheck
-# racecheck"; LIMIT, seconds of one run, default 60.
+# racecheck"; NAMES of artifacts; LIMIT, seconds of one run, default 60.
 set -uo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -21,7 +21,7 @@ fail() {
 command -v compute-sanitizer >/dev/null ||
   fail "expected compute-sanitizer of a CUDA toolkit in PATH, found none"
 [ -x "$program" ] || fail "expected the program $program; run: ninja -C build moa-gpu-small"
-names="replay replay_row kv8_mixed kv8_mixed_row"
+names=${NAMES:-replay replay_row replay_cap kv8_mixed kv8_mixed_row}
 for name in $names; do
   [ -f "$artifacts/$name.moa" ] ||
     fail "expected $artifacts/$name.moa; run: test/bench/gpu_artifacts.py --output $artifacts"
