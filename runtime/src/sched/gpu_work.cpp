@@ -201,15 +201,14 @@ void GpuWork::endLine(const Module &module, uint32_t layer) {
       decodeParts
           ? count * decodeParts
           : static_cast<int32_t>(module.decodeFor(layer, launch.tokens).grid);
+  moa_gpu_tried tried;
+  for (int32_t share = 0; share < MOA_GPU_CUT_APART; ++share)
+    moa_gpu_try(&tried, first, count, most, decodeParts, share);
   const moa_gpu_shares shares =
-      moa_gpu_shares_of(count, linePages, most, decodeParts);
-  apart.clear();
-  for (int32_t i = 0; shares.apart && i < count; ++i)
-    apart.push_back(moa_gpu_shares_apart(shares, first[i + 1] - first[i]));
+      moa_gpu_shares_of(count, linePages, most, decodeParts, &tried);
   for (launch.grid = 0; launch.grid < most; ++launch.grid) {
-    moa_gpu_cut cut =
-        moa_gpu_cut_of(first, apart.data(), count,
-                       decode.data() + launch.firstItem, launch.grid, shares);
+    moa_gpu_cut cut = moa_gpu_cut_of(
+        first, count, decode.data() + launch.firstItem, launch.grid, shares);
     if (cut.begin == cut.end && !decodeParts)
       break;
     for (int32_t lane = 0; lane < MOA_GPU_CUT_IDS; ++lane)

@@ -105,7 +105,6 @@ private:
   std::vector<Load> loads;
   std::vector<uint32_t> names; ///< By the block of a tile, its final number.
   std::vector<size_t> backAt;  ///< Of each of `backs`: its entry of `places`.
-  std::vector<int32_t> apart;  ///< As in moa_gpu_cut_of.
 };
 
 } // namespace moa::rt

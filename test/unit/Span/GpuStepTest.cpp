@@ -59,12 +59,17 @@ struct Step {
     if (large)
       a.sequence_count = 36;
     a.slots = a.sequence_count + int32_t(random.between(0, 3));
-    a.grid = int32_t(random.of<int64_t>({1, 2, 132, random.between(1, 300)}));
+    const int32_t itemsEach =
+        a.kv_heads * moa_gpu_step_parts(a.tokens, a.columns, group);
+    a.grid = int32_t(
+        random.of<int64_t>({1, 2, 132, random.between(1, 300),
+                            a.sequence_count * itemsEach + random.between(0, 9),
+                            a.sequence_count * itemsEach * 2}));
     if (seed % 3 == 1) { // Items are cut by themselves.
       a.parts = int32_t(random.of<int64_t>({1, 2, 5, MOA_GPU_CUT_PARTS}));
       // The items of this step, or of one with more sequences.
       a.grid = a.parts * int32_t(random.between(0, 1) + a.sequence_count) *
-               a.kv_heads * moa_gpu_step_parts(a.tokens, a.columns, group);
+               itemsEach;
     }
     makeSequences();
     makeWords();
@@ -243,6 +248,8 @@ public:
       checkLayer(made, layer);
   }
 
+  int64_t apart = 0; ///< Layers whose items are shared one by one.
+
 private:
   using Row = std::tuple<int64_t, int32_t, int32_t>; ///< Of q, KV head, token.
 
@@ -301,6 +308,7 @@ private:
     for (const auto &[item, id] : line)
       owners.push_back(item);
     checkShares({from, from + a.grid}, owners, made.line(layer, 0), a.parts);
+    checkHost(from, made, layer);
     for (int32_t block = 0; block < a.grid; ++block) {
       const moa_gpu_cut &cut = from[block];
       if (testing::Test::HasFatalFailure())
@@ -316,6 +324,24 @@ private:
     }
     for (int32_t id : made.cuts.back().ids)
       ASSERT_EQ(id, int32_t(0xA5A5A5A5)) << "behind the cuts";
+  }
+
+  /// A host that has the items makes the same cuts.
+  void checkHost(const moa_gpu_cut *cuts, const Prepared &made, int32_t layer) {
+    const int32_t count = made.line(layer, 0);
+    std::vector<int32_t> first;
+    for (int32_t i = 0; i <= count; ++i)
+      first.push_back(made.first(layer, i));
+    const HostShares host(first, a.grid, a.parts);
+    for (int32_t block = 0; block < a.grid; ++block) {
+      moa_gpu_cut cut = moa_gpu_cut_of(
+          first.data(), count, &made.item(layer, 0), block, host.shares);
+      for (int32_t lane = 0; lane < MOA_GPU_CUT_IDS; ++lane)
+        cut.ids[lane] = moa_gpu_cut_id(&cut, step.after.data(), lane);
+      ASSERT_EQ(std::memcmp(&cut, cuts + block, sizeof(cut)), 0)
+          << "block " << block;
+    }
+    apart += host.shares.apart != 0;
   }
 
   void checkIds(const moa_gpu_cut &cut, const moa_gpu_page_ids &ids,
@@ -429,12 +455,13 @@ private:
 };
 
 TEST(GpuStep, ThreadsInTurnMakeWhatTheDefinitionSays) {
-  int64_t parts = 0, split = 0, inlined = 0, far = 0;
+  int64_t parts = 0, split = 0, inlined = 0, far = 0, apart = 0;
   for (uint32_t seed = 0; seed < 240; ++seed) {
     SCOPED_TRACE(seed);
     const Step step(seed);
     const Prepared made(step, MOA_GPU_PREPARE_THREADS);
-    Model(step).check(made);
+    Model model(step);
+    model.check(made);
     for (int32_t threads : {1, 32, 64}) {
       const Prepared other(step, threads);
       ASSERT_EQ(other.words, made.words) << threads << " threads";
@@ -450,12 +477,14 @@ TEST(GpuStep, ThreadsInTurnMakeWhatTheDefinitionSays) {
     }
     if (HasFailure())
       return;
+    apart += model.apart;
     parts += step.a.tokens > step.a.columns / step.group;
     split += step.a.columns / step.group > 1;
     inlined += !step.a.lists;
     far += made.line(0, 0) > MOA_GPU_PREPARE_ITEMS &&
            step.a.q_heads > MOA_GPU_PREPARE_RULES;
   }
+  EXPECT_GT(apart, 20) << "items by themselves should be among the cases";
   EXPECT_GT(parts, 20) << "rows of several items should be among the cases";
   EXPECT_GT(split, 20) << "items of several rows should be among the cases";
   EXPECT_GT(inlined, 20) << "lists in the arguments should be among the cases";

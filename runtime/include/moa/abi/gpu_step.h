@@ -87,6 +87,18 @@ typedef struct moa_gpu_prepare_args {
 #define MOA_GPU_CUT_LEAST 8
 /// Most parts of an item by itself.
 #define MOA_GPU_CUT_PARTS 64
+/// Sizes of a part that are tried where items may be shared one by one.
+#define MOA_GPU_CUT_TRIES 8
+/// Pages that take a block as long as an item's end.
+#define MOA_GPU_CUT_END 2
+
+/// What was found for a line of few items.
+typedef struct moa_gpu_tried {
+  /// Shared one by one, by each size: blocks before an item, and of all.
+  int32_t blocks[MOA_GPU_CUT_TRIES][MOA_GPU_CUT_APART + 1];
+  /// In equal parts: what takes the block in which an item begins, in pages.
+  int32_t line[MOA_GPU_CUT_APART];
+} moa_gpu_tried;
 
 /// Rules and items of a layer that threads of a block have near.
 #define MOA_GPU_PREPARE_RULES 128
@@ -95,7 +107,7 @@ typedef struct moa_gpu_prepare_args {
 typedef struct moa_gpu_prepare_shared {
   moa_span_rule rules[MOA_GPU_PREPARE_RULES];
   int32_t first[MOA_GPU_PREPARE_ITEMS + 1]; ///< As in the line.
-  int32_t apart[MOA_GPU_CUT_APART];         ///< As in moa_gpu_cut_of.
+  moa_gpu_tried tried;
 } moa_gpu_prepare_shared;
 
 static_assert(sizeof(moa_gpu_step_sequence) == 16, "kernel ABI");
@@ -188,49 +200,119 @@ static inline int32_t moa_gpu_even_part(moa_gpu_even even, int32_t page) {
                        : even.longer + (page - longer) / even.even;
 }
 
+/// Pages of the parts that are tried where items may be shared one by one:
+/// `least` or more. `fits` will do in any case, or is 0. Both are 0 where items
+/// are never shared so.
+typedef struct moa_gpu_tries {
+  int32_t least, fits;
+} moa_gpu_tries;
+
+/// What is tried for a line of `count` items and `pages` pages.
+///
+/// The rule: few items are shared one by one, each by blocks of its own, by the
+/// smallest parts for which the grid has blocks, if the longest block then
+/// takes no longer than the longest of the line in equal parts. A block takes
+/// as long as its pages and, for each item that it has pages of, an end; equal
+/// parts may have pages of several items. Parts of `own` pages are taken, if no
+/// smaller ones, where they are longer than equal ones by no more than an end
+/// and what other blocks leave of the memory's rate: there are always blocks
+/// for them, as an item takes less than one block more than its pages make.
+/// Where each page has a block of its own, no block has pages of two items.
+static inline moa_gpu_tries moa_gpu_tries_of(int32_t count, int32_t pages,
+                                             int32_t grid, int32_t parts) {
+  moa_gpu_tries tries = {0, 0};
+  if (parts || count > MOA_GPU_CUT_APART || count >= grid || grid >= pages)
+    return tries;
+  const int32_t even = (pages + grid - 1) / grid;
+  const int32_t own = (pages + grid - count - 1) / (grid - count);
+  tries.least = even > MOA_GPU_CUT_LEAST ? even : MOA_GPU_CUT_LEAST;
+  if (own <= MOA_GPU_CUT_LEAST)
+    tries.fits = MOA_GPU_CUT_LEAST;
+  else if (own <= even + MOA_GPU_CUT_END + even / 16)
+    tries.fits = own;
+  return tries;
+}
+
+/// Pages of part `number` of those: a page more than of the one before, but of
+/// the last no fewer than will do.
+static inline int32_t moa_gpu_try_pages(moa_gpu_tries tries, int32_t number) {
+  const int32_t pages = tries.least + number;
+  if (number + 1 == MOA_GPU_CUT_TRIES && pages < tries.fits)
+    return tries.fits;
+  return pages;
+}
+
+/// One of MOA_GPU_CUT_APART shares of what is tried. Item i of `count` has line
+/// pages [first[i], first[i + 1]).
+static inline void moa_gpu_try(moa_gpu_tried *tried, const int32_t *first,
+                               int32_t count, int32_t grid, int32_t parts,
+                               int32_t share) {
+  const int32_t all = count ? first[count] : 0;
+  const moa_gpu_tries tries = moa_gpu_tries_of(count, all, grid, parts);
+  if (!tries.least)
+    return;
+  if (share < count) {
+    const moa_gpu_even line = moa_gpu_even_of(all, grid);
+    const int32_t block = moa_gpu_even_part(line, first[share]);
+    const int32_t begin = moa_gpu_even_begin(line, block);
+    const int32_t end = moa_gpu_even_begin(line, block + 1);
+    int32_t ends = first[share] == begin ? 1 : 2;
+    for (int32_t i = share + 1; i < count && first[i] < end; ++i)
+      ++ends;
+    tried->line[share] = end - begin + MOA_GPU_CUT_END * ends;
+  }
+  if (share < MOA_GPU_CUT_TRIES) {
+    const int32_t pages = moa_gpu_try_pages(tries, share);
+    int32_t blocks = 0;
+    for (int32_t i = 0; i < count; ++i) {
+      tried->blocks[share][i] = blocks;
+      blocks += (first[i + 1] - first[i] + pages - 1) / pages;
+    }
+    tried->blocks[share][count] = blocks;
+  }
+}
+
 /// How blocks share a line: each item by itself, by `parts` blocks of which
 /// those behind its last part have no pages; or, where that is 0, one item
-/// after the other, each by blocks of its own with at most `apart` pages; or,
-/// where that is 0 too, the line in equal parts.
+/// after the other, each by blocks of its own with at most `apart` pages, item
+/// i from `blocks[i]` on; or, where that is 0 too, the line in equal parts.
 typedef struct moa_gpu_shares {
   int32_t parts;
   int32_t apart;
+  const int32_t *blocks;
   moa_gpu_even line;
 } moa_gpu_shares;
 
-/// How the blocks of a grid share a line of `count` items and `pages` pages.
-/// With `parts` above 0 the grid has so many blocks for each item, and how an
-/// item is cut depends on nothing but its own pages.
-///
-/// A block that has pages of two items does twice what it does at an item's
-/// end, which takes as long as about two pages. So items are shared one by one,
-/// each by blocks of its own, unless their blocks had longer parts by more than
-/// that, and by more than what other blocks leave of the memory's rate. An item
-/// takes less than one block more than its pages make: the grid has enough.
-/// Where each page has a block of its own, no block has pages of two.
+/// How the blocks of a grid share a line of `count` items and `pages` pages, of
+/// which all shares were tried; `tried` must outlive it. With `parts` above 0
+/// the grid has so many blocks for each item, and how an item is cut depends on
+/// nothing but its own pages.
 static inline moa_gpu_shares moa_gpu_shares_of(int32_t count, int32_t pages,
-                                               int32_t grid, int32_t parts) {
-  moa_gpu_shares shares = {parts, 0, {0, 0}};
+                                               int32_t grid, int32_t parts,
+                                               const moa_gpu_tried *tried) {
+  moa_gpu_shares shares = {parts, 0, 0, {0, 0}};
   if (parts)
     return shares;
-  if (count <= MOA_GPU_CUT_APART && count < grid && grid < pages) {
-    const int32_t own = (pages + grid - count - 1) / (grid - count);
-    const int32_t even = (pages + grid - 1) / grid;
-    if (own <= MOA_GPU_CUT_LEAST)
-      shares.apart = MOA_GPU_CUT_LEAST;
-    else if (own <= even + 2 + even / 16)
-      shares.apart = own;
+  const moa_gpu_tries tries = moa_gpu_tries_of(count, pages, grid, parts);
+  int32_t number = tries.least ? 0 : MOA_GPU_CUT_TRIES;
+  while (number < MOA_GPU_CUT_TRIES && tried->blocks[number][count] > grid)
+    ++number;
+  if (number < MOA_GPU_CUT_TRIES) {
+    const int32_t apart = moa_gpu_try_pages(tries, number);
+    int32_t most = tries.fits;
+    for (int32_t i = 0; apart > tries.fits && i < count; ++i)
+      if (most < tried->line[i] - MOA_GPU_CUT_END)
+        most = tried->line[i] - MOA_GPU_CUT_END;
+    if (apart <= most) {
+      shares.apart = apart;
+      shares.blocks = tried->blocks[number];
+      return shares;
+    }
   }
   const int32_t blocks = grid < pages ? grid : pages;
-  if (!shares.apart && blocks)
+  if (blocks)
     shares.line = moa_gpu_even_of(pages, blocks);
   return shares;
-}
-
-/// Blocks that share an item of `pages` pages by itself.
-static inline int32_t moa_gpu_shares_apart(moa_gpu_shares shares,
-                                           int32_t pages) {
-  return (pages + shares.apart - 1) / shares.apart;
 }
 
 /// Parts of an item of `pages` pages by itself: at most `parts`.
@@ -240,7 +322,8 @@ static inline int32_t moa_gpu_shares_parts(moa_gpu_shares shares,
   return most < shares.parts ? most : shares.parts;
 }
 
-/// The last of `count` items that begins at line page `page` or before.
+/// The last of `count` items that begins at line page `page` or before; or at
+/// block `page`, where `first` counts blocks.
 static inline int32_t moa_gpu_item_of(const int32_t *first, int32_t count,
                                       int32_t page) {
   int32_t low = 0, high = count;
@@ -278,12 +361,10 @@ static inline void moa_gpu_cut_part(moa_gpu_cut *cut, const int32_t *first,
 }
 
 /// The cut of block `block`, without its ids. Item i of `count` has line pages
-/// [first[i], first[i + 1]), at least one; `apart` has moa_gpu_shares_apart of
-/// each where items are shared one by one. The parts of an item are those of
+/// [first[i], first[i + 1]), at least one. The parts of an item are those of
 /// consecutive blocks. Blocks without pages come last, of an item by itself
 /// behind its own.
-static inline moa_gpu_cut moa_gpu_cut_of(const int32_t *first,
-                                         const int32_t *apart, int32_t count,
+static inline moa_gpu_cut moa_gpu_cut_of(const int32_t *first, int32_t count,
                                          const moa_gpu_decode_item *items,
                                          int32_t block, moa_gpu_shares shares) {
   const int32_t pages = count ? first[count] : 0;
@@ -301,12 +382,12 @@ static inline moa_gpu_cut moa_gpu_cut_of(const int32_t *first,
     }
     moa_gpu_cut_part(&cut, first, item, block, part, parts);
   } else if (shares.apart) {
-    int32_t item = 0, before = 0;
-    while (item < count && before + apart[item] <= block)
-      before += apart[item++];
-    if (item == count)
+    const int32_t *blocks = shares.blocks;
+    if (block >= blocks[count])
       return cut;
-    moa_gpu_cut_part(&cut, first, item, block, block - before, apart[item]);
+    const int32_t item = moa_gpu_item_of(blocks, count, block);
+    moa_gpu_cut_part(&cut, first, item, block, block - blocks[item],
+                     blocks[item + 1] - blocks[item]);
   } else {
     if (block >= pages)
       return cut;
@@ -472,14 +553,8 @@ static inline void moa_gpu_prepare_line(const moa_gpu_prepare_args *a,
   }
 }
 
-/// How blocks share the line of a layer, which is made: `items` of them.
-static inline moa_gpu_shares
-moa_gpu_prepare_shares(const moa_gpu_prepare_args *a, int32_t items,
-                       const int32_t *first) {
-  return moa_gpu_shares_of(items, items ? first[items] : 0, a->grid, a->parts);
-}
-
-/// Brings near by how many blocks this thread's items are shared.
+/// This thread's shares of what is tried for the line of a layer, which is
+/// made.
 static inline void moa_gpu_prepare_apart(const moa_gpu_prepare_args *a,
                                          int32_t layer, int32_t thread,
                                          int32_t threads,
@@ -487,9 +562,8 @@ static inline void moa_gpu_prepare_apart(const moa_gpu_prepare_args *a,
   int32_t begin, end;
   const int32_t items = moa_gpu_prepare_share(a, thread, threads, &begin, &end);
   const int32_t *first = moa_gpu_prepare_first(a, layer, items, shared);
-  const moa_gpu_shares shares = moa_gpu_prepare_shares(a, items, first);
-  for (int32_t i = begin; shares.apart && i < end; ++i)
-    shared->apart[i] = moa_gpu_shares_apart(shares, first[i + 1] - first[i]);
+  for (int32_t share = thread; share < MOA_GPU_CUT_APART; share += threads)
+    moa_gpu_try(&shared->tried, first, items, a->grid, a->parts, share);
 }
 
 /// Makes this thread's cuts of the layer.
@@ -500,12 +574,13 @@ static inline void moa_gpu_prepare_cuts(const moa_gpu_prepare_args *a,
   int32_t begin, end;
   const int32_t items = moa_gpu_prepare_share(a, thread, threads, &begin, &end);
   const int32_t *first = moa_gpu_prepare_first(a, layer, items, shared);
-  const moa_gpu_shares shares = moa_gpu_prepare_shares(a, items, first);
+  const moa_gpu_shares shares = moa_gpu_shares_of(
+      items, items ? first[items] : 0, a->grid, a->parts, &shared->tried);
   for (int32_t block = thread; block < a->grid; block += threads) {
     // All ids are asked for before any is kept: one wait, not eight.
-    moa_gpu_cut cut = moa_gpu_cut_of(first, shared->apart, items,
-                                     a->items + (int64_t)layer * a->item_stride,
-                                     block, shares);
+    moa_gpu_cut cut =
+        moa_gpu_cut_of(first, items, a->items + (int64_t)layer * a->item_stride,
+                       block, shares);
     for (int32_t lane = 0; lane < MOA_GPU_CUT_IDS; ++lane)
       cut.ids[lane] = moa_gpu_cut_id(&cut, a->words, lane);
     a->cuts[(int64_t)layer * a->grid + block] = cut;
