@@ -69,7 +69,7 @@ class Reference:
         # Padding sees itself alone: what it computes is of no use, but a number.
         return torch.stack(heads) | (~tokens & (column == own))
 
-    def attention(self, module, query, key, value, tokens, scaling, **kwargs):
+    def attention(self, module, query, key, value, tokens, scaling, softcap=None, **kwargs):
         """What transformers calls; tokens [B, keys], or None where all are. Masks are
         made on the CPU."""
         batch, heads, queries, _ = query.shape
@@ -83,6 +83,8 @@ class Reference:
             for row in range(batch)
         ]).to(query.device)  # fmt: skip
         score = query @ key.repeat_interleave(group, 1).transpose(2, 3) * scaling
+        if softcap is not None:
+            score = softcap * torch.tanh(score / softcap)
         weight = torch.softmax(score.float().masked_fill(~seen, -torch.inf), dim=-1)
         out = weight.to(query.dtype) @ value.repeat_interleave(group, 1)
         return out.transpose(1, 2).contiguous(), None

@@ -44,7 +44,8 @@ def cache_dir() -> Path:
 
 
 def shape_of(config) -> str:
-    """Attention geometry of a Hugging Face config, as moa-compile takes it.
+    """Attention geometry of a Hugging Face config, and the soft cap of its scores, as
+    moa-compile takes it.
 
     `config`: a PreTrainedConfig, its dictionary, a path of a config.json, or
     already a string "layers=..,q_heads=..".
@@ -62,7 +63,9 @@ def shape_of(config) -> str:
             "hidden_size; pass 'layers=..,q_heads=..,kv_heads=..,head_dim=..'"
         ) from error
     kv_heads = get("num_key_value_heads") or heads
-    return f"layers={layers},q_heads={heads},kv_heads={kv_heads},head_dim={head_dim}"
+    cap = get("attn_logit_softcapping")
+    more = "" if cap is None else f",soft_cap={cap}"
+    return f"layers={layers},q_heads={heads},kv_heads={kv_heads},head_dim={head_dim}{more}"
 
 
 def compile(

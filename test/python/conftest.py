@@ -52,7 +52,7 @@ class Rule:
         return starts
 
 
-def reference(q, k, v, rules, n, scale=None):
+def reference(q, k, v, rules, n, scale=None, cap=None):
     """Dense attention in float64 under the rules: q [T, Hq, D] of a whole sequence."""
     tokens, heads, dim = q.shape
     group = heads // k.shape[1]
@@ -63,6 +63,8 @@ def reference(q, k, v, rules, n, scale=None):
         seen = (j <= i) & ((j < rule.sink) | (j >= start))
         score = q[:, h].double() @ k[:, h // group].double().T
         score *= 1 / math.sqrt(dim) if scale is None else scale
+        if cap is not None:
+            score = cap * torch.tanh(score / cap)
         p = torch.softmax(score.masked_fill(~seen, -torch.inf), dim=-1)
         out[:, h] = p @ v[:, h // group].double()
     return out

@@ -41,7 +41,7 @@ def tokenizer():
     return out
 
 
-def model(seed=0, **changes):
+def model(seed=0, kind="Llama", **changes):
     torch.manual_seed(seed)
     sizes = dict(
         vocab_size=END + 1, hidden_size=256, intermediate_size=128, num_hidden_layers=2,
@@ -49,13 +49,13 @@ def model(seed=0, **changes):
         max_position_embeddings=1024, initializer_range=0.3, eos_token_id=END,
         bos_token_id=None,
     )  # fmt: skip
-    config = transformers.LlamaConfig(**(sizes | changes))
-    return transformers.LlamaForCausalLM(config).eval()
+    config = getattr(transformers, f"{kind}Config")(**(sizes | changes))
+    return getattr(transformers, f"{kind}ForCausalLM")(config).eval()
 
 
-def save(folder):
+def save(folder, **changes):
     """The model and its tokenizer in a folder, which is returned."""
-    model().save_pretrained(folder)
+    model(**changes).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
 

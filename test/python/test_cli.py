@@ -142,6 +142,15 @@ def test_bench(folder, plan, capsys):
     assert "ask for less by --lengths" in capsys.readouterr().err
 
 
+def test_a_model_with_a_soft_cap_is_not_measured_beside_sdpa(plan, tmp_path, capsys):
+    own = save(tmp_path / "gemma", kind="Gemma2", query_pre_attn_scalar=16)
+    options = [own, "--plan", plan]
+    assert moa("generate", *options, "--prompt", "To be", "--max-new-tokens", 4) == 0
+    capsys.readouterr()
+    assert moa("bench", *options, "--lengths", 100) == 1
+    assert "a soft cap (50), which SDPA does not" in capsys.readouterr().err
+
+
 def test_report(folder, plan, tmp_path, capsys):
     out, record = tmp_path / "out.html", tmp_path / "bench.json"
     measured = ["--lengths", "100,300", "--new", 2, "--repeat", 1]
@@ -200,6 +209,13 @@ def test_auto_takes_shipped_plans_by_name_and_geometry(tmp_path):
     larger = type("Larger", (Config,), {"num_hidden_layers": 31})
     unknown = plans.choose("auto", "SmolLM2-135M-Instruct", larger)
     assert "same geometry" not in unknown.line and isinstance(unknown.plan, dict)
+
+
+def test_a_soft_cap_is_no_part_of_a_plan():
+    capped = type("Capped", (Config,), {"attn_logit_softcapping": 50.0})
+    found = plans.choose("auto", "SmolLM2-135M-Instruct", capped)
+    assert "shipped for SmolLM2-135M-Instruct" in found.line
+    assert plans.dense(capped) == plans.dense(Config)
 
 
 def test_a_plan_beside_a_gguf_file(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 from hf_families import FAMILIES, HEAD, SIZES, config, fresh
-from hf_modes import Reference, batch, compare, generate, prompt
+from hf_modes import Reference, batch, compare, generate, masked, prompt
 
 import moa.hf
 from conftest import make_plan
@@ -44,12 +44,23 @@ def test_tokens_are_the_references(name, rule):
     assert (found - wanted).abs().max() < 1e-2 * (dense - wanted).abs().max()
 
 
-@pytest.mark.parametrize("name", ["Gemma 3", "Mistral, windows"])
+@pytest.mark.parametrize("name", ["Gemma 2", "Gemma 3", "Mistral, windows"])
 def test_a_plan_that_sees_everything_is_the_model_itself(name):
     plan = make_plan([[0] * 4] * 3, [[1.0] * 4] * 3)
     ours = moa.hf.load(fresh(name), plan=plan, threads=2)
     inputs = batch([prompt(230), prompt(70)])
     assert torch.equal(generate(ours, inputs, NEW), generate(fresh(name), inputs, NEW))
+
+
+def test_soft_caps_matter():
+    """To the tests above: without its cap "Gemma 2" says something else."""
+    inputs = batch([prompt(230)])
+    capped, plain = fresh("Gemma 2"), fresh("Gemma 2", attn_logit_softcapping=None)
+    assert capped.config.attn_logit_softcapping == 50.0
+    ours = moa.hf.load(capped, plan=PLANS["row"], threads=2)
+    assert ours.moa.info["soft_cap"] == 50.0
+    dense = masked(plain, PLANS["row"], inputs, NEW, FAMILIES["Gemma 2"][2])
+    assert not torch.equal(generate(ours, inputs, NEW), generate(dense, inputs, NEW))
 
 
 def test_windows_shrink_the_cache_in_closed_form():
@@ -76,7 +87,6 @@ def tiny(kind, **changes):
 DEEPSEEK = dict(n_routed_experts=4, num_experts_per_tok=1, first_k_dense_replace=3, n_group=1,
                 topk_group=1)  # fmt: skip
 REFUSED = {
-    "soft caps": ("Gemma2Config", HEAD, "attn_logit_softcapping = 50.0"),
     "learned sinks": (
         "GptOssConfig",
         HEAD | dict(num_local_experts=2, num_experts_per_tok=1),
@@ -118,6 +128,53 @@ def test_an_artifact_without_the_models_windows_is_refused():
     plain = moa.compile(PLANS["row"], config("Gemma 3"), dtype="f32", max_length=1024)
     with pytest.raises(moa.errors.CompileError, match=r"windows \[None, None, None\]"):
         load(fresh("Gemma 3"), artifact=plain)
+
+
+CAPS = [(50.0, None, "soft_cap 50.0, the model has 0.0"),
+        (None, 50.0, "soft_cap 0.0, the model has 50.0"),
+        (30.0, 50.0, "soft_cap 30.0, the model has 50.0")]  # fmt: skip
+
+
+@pytest.mark.parametrize("compiled, had, message", CAPS)
+def test_an_artifact_of_another_soft_cap_is_refused(compiled, had, message):
+    other = load(fresh("Gemma 2", attn_logit_softcapping=compiled)).moa.artifact
+    model = fresh("Gemma 2", attn_logit_softcapping=had)
+    with pytest.raises(moa.errors.CompileError, match=message):
+        load(model, artifact=other)
+
+
+def test_a_soft_cap_is_compared_in_the_artifacts_precision():
+    ours = load(fresh("Gemma 2", attn_logit_softcapping=0.7))
+    assert ours.moa.info["soft_cap"] != 0.7
+    again = load(fresh("Gemma 2", attn_logit_softcapping=0.7), artifact=ours.moa.artifact)
+    with torch.no_grad():
+        assert torch.equal(again(prompt(20)).logits, ours(prompt(20)).logits)
+
+
+@pytest.mark.parametrize("cap", [0.0, -1.0, 2.0**21])
+def test_a_soft_cap_out_of_range_is_the_compilers_to_name(cap):
+    with pytest.raises(moa.errors.CompileError, match="2\\^-20 to 2\\^20 for 'soft_cap'"):
+        load(fresh("Gemma 2", attn_logit_softcapping=cap))
+
+
+@pytest.mark.parametrize("cap", [None, 30.0])
+def test_a_soft_cap_that_changes_after_loading_is_refused(cap):
+    ours = load(fresh("Gemma 2"))
+    ours.model.layers[1].self_attn.attn_logit_softcapping = cap
+    message = f"layer 1 asks for soft cap {cap}, the artifact has 50.0.*load it again"
+    with torch.no_grad(), pytest.raises(NotImplementedError, match=message):
+        ours(prompt(20))
+
+
+def test_layers_that_leave_their_configs_soft_cap_out_are_refused():
+    with torch.no_grad(), pytest.raises(NotImplementedError, match="what its layers do not"):
+        load(fresh("Gemma 3", attn_logit_softcapping=50.0))(prompt(20))
+
+
+def test_a_cache_of_another_soft_cap_is_refused():
+    other = moa.hf.Cache(load(fresh("Gemma 2", attn_logit_softcapping=30.0)))
+    with torch.no_grad(), pytest.raises(ValueError, match="belongs to another model"):
+        load(fresh("Gemma 2"))(prompt(20), past_key_values=other)
 
 
 def test_a_window_that_changes_after_loading_is_refused():

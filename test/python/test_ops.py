@@ -14,9 +14,9 @@ RULES = [(0, 1.0), (-64, 0.5), (128, 0.0), (0, 0.25)]
 N = 400
 
 
-def load(dtype="f32", layers=1):
+def load(dtype="f32", layers=1, more=""):
     plan = make_plan([[float(a) for a, _ in RULES]] * layers, [[b for _, b in RULES]] * layers)
-    shape = f"layers={layers},q_heads={HQ},kv_heads={HKV},head_dim={D}"
+    shape = f"layers={layers},q_heads={HQ},kv_heads={HKV},head_dim={D}{more}"
     artifact = moa.compile(plan, shape, dtype=dtype, max_length=1024)
     return Module(Context(1), str(artifact.path))
 
@@ -64,6 +64,30 @@ def test_prefill_append_and_decode_give_the_definition(dtype):
         want = reference(*(tensor[i] for tensor in qkv), rules, N)
         assert relative_error(out[i, seen], want[seen]) <= TOLERANCE[dtype]
     assert out[:, 200:270].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scores_have_the_artifacts_soft_cap(dtype):
+    """A chunk, single rows and a chunk again, at a scale that takes scores beyond the cap."""
+    cap, scale = 1.5, 0.5
+    module = load(dtype, more=f",soft_cap={cap}")
+    assert module.info["soft_cap"] == cap and load(dtype).info["soft_cap"] == 0.0
+    rows, qkv = rows_of(module), tensors(2, N, dtype)
+    out = torch.empty_like(qkv[0])
+    out[:, :270] = moa.ops.prefill(rows.handle, *cut(qkv, 0, 270), 0, scale)
+    batch = moa.ops.Batch(rows.cache, 2)
+    for row in range(270, 290):
+        batch.begin(rows.sequences)
+        token = moa.ops.decode(batch.handle, *cut(qkv, row, row + 1), 0, scale)
+        out[:, row : row + 1] = token
+        batch.end()
+    out[:, 290:] = moa.ops.prefill(rows.handle, *cut(qkv, 290, N), 0, scale)
+    rules = [Rule(*rule) for rule in RULES]
+    for i in range(2):
+        given = [tensor[i] for tensor in qkv]
+        want = reference(*given, rules, N, scale, cap)
+        assert relative_error(out[i], want) <= TOLERANCE[dtype]
+        assert relative_error(reference(*given, rules, N, scale), want) > 0.5
 
 
 def test_scale_and_strides(module):

@@ -63,6 +63,11 @@ def measure_model(args: argparse.Namespace, loaded: models.Loaded) -> dict[str, 
             f"model's {most}: ask for less by --lengths or --new"
         )
     model = loaded.model
+    if cap := model.moa.info["soft_cap"]:
+        raise ValueError(
+            f"scores of the model have a soft cap ({cap:g}), which SDPA does not, so there is "
+            "nothing to measure beside: time attention alone by moa-run ARTIFACT --bench"
+        )
     record: dict[str, Any] = {
         "model": loaded.name,
         "plan": loaded.choice.line,

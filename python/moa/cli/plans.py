@@ -18,6 +18,8 @@ from ..errors import InvalidArgumentError
 #: Names of a plan beside a model, beside `NAME.plan.json` for NAME.gguf.
 BESIDE = ("plan.json", "moa-plan.json")
 SHIPPED = Path(__file__).parents[1] / "plans"
+#: What a plan and a model have in common.
+_GEOMETRY = ("layers", "q_heads", "kv_heads", "head_dim")
 _QUANTISED = re.compile(r"[.-](i?q[0-9]|bf16|f16|f32)[a-z0-9_]*$", re.I)
 
 
@@ -49,10 +51,10 @@ def choose(asked: str, model: str, config: Any) -> Choice:
         )
     if beside:
         return Choice(str(beside[0]), f"plan {beside[0]}, found beside the model")
-    shape, others = shape_of(config), []
+    sizes, others = _sizes(config), []
     for path in sorted(SHIPPED.glob("*.json")):
         told = json.loads(path.read_text())["model"]
-        if _shape(told) != shape:
+        if any(str(told.get(key)) != sizes[key] for key in _GEOMETRY):
             continue
         if told["name"].split("/")[-1].lower() == model_name(model).lower():
             return Choice(str(path), f"plan {path}, shipped for {told['name']}")
@@ -67,7 +69,7 @@ def choose(asked: str, model: str, config: Any) -> Choice:
 
 def dense(config: Any) -> dict[str, Any]:
     """The plan under which every head sees everything."""
-    sizes = dict(part.split("=") for part in shape_of(config).split(","))
+    sizes = _sizes(config)
     layers, heads = int(sizes["layers"]), int(sizes["q_heads"])
     rules = {"alphas": [[0.0] * heads] * layers, "betas": [[1.0] * heads] * layers}
     return {"format": "moa-plan", "version": 1, **rules}
@@ -90,7 +92,5 @@ def _beside(model: Path) -> list[Path]:
     return [model / name for name in BESIDE if (model / name).is_file()]
 
 
-def _shape(told: dict[str, Any]) -> str:
-    return ",".join(
-        f"{key}={told.get(key)}" for key in ("layers", "q_heads", "kv_heads", "head_dim")
-    )
+def _sizes(config: Any) -> dict[str, str]:
+    return dict(part.split("=") for part in shape_of(config).split(","))

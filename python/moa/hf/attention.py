@@ -27,6 +27,7 @@ def attention_function(
     layer = getattr(key, "moa_layer", None)
     if not getattr(layer, "checked", False):
         masks.check_window(engine, module.layer_idx, kwargs.get("sliding_window"))
+        masks.check_cap(engine, module.layer_idx, kwargs.get("softcap"))
     traced = torch.compiler.is_compiling()
     if layer is None and traced:
         raise UnsupportedError(

@@ -25,7 +25,7 @@ class Engine:
             warnings.warn(f"{artifact.path}: {self.info['remark']}", stacklevel=3)
         self.layers = self.info["layers"]
         #: Engines that are equal in it read each other's caches.
-        facts = ("plan_id", "dtype", "layers", "q_heads", "kv_heads", "head_dim")
+        facts = ("plan_id", "dtype", "layers", "q_heads", "kv_heads", "head_dim", "soft_cap")
         self.key = (self.context.device, *(self.info[fact] for fact in facts))
         width = 4 if self.info["dtype"] == "f32" else 2
         #: Of 64 tokens of a KV head, keys and values.

@@ -23,7 +23,6 @@ _OTHER_ATTENTION = {
     "keep_window_size": "sparse attention, by masks that it makes itself",
     "kv_lora_rank": "latent (MLA) attention, whose cache has no heads",
     "attention_chunk_size": "chunked attention",
-    "attn_logit_softcapping": "soft caps on its scores",
 }
 
 
@@ -91,6 +90,16 @@ def own_windows(config, max_length: int) -> list[int | None]:
     ]
 
 
+def soft_cap(config) -> float:
+    """Of the model's scores s, which are cap * tanh(s / cap); 0 where they have none."""
+    return float(getattr(config, "attn_logit_softcapping", None) or 0.0)
+
+
+def is_cap(engine, cap: float) -> bool:
+    """Whether a cap, or 0 for none, is that of the artifact, which has it in float32."""
+    return abs(engine.info["soft_cap"] - cap) <= 2**-24 * cap
+
+
 def bound_plan(plan, windows: list[int | None]):
     """The plan with spans of layers bounded by the model's own windows.
 
@@ -125,6 +134,9 @@ def check_artifact(engine, model, config) -> None:
         for key, value in want.items()
         if engine.info[key] != value
     ]
+    cap = soft_cap(config)
+    if not is_cap(engine, cap):
+        wrong.append(f"soft_cap {engine.info['soft_cap']}, the model has {cap}")
     windows = own_windows(config, engine.info["max_length"])
     if not wrong and windows != engine.windows:
         wrong = [f"windows {engine.windows}, the model has {windows}"]

@@ -14,7 +14,7 @@ from transformers.masking_utils import (
 )
 
 from ..errors import InvalidArgumentError, UnsupportedError
-from . import padding
+from . import geometry, padding
 
 
 def _parts(function) -> tuple:
@@ -103,12 +103,11 @@ def refuse(module, query, attention_mask, dropout, kwargs) -> None:
             "compiled attention never forms the weights: set output_attentions=False, "
             "or load the model with attn_implementation='eager'"
         )
-    for name in ("softcap", "s_aux"):
-        if kwargs.get(name) is not None:
-            raise UnsupportedError(
-                f"the model asks for {name}={kwargs[name]}, which compiled attention "
-                "does not have; load it with attn_implementation='eager'"
-            )
+    if kwargs.get("s_aux") is not None:
+        raise UnsupportedError(
+            f"the model asks for s_aux={kwargs['s_aux']}, which compiled attention does not "
+            "have; load it with attn_implementation='eager'"
+        )
     if getattr(module, "is_causal", True) is False:
         raise UnsupportedError(
             "compiled attention is causal, this layer is not: load the model with "
@@ -125,4 +124,15 @@ def check_window(engine, layer: int, window: int | None) -> None:
         raise UnsupportedError(
             f"layer {layer} asks for a window of {window} tokens, the artifact has "
             f"{planned}: the model's config changed after moa.hf.load, so load it again"
+        )
+
+
+def check_cap(engine, layer: int, cap: float | None) -> None:
+    """moa.errors.UnsupportedError where a layer's soft cap is not the artifact's."""
+    if not geometry.is_cap(engine, cap or 0.0):
+        raise UnsupportedError(
+            f"layer {layer} asks for soft cap {cap}, the artifact has "
+            f"{engine.info['soft_cap'] or None}: the model's config changed after moa.hf.load, "
+            "or says what its layers do not do, so load it again with "
+            f"attn_logit_softcapping = {cap}"
         )

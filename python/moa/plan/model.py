@@ -10,11 +10,16 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .errors import PlanError
-from .jsontext import line_of, parse, read
+from .jsontext import canonical, line_of, parse, read
 
 #: Longest sequence served where nobody said otherwise, tokens.
 DEFAULT_MAX_LENGTH = 131072
+#: Least and largest soft cap of scores.
+MIN_SOFT_CAP, MAX_SOFT_CAP = 2.0**-20, 2.0**20
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _FORM = (
     "write --model layers=32,q_heads=32,kv_heads=8,head_dim=128, or give the model's "
     "config.json"
@@ -31,6 +36,8 @@ class ModelShape:
     kv_heads: int
     head_dim: int  #: Elements.
     max_length: int = DEFAULT_MAX_LENGTH  #: Longest sequence, tokens.
+    #: Scores s are soft_cap * tanh(s / soft_cap), in float32; 0 where they stay as they are.
+    soft_cap: float = 0.0
 
     @property
     def group(self) -> int:
@@ -39,21 +46,28 @@ class ModelShape:
 
 
 def parse_model_text(text: str) -> ModelShape:
-    """Reads `layers=30,q_heads=9,kv_heads=3,head_dim=64[,max_length=8192]`, in any
-    order; kv_heads defaults to q_heads."""
+    """Reads `layers=30,q_heads=9,kv_heads=3,head_dim=64[,max_length=8192][,soft_cap=50]`,
+    in any order; kv_heads defaults to q_heads."""
 
     def refuse(message: str) -> PlanError:
         return PlanError("--model", message, cure=_FORM)
 
-    found: dict[str, int] = {}
+    found: dict[str, Any] = {}
     for field in text.split(","):
         key, _, value = (part.strip() for part in field.partition("="))
-        if key not in ("layers", "q_heads", "kv_heads", "head_dim", "max_length"):
+        if key not in ("layers", "q_heads", "kv_heads", "head_dim", "max_length", "soft_cap"):
             raise refuse(
-                f"expected layers, q_heads, kv_heads, head_dim or max_length, got '{field}'"
+                "expected layers, q_heads, kv_heads, head_dim, max_length or soft_cap, got "
+                f"'{field}'"
             )
         if key in found:
             raise refuse(f"expected '{key}' once, got it twice")
+        if key == "soft_cap":
+            cap = float(value) if _NUMBER.fullmatch(value) else 0.0
+            if not MIN_SOFT_CAP <= cap <= MAX_SOFT_CAP:
+                raise refuse(f"expected a number from 2^-20 to 2^20 for '{key}', got '{value}'")
+            found[key] = float(np.float32(cap))
+            continue
         number = int(value) if re.fullmatch("[0-9]{1,11}", value) else 0
         if not 1 <= number <= 1 << 31:
             raise refuse(f"expected a positive number for '{key}', got '{value}'")
@@ -72,8 +86,9 @@ def parse_model_text(text: str) -> ModelShape:
 
 def parse_model_config(text: str, file: str) -> ModelShape:
     """Reads num_hidden_layers, num_attention_heads, num_key_value_heads (default:
-    num_attention_heads), head_dim (default: hidden_size / num_attention_heads) and
-    max_position_embeddings; inside `text_config` where the file has one."""
+    num_attention_heads), head_dim (default: hidden_size / num_attention_heads),
+    max_position_embeddings and attn_logit_softcapping; inside `text_config` where the file
+    has one."""
     root = parse(text, file)
     prefix = ""
 
@@ -98,6 +113,17 @@ def parse_model_config(text: str, file: str) -> ModelShape:
             raise refuse(key, f"expected a positive integer, found {shown}")
         return value
 
+    def soft_cap() -> float:
+        key = "attn_logit_softcapping"
+        cap = config.get(key)
+        if cap is None:
+            return 0.0
+        number = isinstance(cap, (int, float)) and not isinstance(cap, bool)
+        if not number or not MIN_SOFT_CAP <= cap <= MAX_SOFT_CAP:
+            shown = canonical(cap).strip()
+            raise refuse(key, f"expected a number from 2^-20 to 2^20, found {shown}")
+        return float(np.float32(cap))
+
     layers = positive("num_hidden_layers")
     heads = positive("num_attention_heads")
     kv_heads = positive("num_key_value_heads", heads)
@@ -117,7 +143,7 @@ def parse_model_config(text: str, file: str) -> ModelShape:
             )
         head_dim = hidden // heads
     longest = positive("max_position_embeddings", DEFAULT_MAX_LENGTH)
-    return ModelShape(layers, heads, kv_heads, head_dim, longest)
+    return ModelShape(layers, heads, kv_heads, head_dim, longest, soft_cap())
 
 
 def load_model(argument: str) -> ModelShape:

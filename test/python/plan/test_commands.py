@@ -1,5 +1,6 @@
 """moa-plan as it is typed: output forms, exit codes, and every wrong input."""
 
+import argparse
 import importlib
 import json
 import os
@@ -12,9 +13,11 @@ import pytest
 from plan_support import PLANS, SMOLLM2, refused, run, schema, write_json, write_profile
 
 import moa
-from moa.plan import load_plan
+from moa.plan import load_model, load_plan
 from moa.plan.cli import build_parser, subcommands
+from moa.plan.commands import calibrate_cost
 from moa.plan.curves import load_curves
+from moa.runtime import Context, Module
 
 LLAMA = "layers=32,q_heads=32,kv_heads=8,head_dim=128"
 
@@ -449,6 +452,10 @@ def test_calibrate_cost(capsys, tmp_path, monkeypatch):
         (s, n, b) for s in (192, 256) for n in (192, 256) for b in (1, 2) if s <= n
     )
     assert all(us > 0 for *_, us in table["rows"])
+    capped = load_model(f"{shape},soft_cap=50")
+    asked = argparse.Namespace(at=[256], dtype="f32", device="cpu")
+    artifact = calibrate_cost._compile(tmp_path, capped, 256, asked)
+    assert Module(Context(1), str(artifact)).info["soft_cap"] == 50.0
     os.unlink(out)
     again = ("calibrate-cost", "--model", shape, "--at", "512", "--out", out)
     assert "found 100" in refused(capsys, *again, "--at", "100")

@@ -18,11 +18,15 @@ from moa.plan.density import (
     query_density,
 )
 from moa.plan.model import ModelShape, parse_model_config, parse_model_text
+from moa.runtime import Context, Module
 
 WRONG_TEXTS = [
     "layers=2,q_heads=4", "layers=0,q_heads=4,head_dim=64", "layers=2x,q_heads=4,head_dim=64",
     "layers=2,heads=4,head_dim=64", "layers=2,layers=3,q_heads=4,head_dim=64",
     "layers=2,q_heads=4,kv_heads=3,head_dim=64",
+    *(f"layers=2,q_heads=4,head_dim=64,soft_cap={cap}"
+      for cap in ("", "0", "-50", "9e-7", "1048577", "1e400", "nan", "inf", "fifty", "5_0")),
+    "soft_cap=50,layers=2,soft_cap=50",
 ]  # fmt: skip
 WRONG_CONFIGS = [
     '{\n"num_hidden_layers": 2,\n"num_attention_heads": 9,\n"num_key_value_heads": 2,\n'
@@ -31,6 +35,11 @@ WRONG_CONFIGS = [
     '{"num_hidden_layers": 2,\n"num_attention_heads": "9"}',
     '{"num_hidden_layers": 2,\n"num_attention_heads": 9,\n"hidden_size": 577}',
     '{"text_config": {"num_hidden_layers": 2,\n"num_attention_heads": 0}}',
+    *('{"num_hidden_layers": 2, "num_attention_heads": 9, "head_dim": 64,\n'
+      f'"attn_logit_softcapping": {cap}}}'
+      for cap in ("0", "-50.5", "9e-7", "1048577", "true", '"50"', "[50]")),
+    '{"text_config": {"num_hidden_layers": 2, "num_attention_heads": 9, "head_dim": 64,\n'
+    '"attn_logit_softcapping": 0.0}}',
 ]  # fmt: skip
 
 
@@ -43,6 +52,13 @@ def compiler_says(tmp_path, model):
     )  # fmt: skip
     error, note = done.stderr.strip().split("\n")
     return error.replace(" error: ", " ", 1) + "; " + note.split("note: ", 1)[1]
+
+
+def compiled_cap(model):
+    """The soft cap that moa-compile reads from a model."""
+    plan = {"alphas": [[0] * 4] * 2, "betas": [[1] * 4] * 2}
+    path = moa.compile({"format": "moa-plan", "version": 1, **plan}, model, dtype="f32").path
+    return Module(Context(1), str(path)).info["soft_cap"]
 
 
 @pytest.mark.parametrize("text", WRONG_TEXTS)
@@ -76,6 +92,15 @@ def test_texts_and_configs(tmp_path):
         "text_config": {"num_hidden_layers": 2, "num_attention_heads": 8, "head_dim": 256}
     }
     assert parse_model_config(json.dumps(nested), "c") == ModelShape(2, 8, 8, 256)
+    capped = "layers=2,q_heads=4,head_dim=64,soft_cap={}"
+    for text, cap in (("50", 50.0), ("0.7", float(np.float32(0.7))), ("+.5e2", 50.0),
+                      ("9.5367431640625e-07", 2.0**-20), ("1048576.", 2.0**20)):  # fmt: skip
+        assert parse_model_text(capped.format(text)).soft_cap == cap
+        assert compiled_cap(capped.format(text)) == cap
+    nested["text_config"]["attn_logit_softcapping"] = 0.7
+    assert parse_model_config(json.dumps(nested), "c").soft_cap == float(np.float32(0.7))
+    nested["text_config"]["attn_logit_softcapping"] = None
+    assert parse_model_config(json.dumps(nested), "c").soft_cap == 0.0
     with pytest.raises(PlanError, match="none: cannot read the model's configuration: No such"):
         load_model("none")
 

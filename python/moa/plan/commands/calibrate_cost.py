@@ -94,6 +94,8 @@ def _compile(folder: Path, model: ModelShape, span: int, args: argparse.Namespac
         f"layers=1,q_heads={model.q_heads},kv_heads={model.kv_heads},"
         f"head_dim={model.head_dim},max_length={max(args.at)}"
     )
+    if model.soft_cap:
+        one += f",soft_cap={model.soft_cap}"
     target = ("--target", "cpu") if args.device == "cpu" else ()
     artifact = folder / f"{span}.moa"
     _run("moa-compile", folder / "plan.json", "--model", one, "--dtype", args.dtype, *target,
