@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +19,7 @@ import transformers
 from .calibration import Item
 from .evaluate import batch_size
 from .influence import Recorder, attend
-from .network import DTYPES, Network, geometry
+from .network import DTYPES, Network, dense_attention, geometry, soft_cap
 from .profile import Settings, measure, points, sums_on
 from .runfolder import peak_mib
 
@@ -108,9 +109,11 @@ class Machine:
                 rows=settings.rows, point=point, by_row=settings.by_row,
                 formats=settings.formats, device=sums_on(torch.device(self.device)),
             )  # fmt: skip
-            out = attend(q, k, v, 1.0, 0, recorder)
+            cap = soft_cap(self.config)
+            work = functools.partial(attend, q, k, v, 1.0, 0, recorder, cap)
+            out = work()
             upstream = torch.ones_like(out)
-            forward += self._seconds(lambda: attend(q, k, v, 1.0, 0, recorder))
+            forward += self._seconds(work)
             backward += self._seconds(
                 lambda: torch.autograd.grad(out, q, upstream, retain_graph=True)
             )
@@ -154,7 +157,7 @@ class Machine:
             config.layer_types = config.layer_types[:layers]
         with torch.device(self.device):
             model = transformers.AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                config, dtype=self.dtype, attn_implementation="sdpa"
+                config, dtype=self.dtype, attn_implementation=dense_attention(config)
             )
         return Network(model.eval().requires_grad_(False), None, "probe")
 
@@ -220,7 +223,8 @@ class Machine:
         settings, size = self.settings, self.dtype.itemsize
         hidden, layers = int(self.config.hidden_size), self.shape["layers"]
         wide = int(getattr(self.config, "intermediate_size", 4 * hidden))
-        numbers = 9 if settings.formats else 6  # For each score of a chunk.
+        # For each score of a chunk.
+        numbers = (9 if settings.formats else 6) + (soft_cap(self.config) is not None)
         chunk: int = numbers * 4 * self.shape["q_heads"] * min(settings.rows, length) * length
         layer = (6 * wide + 8 * hidden) * length * size
         kept = (

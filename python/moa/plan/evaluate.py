@@ -100,6 +100,28 @@ class View:
     mask: Tensor
 
 
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """How a layer scores keys: scale * q k, then cap * tanh(score / cap) where it has one."""
+
+    scale: float
+    cap: float | None = None
+
+    def __call__(self, query: Tensor, key: Tensor) -> Tensor:
+        """[.., rows, D] by [.., keys, D]: float32 [.., rows, keys]."""
+        scores = query.float() @ key.float().mT * self.scale
+        return scores if self.cap is None else self.cap * torch.tanh(scores / self.cap)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """Rows of query that see what the mask has: [.., rows, D]."""
+        if self.cap is None:
+            return F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, scale=self.scale
+            )
+        scores = self(query, key).masked_fill(~mask, -torch.inf)
+        return torch.softmax(scores, -1).to(value.dtype) @ value
+
+
 class Sight(Protocol):
     """Which keys the heads of a model see."""
 
@@ -109,7 +131,9 @@ class Sight(Protocol):
     def views(self, layer: int, rows: slice, layout: Layout) -> Iterable[View]:
         """All query heads of a layer, each once; rows.stop keys are there."""
 
-    def saw(self, layer: int, query: Tensor, key: Tensor, scale: float, layout: Layout) -> None:
+    def saw(
+        self, layer: int, query: Tensor, key: Tensor, scores: Scores, layout: Layout
+    ) -> None:
         """Called once a layer with [heads, tokens, head_dim], before its rows are masked."""
 
     def held(
@@ -192,7 +216,9 @@ class Windows:
         seen = (position < self.sink) | (position >= start)
         return keys, seen & layout.causal(rows, keys)
 
-    def saw(self, layer: int, query: Tensor, key: Tensor, scale: float, layout: Layout) -> None:
+    def saw(
+        self, layer: int, query: Tensor, key: Tensor, scores: Scores, layout: Layout
+    ) -> None:
         """Windows do not depend on what is attended to."""
 
     def held(
@@ -227,18 +253,20 @@ class HeavyHitters:
         self.kept = kept
         self._heavy: dict[int, Tensor] = {}
 
-    def saw(self, layer: int, query: Tensor, key: Tensor, scale: float, layout: Layout) -> None:
+    def saw(
+        self, layer: int, query: Tensor, key: Tensor, scores: Scores, layout: Layout
+    ) -> None:
         heads, kv_heads, prompt = query.shape[0], key.shape[0], layout.prompt
         weight = torch.zeros(kv_heads, prompt, device=query.device)
         self._group = heads // kv_heads
-        keys = key[:, :prompt].float().repeat_interleave(self._group, 0)
+        keys = key[:, :prompt].repeat_interleave(self._group, 0)
         rows = _rows(query.device)
         for begin in range(0, prompt, rows):
             end = min(prompt, begin + rows)
-            scores = query[:, begin:end].float() @ keys[:, :end].mT * scale
+            found = scores(query[:, begin:end], keys[:, :end])
             future = torch.ones(end - begin, end - begin, device=query.device).triu_(1).bool()
-            scores[..., begin:].masked_fill_(future, -torch.inf)
-            sums = torch.softmax(scores, -1).sum(1)
+            found[..., begin:].masked_fill_(future, -torch.inf)
+            sums = torch.softmax(found, -1).sum(1)
             weight[:, :end] += sums.view(kv_heads, -1, end).sum(1)
         recent = self.kept // 2
         old = weight[:, : max(0, prompt - recent)]
@@ -281,13 +309,14 @@ def masked(model: Any, sight: Sight, layout: Layout) -> Iterator[None]:
         value: Tensor,
         attention_mask: Tensor | None,
         scaling: float | None = None,
+        softcap: float | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
         layer = int(module.layer_idx)  # type: ignore[arg-type]
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        scores = Scores(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap)
         if not sight.batches and len(query) > 1:
             raise PlannerError(f"expected one sequence at a time, found {len(query)}")
-        sight.saw(layer, query[0], key[0], scale, layout)
+        sight.saw(layer, query[0], key[0], scores, layout)
         group = query.shape[1] // key.shape[1]
         out = torch.empty_like(query)
         prompt, tokens, step = layout.prompt, query.shape[2], _rows(query.device)
@@ -298,12 +327,11 @@ def masked(model: Any, sight: Sight, layout: Layout) -> Iterator[None]:
             rows = slice(begin, end)
             for view in sight.views(layer, rows, layout):
                 owners = view.heads // group
-                out[:, view.heads, rows] = F.scaled_dot_product_attention(
+                out[:, view.heads, rows] = scores.attend(
                     query[:, view.heads, rows],
                     key[:, owners][:, :, view.keys],
                     value[:, owners][:, :, view.keys],
-                    attn_mask=view.mask[None, None],
-                    scale=scale,
+                    view.mask[None, None],
                 )
         return out.transpose(1, 2), None
 

@@ -218,6 +218,7 @@ class Recorder:
         value: Tensor,
         attention_mask: Tensor | None,
         scaling: float | None = None,
+        softcap: float | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
         """What transformers calls: query [1, Hq, T, D], key and value [1, Hkv, T, D]."""
@@ -229,7 +230,7 @@ class Recorder:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         layer = int(module.layer_idx)  # type: ignore[arg-type]
         self.seen.add(layer)
-        out = attend(query[0], key[0], value[0], scale, layer, self)
+        out = attend(query[0], key[0], value[0], scale, layer, self, softcap)
         return out.transpose(0, 1)[None], None
 
 
@@ -239,15 +240,22 @@ def window_blocks(tokens: int, sink: int, block: int) -> int:
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, scale: float, layer: int, recorder: Recorder
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    layer: int,
+    recorder: Recorder,
+    cap: float | None = None,
 ) -> Tensor:
     """Causal attention of one sequence at the recorder's point of the path.
 
-    q [Hq, T, D], k and v [Hkv, T, D], groups of consecutive query heads. The
-    backward adds the layer's influence to the recorder. Returns [Hq, T, D].
+    q [Hq, T, D], k and v [Hkv, T, D], groups of consecutive query heads; cap: soft
+    cap of scores. The backward adds the layer's influence to the recorder. Returns
+    [Hq, T, D].
     """
     out: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
-        q, k, v, scale, layer, recorder
+        q, k, v, scale, layer, recorder, cap
     )
     return out
 
@@ -255,18 +263,25 @@ def attend(
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float, layer: int, recorder: Recorder
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        layer: int,
+        recorder: Recorder,
+        cap: float | None,
     ) -> Tensor:
         point = recorder.point
         full = torch.empty_like(q, memory_format=torch.contiguous_format)
         windowed = torch.empty_like(full) if point.mix else None
         for begin, end in recorder.chunks():
-            p = _probabilities(q, k, scale, begin, end)
+            p, _ = _probabilities(q, k, scale, cap, begin, end)
             full[:, begin:end] = _values(p, v)
             if windowed is not None:
                 windowed[:, begin:end] = _values(_within(p, begin, recorder), v)
         ctx.save_for_backward(q, k, v, full, windowed)
-        ctx.scale, ctx.layer, ctx.recorder = scale, layer, recorder
+        ctx.scale, ctx.layer, ctx.recorder, ctx.cap = scale, layer, recorder, cap
         if windowed is None:
             return full
         return torch.lerp(full, windowed, point.mix)
@@ -282,11 +297,14 @@ class _Attention(torch.autograd.Function):
         rounded = {form: (kept(k, form) - k, kept(v, form) - v) for form in recorder.formats}
         for begin, end in recorder.chunks():
             rows = slice(begin, end)
-            p = _probabilities(q, k, ctx.scale, begin, end)
+            p, slope = _probabilities(q, k, ctx.scale, ctx.cap, begin, end)
             upstream = grad[:, rows]
             dp = _scores(upstream, v, end)
             ds = p * (dp - _delta(upstream, full[:, rows], work))
+            # Masks come behind the cap, keys before it.
             recorder.add(ctx.layer, begin, p, ds)
+            if slope is not None:
+                ds.mul_(slope)
             for form, (of_k, of_v) in rounded.items():
                 change = _scores(q[:, rows], of_k, end).mul_(ctx.scale).mul_(ds)
                 change.addcmul_(_scores(upstream, of_v, end), p)
@@ -294,12 +312,14 @@ class _Attention(torch.autograd.Function):
             if windowed is not None:
                 within = _within(p, begin, recorder)
                 dwithin = dp.sub_(_delta(upstream, windowed[:, rows], work)).mul_(within)
+                if slope is not None:
+                    dwithin.mul_(slope)
                 p, ds = p.lerp_(within, mix), ds.lerp_(dwithin, mix)
             dq[:, rows] = _values(ds, k) * ctx.scale
             dk[:, :end] += _transposed(ds, q[:, rows], k.shape[0]) * ctx.scale
             dv[:, :end] += _transposed(p, upstream, v.shape[0])
         recorder.check(ctx.layer)
-        return dq, dk.to(k.dtype), dv.to(v.dtype), None, None, None
+        return dq, dk.to(k.dtype), dv.to(v.dtype), None, None, None, None
 
 
 def _scores(x: Tensor, y: Tensor, end: int) -> Tensor:
@@ -327,13 +347,20 @@ def _delta(upstream: Tensor, out: Tensor, work: torch.dtype) -> Tensor:
     return (upstream.to(work) * out.to(work)).sum(-1, keepdim=True)
 
 
-def _probabilities(q: Tensor, k: Tensor, scale: float, begin: int, end: int) -> Tensor:
-    """Causal probabilities of rows begin to end: at least float32 [Hq, rows, end]."""
-    scores = _scores(q[:, begin:end], k, end).mul_(scale)
+def _probabilities(
+    q: Tensor, k: Tensor, scale: float, cap: float | None, begin: int, end: int
+) -> tuple[Tensor, Tensor | None]:
+    """Causal probabilities of rows begin to end, at least float32 [Hq, rows, end], and the
+    slope of the cap at their scores, None without one."""
+    scores, slope = _scores(q[:, begin:end], k, end).mul_(scale), None
+    if cap is not None:
+        bent = scores.div_(cap).tanh_()
+        slope = 1 - bent.square()
+        scores = bent.mul_(cap)
     rows = end - begin
     future = torch.ones(rows, rows, dtype=torch.bool, device=q.device).triu_(1)
     scores[..., begin:].masked_fill_(future, -torch.inf)
-    return torch.softmax(scores, -1)
+    return torch.softmax(scores, -1), slope
 
 
 def _within(p: Tensor, begin: int, recorder: Recorder) -> Tensor:

@@ -70,6 +70,18 @@ def geometry(config: Any) -> dict[str, int]:
     }
 
 
+def soft_cap(config: Any) -> float | None:
+    """Soft cap of a config's scores; None where they have none."""
+    cap = getattr(config, "attn_logit_softcapping", None)
+    return float(cap) if cap else None
+
+
+def dense_attention(config: Any) -> str:
+    """What the dense model attends by, as transformers names it: SDPA has no soft caps, and
+    some versions leave them out without a word."""
+    return "sdpa" if soft_cap(config) is None else "eager"
+
+
 def config_sha256(config: Any) -> str:
     """SHA-256 of what a config says about the model."""
     fields = json.loads(json.dumps(config.to_dict(), default=str))
@@ -95,11 +107,13 @@ def check_config(config: Any, lengths: list[int]) -> None:
     """PlannerError for a model that has no plans, or not at these lengths."""
     if getattr(config, "is_encoder_decoder", False):
         raise PlannerError("the model has an encoder; plans apply to decoder-only models")
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"} or getattr(config, "sliding_window", None):
+    told, window = (getattr(config, key, None) for key in ("layer_types", "sliding_window"))
+    kinds = set(told or ["full_attention"])
+    # Where layers tell their kinds, a window is that of those that slide.
+    if kinds != {"full_attention"} or (window and not told):
         raise PlannerError(
             f"the model is sparse already (layers: {', '.join(sorted(kinds))}; sliding_window "
-            f"= {getattr(config, 'sliding_window', None)}); choose a model with dense attention"
+            f"= {window}); choose a model with dense attention"
         )
     if getattr(config, "kv_lora_rank", None):
         raise PlannerError(
@@ -135,9 +149,13 @@ def load(name: str, dtype: str, device: str, lengths: list[int]) -> Network:
     target = pick_device(device)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer = _loaded(modelfiles.load_tokenizer, name)
-    check_config(load_config(name), lengths)
+    config = load_config(name)
+    check_config(config, lengths)
     model = _loaded(
-        modelfiles.load_weights, name, dtype=DTYPES[dtype], attn_implementation="sdpa"
+        modelfiles.load_weights,
+        name,
+        dtype=DTYPES[dtype],
+        attn_implementation=dense_attention(config),
     )
     model = model.to(target).eval().requires_grad_(False)
     return Network(model, tokenizer, Path(name).name)

@@ -62,10 +62,11 @@ def words():
     return transformers.PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>")
 
 
-def save(folder: Path, template=TEMPLATE, **changes) -> Path:
+def save(folder: Path, template=TEMPLATE, kind="Llama", **changes) -> Path:
     """Writes model and tokenizer to a folder; `changes` go to the config."""
     torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**(SIZES | changes)))
+    config = getattr(transformers, f"{kind}Config")(**(SIZES | changes))
+    model = getattr(transformers, f"{kind}ForCausalLM")(config)
     model.save_pretrained(folder)
     tokenizer = words()
     tokenizer.chat_template = template

@@ -76,7 +76,7 @@ def test_bytes_of_a_window():
 SINK, BLOCK, TOKENS = 6, 16, 150
 
 
-def measured(form, rows=256, **more):
+def measured(form, rows=256, cap=None, **more):
     """A recorder of random attention, and what it was made of."""
     generator = torch.Generator().manual_seed(3)
     make = lambda h: torch.randn(h, TOKENS, 8, generator=generator, dtype=torch.float64)
@@ -85,15 +85,16 @@ def measured(form, rows=256, **more):
         1, 4, TOKENS, sink=SINK, block=BLOCK, rows=rows, formats=(form,), **more
     )
     tensors = [x.clone().requires_grad_() for x in (q, k, v)]
-    attend(*tensors, 0.3, 0, recorder).backward(upstream)
+    attend(*tensors, 0.3, 0, recorder, cap).backward(upstream)
     return recorder, (q, k, v, upstream)
 
 
 @pytest.mark.parametrize("form", ["e4m3", "int8"])
 @pytest.mark.parametrize("rows", [16, 48, 256])
-def test_the_influence_of_rounding_is_a_derivative(form, rows):
+@pytest.mark.parametrize("cap", [None, 0.8])
+def test_the_influence_of_rounding_is_a_derivative(form, rows, cap):
     """Each row's, of the keys in 8 bits that its window shows, by differences."""
-    recorder, (q, k, v, upstream) = measured(form, rows, by_row=True)
+    recorder, (q, k, v, upstream) = measured(form, rows, cap, by_row=True)
     i, j = torch.arange(TOKENS)[:, None], torch.arange(TOKENS)
     k2, v2 = (x.repeat_interleave(2, 0)[:, None] for x in (k, v))
     of_k, of_v = (kept(x, form).repeat_interleave(2, 0)[:, None] - x2
@@ -102,6 +103,8 @@ def test_the_influence_of_rounding_is_a_derivative(form, rows):
     def loss(keys, values):
         """[heads, rows], with keys and values of each row its own."""
         scores = torch.einsum("hid,hijd->hij", q, keys) * 0.3
+        if cap is not None:
+            scores = cap * torch.tanh(scores / cap)
         p = torch.softmax(scores.masked_fill(j > i, -torch.inf), -1)
         return torch.einsum("hij,hijd,hid->hi", p, values, upstream)
 

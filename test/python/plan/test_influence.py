@@ -20,7 +20,7 @@ def qkv(heads=6, kv_heads=2, tokens=29, dim=8, dtype=torch.float64):
     return [x.requires_grad_() for x in (make(heads), make(kv_heads), make(kv_heads))]
 
 
-def masked(q, k, v, scale, local, sink=SINK):
+def masked(q, k, v, scale, local, sink=SINK, cap=None):
     """Attention within sink and window; None for dense. Returns output, probabilities."""
     group = q.shape[0] // k.shape[0]
     k, v = k.repeat_interleave(group, 0), v.repeat_interleave(group, 0)
@@ -28,7 +28,10 @@ def masked(q, k, v, scale, local, sink=SINK):
     seen = j <= i
     if local is not None:
         seen = seen & ((j < sink) | (i - j < local))
-    p = torch.softmax((q @ k.mT * scale).masked_fill(~seen, -torch.inf), -1)
+    scores = q @ k.mT * scale
+    if cap is not None:
+        scores = cap * torch.tanh(scores / cap)
+    p = torch.softmax(scores.masked_fill(~seen, -torch.inf), -1)
     return p @ v, p
 
 
@@ -36,26 +39,32 @@ def recorder(tokens=29, rows=256, **more):
     return Recorder(1, 6, tokens, sink=SINK, block=BLOCK, rows=rows, **more)
 
 
-def backward(r, tensors, upstream):
-    out = attend(*tensors, 0.3, 0, r)
+def backward(r, tensors, upstream, cap=None):
+    out = attend(*tensors, 0.3, 0, r, cap)
     out.backward(upstream)
     return out
+
+
+#: None, and one that scores exceed.
+CAPS = [None, 0.8]
 
 
 @pytest.mark.parametrize("rows", [1, 4, 7, 256])
 @pytest.mark.parametrize("mix", [0.0, 0.5])
 @pytest.mark.parametrize("heads, kv_heads", [(6, 6), (6, 2), (6, 1)])
-def test_output_and_input_gradients(rows, mix, heads, kv_heads):
+@pytest.mark.parametrize("cap", CAPS)
+def test_output_and_input_gradients(rows, mix, heads, kv_heads, cap):
     tensors = qkv(heads, kv_heads)
     upstream = torch.randn(heads, 29, 8, dtype=torch.float64)
     r = Recorder(
         1, heads, 29, sink=SINK, block=BLOCK, rows=rows, point=Point(mix, 5 if mix else 0)
     )
-    out = backward(r, tensors, upstream)
+    out = backward(r, tensors, upstream, cap)
     got = [t.grad.clone() for t in tensors]
     for t in tensors:
         t.grad = None
-    want = (1 - mix) * masked(*tensors, 0.3, None)[0] + mix * masked(*tensors, 0.3, 5)[0]
+    dense, windowed = (masked(*tensors, 0.3, local, cap=cap)[0] for local in (None, 5))
+    want = (1 - mix) * dense + mix * windowed
     want.backward(upstream)
     torch.testing.assert_close(out, want, rtol=1e-12, atol=1e-12)
     for ours, t in zip(got, tensors):
@@ -64,16 +73,18 @@ def test_output_and_input_gradients(rows, mix, heads, kv_heads):
 
 @pytest.mark.parametrize("rows", [1, 3, 8, 256])
 @pytest.mark.parametrize("tokens", [7, 10, 28, 29, 30, 31])
-def test_the_set_form_is_the_change_of_finite_masking(rows, tokens):
+@pytest.mark.parametrize("cap", CAPS)
+def test_the_set_form_is_the_change_of_finite_masking(rows, tokens, cap):
     tensors = qkv(tokens=tokens)
     upstream = torch.randn(6, tokens, 8, dtype=torch.float64)
     r = recorder(tokens, rows)
-    backward(r, tensors, upstream)
+    backward(r, tensors, upstream, cap)
     with torch.no_grad():
-        dense = masked(*tensors, 0.3, None)[0]
+        dense = masked(*tensors, 0.3, None, cap=cap)[0]
         assert r.absolute.shape == (1, 6, window_blocks(tokens, SINK, BLOCK) + 1)
         for n in range(r.blocks + 1):
-            change = ((masked(*tensors, 0.3, n * BLOCK)[0] - dense) * upstream).sum(-1)
+            window = masked(*tensors, 0.3, n * BLOCK, cap=cap)[0]
+            change = ((window - dense) * upstream).sum(-1)
             want = [change.abs().sum(-1), change.sum(-1), change.square().sum(-1)]
             for ours, theirs in zip((r.absolute, r.signed, r.squared), want):
                 torch.testing.assert_close(ours[0, :, n], theirs, rtol=1e-9, atol=1e-12)

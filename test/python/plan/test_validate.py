@@ -18,6 +18,7 @@ from moa.plan.evaluate import (
     HeavyHitters,
     Layout,
     Score,
+    Scores,
     Windows,
     batches,
     cross_entropy,
@@ -236,17 +237,19 @@ def test_blocks_are_windows_beside_the_sink():
             assert torch.equal(seen[head], want & (j <= i))
 
 
-def test_heavy_hitters_keep_what_weighs_most():
+@pytest.mark.parametrize("cap", [None, 0.5])
+def test_heavy_hitters_keep_what_weighs_most(cap):
     """Three query heads on one KV head; the prompt's weight decides, then the recent."""
     torch.manual_seed(0)
     query, key = torch.randn(3, 12, 8), torch.randn(1, 12, 8)
     layout = Layout.of(10, 2, 1, torch.device("cpu"))
     sight = HeavyHitters(6)
-    sight.saw(0, query, key, 0.4, layout)
-    scores = (query[:, :10] @ key[:, :10].mT * 0.4).masked_fill(
-        torch.ones(10, 10).triu(1).bool(), -torch.inf
-    )
-    weight = torch.softmax(scores, -1).sum((0, 1))
+    sight.saw(0, query, key, Scores(0.4, cap), layout)
+    scores = query[:, :10] @ key[:, :10].mT * 0.4
+    if cap is not None:
+        scores = cap * torch.tanh(scores / cap)
+    future = torch.ones(10, 10).triu(1).bool()
+    weight = torch.softmax(scores.masked_fill(future, -torch.inf), -1).sum((0, 1))
     heavy = set(weight[:7].topk(3).indices.tolist()) | {7, 8, 9}
     seen = whole(sight.views(0, slice(0, 12), layout), heads=3, rows=12, keys=12)
     for head in range(3):
