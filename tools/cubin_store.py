@@ -25,30 +25,37 @@ GROUPS = {
 }
 #: The same of KV heads that keep 8 bits, in bf16.
 GROUPS_KV8 = {64: range(1, 9), 128: range(1, 9)}
+#: (head size, query heads of a KV head, soft cap): Gemma 2 of 2B and 9B, of 27B.
+CAPPED = ((256, 2, 50), (128, 2, 50))
 TARGETS = "sm_90a,sm_80"
 
 
 def structures():
-    """(dtype, head size, group, phases, more of the plan) of each compilation, each
-    kernel once."""
+    """(dtype, head size, group, phases, more of the plan, more of the model) of each
+    compilation, each kernel once."""
     for head_dim, groups in GROUPS.items():
-        yield "f32", head_dim, 1, "prefill,append", {}  # No decode kernel in f32.
+        yield "f32", head_dim, 1, "prefill,append", {}, ""  # No decode kernel in f32.
         for dtype in ("bf16", "f16"):
-            yield dtype, head_dim, groups[0], "prefill,append,decode", {}
+            yield dtype, head_dim, groups[0], "prefill,append,decode", {}, ""
             for group in groups[1:]:
-                yield dtype, head_dim, group, "decode", {}
+                yield dtype, head_dim, group, "decode", {}, ""
     kept = {"kv": {"format": "e4m3"}}
     for head_dim, groups in GROUPS_KV8.items():
-        yield "bf16", head_dim, groups[0], "prefill,append,decode", kept
+        yield "bf16", head_dim, groups[0], "prefill,append,decode", kept, ""
         for group in groups[1:]:
-            yield "bf16", head_dim, group, "decode", kept
+            yield "bf16", head_dim, group, "decode", kept, ""
+    for head_dim, group, cap in CAPPED:
+        more = f",soft_cap={cap}"
+        yield "f32", head_dim, 1, "prefill", {}, more
+        for dtype in ("bf16", "f16"):
+            yield dtype, head_dim, group, "prefill,decode", {}, more
 
 
 def compile_one(compiler, ptxas, store, folder, structure):
     """Adds the kernels of one structure to the store; returns what went wrong."""
-    dtype, head_dim, group, phases, more = structure
-    shape = f"layers=1,q_heads={group},kv_heads=1,head_dim={head_dim}"
-    plan = folder / f"{dtype}-{head_dim}-{group}-{'-'.join(more)}.json"
+    dtype, head_dim, group, phases, more, of_model = structure
+    shape = f"layers=1,q_heads={group},kv_heads=1,head_dim={head_dim}{of_model}"
+    plan = folder / f"{dtype}-{head_dim}-{group}-{'-'.join(more)}{of_model}.json"
     rules = {"alphas": [[0] * group], "betas": [[1] * group], **more}
     plan.write_text(json.dumps({"format": "moa-plan", "version": 1, **rules}))
     done = subprocess.run(
@@ -60,7 +67,7 @@ def compile_one(compiler, ptxas, store, folder, structure):
         capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode or "warning:" in done.stderr:
-        return f"{dtype}, head size {head_dim}, group {group}: {done.stderr.strip()}"
+        return f"{dtype}, {shape}: {done.stderr.strip()}"
     return None
 
 
