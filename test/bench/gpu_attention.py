@@ -109,7 +109,7 @@ def main() -> int:
                 commit=args.commit, packages=("moa", "torch", "triton", "jax"),
                 setting={"shape": "llama-3-8b", "plan": "llama-3-8b-moa.json", "layer": 16},
             )  # fmt: skip
-        allowed = PEERS[part].split(",")
+        allowed = [name for name in PEERS[part].split(",") if name]
         names = allowed if args.peers is None else [n for n in args.peers if n in allowed]
         for case in (args.cases or CASES[part]).split(","):
             with torch.no_grad():
