@@ -29,13 +29,21 @@ def _parts(function) -> tuple:
     return code, tuple(inside)
 
 
+@torch.compiler.assume_constant_result
+def _is_window(function, window: int) -> bool:
+    """Whether a mask function is that of a causal window of so many tokens.
+
+    torch.compile does not trace this, as functions that it traces show no closure: it
+    makes the function and calls this, once for each of its graphs.
+    """
+    return _parts(function) == _parts(sliding_window_causal_mask_function(window))
+
+
 def is_causal(function, window: int | None) -> bool:
     """Whether a mask function is the causal one, or that of a layer's own window."""
     if function is causal_mask_function:
         return True
-    if window is None:
-        return False
-    return _parts(function) == _parts(sliding_window_causal_mask_function(window))
+    return window is not None and _is_window(function, window)
 
 
 def mask_function(
@@ -55,11 +63,16 @@ def mask_function(
     the model's own windows, such as that of packed sequences;
     InvalidArgumentError for a padding mask that does not cover every column.
     """
+    traced = torch.compiler.is_compiling()
+    if traced and not kwargs.get("allow_is_causal_skip", True):
+        # Something lies over the window, tensors mostly, which are no constants of a trace.
+        local_size = None
     if not is_causal(mask_function, local_size):
         raise UnsupportedError(
             "compiled attention has the causal mask alone; here is another one, such as "
-            "that of packed sequences (position_ids that start again). Pass one sequence "
-            "a row, padded on the left"
+            "that of packed sequences (position_ids that start again), which torch.compile "
+            "takes all for where there is no cache. Pass one sequence a row, padded on the "
+            "left, and to a compiled model past_key_values=moa.hf.Cache(model)"
         )
     if attention_mask is None:
         return None
@@ -70,7 +83,7 @@ def mask_function(
             "one for each token, those in the cache included"
         )
     mask = attention_mask[:, :columns]
-    if torch.compiler.is_compiling():
+    if traced:
         return mask  # The operator looks at its values.
     mask.moa_mask = padding.on_host(mask)
     return mask
