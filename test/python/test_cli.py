@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from moa import cli
-from moa.cli import bench, plans, session
+from moa.cli import bench, models, plans, session
 from moa.hf import graph
 from served import END, PLAN, planned, save, tokenizer
 
@@ -347,11 +348,9 @@ def test_a_host_that_is_none(folder, capsys):
     assert "cannot listen at 256.1.1.1, port 8000" in line and "--host" in line
 
 
-def test_a_taken_port_is_said_before_loading(folder):
-    import socket
-
+def test_a_taken_port_is_said_before_loading(folder, monkeypatch, capsys):
+    monkeypatch.setattr(models, "load", lambda args: pytest.fail("loaded before listening"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        process = start("serve", folder, "--port", taken.getsockname()[1])
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert len(err.splitlines()) == 1 and "in use" in err
+        assert moa("serve", folder, "--port", taken.getsockname()[1]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "in use" in line and "--port" in line
