@@ -143,13 +143,29 @@ def test_bench(folder, plan, capsys):
     assert "ask for less by --lengths" in capsys.readouterr().err
 
 
-def test_a_model_with_a_soft_cap_is_not_measured_beside_sdpa(plan, tmp_path, capsys):
+def test_a_model_with_a_soft_cap_is_measured_beside_eager_attention(plan, tmp_path, capsys):
     own = save(tmp_path / "gemma", kind="Gemma2", query_pre_attn_scalar=16)
     options = [own, "--plan", plan]
     assert moa("generate", *options, "--prompt", "To be", "--max-new-tokens", 4) == 0
     capsys.readouterr()
-    assert moa("bench", *options, "--lengths", 100) == 1
-    assert "a soft cap (50), which SDPA does not" in capsys.readouterr().err
+    measured = ["--lengths", 100, "--new", 4, "--repeat", 1]
+    assert moa("bench", *options, *measured, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["dense"] == "eager"
+    assert told["results"][0]["eager"]["prefill_tokens_per_s"] > 0
+    (tmp_path / "bench.json").write_text(json.dumps(told))
+    page = [
+        "report",
+        *options,
+        "--bench",
+        tmp_path / "bench.json",
+        "-o",
+        tmp_path / "page.html",
+    ]
+    assert moa(*page) == 0
+    assert "dense, eager" in (tmp_path / "page.html").read_text()
+    assert moa("bench", *options, *measured) == 0
+    assert "eager" in capsys.readouterr().out
 
 
 def test_report(folder, plan, tmp_path, capsys):

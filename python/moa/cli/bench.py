@@ -1,4 +1,5 @@
-"""Measure a model under a plan beside transformers' dense SDPA, in one process.
+"""Measure a model under a plan beside transformers' dense SDPA, in one process; one with
+soft caps on its scores, which SDPA does not have, beside its eager attention.
 
 For each prompt length: prefill and decode tokens/s (medians of runs that take turns;
 steps are made as generate() makes them) and bytes of the KV cache. --json prints one
@@ -63,11 +64,7 @@ def measure_model(args: argparse.Namespace, loaded: models.Loaded) -> dict[str, 
             f"model's {most}: ask for less by --lengths or --new"
         )
     model = loaded.model
-    if cap := model.moa.info["soft_cap"]:
-        raise ValueError(
-            f"scores of the model have a soft cap ({cap:g}), which SDPA does not, so there is "
-            "nothing to measure beside: time attention alone by moa-run ARTIFACT --bench"
-        )
+    dense = "eager" if model.moa.info["soft_cap"] else "sdpa"
     record: dict[str, Any] = {
         "model": loaded.name,
         "plan": loaded.choice.line,
@@ -79,17 +76,19 @@ def measure_model(args: argparse.Namespace, loaded: models.Loaded) -> dict[str, 
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "new_tokens": args.new,
         "repeats": args.repeat,
+        "dense": dense,
         "results": [],
     }
     with Progress("measuring") as progress:
         for at, prompt in enumerate(args.lengths):
-            record["results"].append(measure(model, prompt, args.new, args.repeat))
+            record["results"].append(measure(model, dense, prompt, args.new, args.repeat))
             progress.share = (at + 1) / len(args.lengths)
     return record
 
 
-def measure(model: Any, prompt: int, new: int, repeat: int) -> dict[str, Any]:
-    """One length; the methods take turns, so that both meet the same machine."""
+def measure(model: Any, dense: str, prompt: int, new: int, repeat: int) -> dict[str, Any]:
+    """One length, beside the attention that transformers calls `dense`; the methods take
+    turns, so that both meet the same machine."""
     import torch
 
     generator = torch.Generator().manual_seed(prompt)
@@ -97,7 +96,7 @@ def measure(model: Any, prompt: int, new: int, repeat: int) -> dict[str, Any]:
         0, model.config.get_text_config().vocab_size, (1, prompt), generator=generator
     )
     ids = ids.to(model.device)
-    runs: dict[str, list[dict[str, Any]]] = {"moa": [], "sdpa": []}
+    runs: dict[str, list[dict[str, Any]]] = {"moa": [], dense: []}
     for name in runs:
         one_run(model, name, ids[:, :64], 1)
     for _ in range(repeat):
@@ -179,16 +178,22 @@ def _bytes(cache: Any) -> int:
     return sum(part.nbytes for layer in cache.layers for part in (layer.keys, layer.values))
 
 
+def dense_of(record: dict[str, Any]) -> str:
+    """What a record measured beside."""
+    return str(record.get("dense", "sdpa"))
+
+
 def print_table(record: dict[str, Any]) -> None:
+    dense_name = dense_of(record)
     print(f"{record['model']} on {record['device']}, {record['dtype']}, {record['plan']}")
     print(f"{'':>8}  {'prefill tokens/s':^23}  {'decode tokens/s':^23}  {'KV MiB':^21}")
-    print(f"{'prompt':>8}" + 3 * f"  {'moa':>7} {'sdpa':>7} {'ratio':>7}")
+    print(f"{'prompt':>8}" + 3 * f"  {'moa':>7} {dense_name:>7} {'ratio':>7}")
     for line in record["results"]:
         text = f"{line['prompt_tokens']:8}"
         for key, unit in (
             ("prefill_tokens_per_s", 1), ("decode_tokens_per_s", 1), ("kv_bytes", 2**20)
         ):  # fmt: skip
-            ours, dense = line["moa"][key] / unit, line["sdpa"][key] / unit
+            ours, dense = line["moa"][key] / unit, line[dense_name][key] / unit
             text += f"  {ours:7.1f} {dense:7.1f} {ours / dense:7.2f}"
         print(text)
     sys.stdout.flush()

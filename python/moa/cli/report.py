@@ -53,7 +53,7 @@ def read_record(path: str) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
         for line in record["results"]:
-            for who in ("moa", "sdpa"):
+            for who in ("moa", bench.dense_of(record)):
                 float(line[who]["prefill_tokens_per_s"] + line[who]["decode_tokens_per_s"])
         str(record["model"] + record["device"] + record["dtype"])
         if not record["results"]:
@@ -127,11 +127,13 @@ def _speeds(record: dict[str, Any]) -> str:
 
     at = [line["prompt_tokens"] for line in record["results"]]
     where = f"{record['device']}, {record['dtype']}"
+    dense = bench.dense_of(record)
+    label = "dense SDPA" if dense == "sdpa" else f"dense, {dense}"
     text = ""
     for what in ("prefill", "decode"):
         series = {
             name: (at, [line[who][f"{what}_tokens_per_s"] for line in record["results"]])
-            for name, who in (("plan", "moa"), ("dense SDPA", "sdpa"))
+            for name, who in (("plan", "moa"), (label, dense))
         }
         picture = chart(series, title=what, x="prompt tokens", y="tokens/s")
         text += _figure(picture, f"{what} on {where}, one sequence, medians.")
