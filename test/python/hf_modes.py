@@ -34,6 +34,7 @@ BOTH = {
 OURS = {
     "prompt lookup": dict(prompt_lookup_num_tokens=5),
     "chunked prefill": dict(prefill_chunk_size=77),
+    "static cache": dict(cache_implementation="static"),
 }
 
 

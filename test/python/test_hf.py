@@ -184,7 +184,7 @@ def padded(rows):
 @pytest.mark.parametrize(
     "arguments, kind, message",
     [
-        (dict(cache_implementation="static"), ValueError, "leave it out"),
+        (dict(cache_implementation="offloaded"), ValueError, "leave it out"),
         (dict(cache_implementation="quantized"), ValueError, "leave it out"),
         (dict(past_key_values=transformers.DynamicCache()), TypeError, "moa.hf.Cache"),
         (dict(assistant_early_exit=1), NotImplementedError, "smaller assistant_model"),

@@ -58,8 +58,10 @@ def prepare_cache(
 
 
 def _refuse(engine, config) -> None:
+    # Of a static cache the elastic one has what compiled steps need: they are of one shape,
+    # and read its pages by tables that lie in one place.
     kind = config.cache_implementation
-    if kind not in (None, "dynamic"):
+    if kind not in (None, "dynamic", "static"):
         raise InvalidArgumentError(
             f"cache_implementation='{kind}' would replace the elastic cache, whose pages come "
             "and go as windows move: leave it out. Its size is known beforehand all the same "
