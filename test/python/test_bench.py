@@ -129,7 +129,7 @@ def test_rows_in_float64_follow_the_definition(artifact):
             most = windows[layer]
             sink = 64 if most is None else 0
             rules = [Rule(a, b, sink, per_row=model.per_row, most=most) for a, b in pairs]
-            out = reference(q, k, v, rules, 320)
+            out = reference(q, k, v, rules, 320, cap=model.soft_cap or None)
             assert model.error(layer, 320, q, k, v, out, range(0, 300, 23)) < 1e-12
             out[150, 3] += 0.1
             assert model.error(layer, 320, q, k, v, out, [149, 150]) > 1e-2
@@ -300,9 +300,10 @@ def test_solver_of_plans(tmp_path):
     case = ("small", 2, 4, 0, [2048, 8192], 2, "paper")
     exact = ("small_exact", 2, 4, 2, [8192], 2, "default")
     ours, compact = plan_solver.measure(case, "highs"), plan_solver.measure_compact(case, 60)
-    # The two forms of one problem have one optimum.
-    assert ours["objective"] >= compact["objective"] * (1 - compact["gap"])
-    assert ours["objective"] * (1 - ours["gap"]) <= compact["objective"]
+    # The two forms of one problem have one optimum, up to how their sums round.
+    most = compact["objective"] * (1 + 1e-12)
+    assert ours["objective"] * (1 + 1e-12) >= compact["objective"] * (1 - compact["gap"])
+    assert ours["objective"] * (1 - ours["gap"]) <= most
     found = plan_solver.measure(exact, "subgradient")
     assert (ours["rules"], found["rules"], found["who"]) == (48, 62, "subgradient")
     file = record.new_file("plan-solver", "a device", setting={})
