@@ -1,10 +1,10 @@
-"""Measure a model under a plan beside transformers' dense SDPA, in one process; one with
-soft caps on its scores, which SDPA does not have, beside its eager attention.
+"""Measure a model under a plan beside transformers' dense SDPA, in one process.
 
-For each prompt length: prefill and decode tokens/s (medians of runs that take turns;
-steps are made as generate() makes them) and bytes of the KV cache. --json prints one
-object, units in the names of its keys; it also has the processor time of the process
-(all its threads), which tells more than the clock where other work runs beside.
+A model with soft caps on its scores, which SDPA does not have, is measured beside its
+eager attention. For each prompt length: prefill and decode tokens/s (medians of runs that
+take turns; steps are made as generate() makes them) and bytes of the KV cache. --json
+prints one object, units in the names of its keys; it also has the processor time of the
+process (all its threads), which tells more than the clock where other work runs beside.
 """
 
 from __future__ import annotations
