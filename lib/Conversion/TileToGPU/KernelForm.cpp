@@ -46,10 +46,11 @@ static LogicalResult checkBody(ForBlocksOp loop, LoadQueriesOp queries) {
       expectFrom<LoadValuesOp>(accumulate, accumulate.getValues(), "values");
   auto mask =
       step ? expectFrom<MaskOp>(step, step.getScores(), "scores") : nullptr;
-  SoftCapOp cap = mask ? mask.getScores().getDefiningOp<SoftCapOp>() : nullptr;
-  auto scores = cap    ? expectFrom<ScoresOp>(cap, cap.getScores(), "scores")
-                : mask ? expectFrom<ScoresOp>(mask, mask.getScores(), "scores")
-                       : nullptr;
+  auto cap = mask ? mask.getScores().getDefiningOp<SoftCapOp>() : nullptr;
+  Operation *behind = cap ? cap.getOperation() : mask.getOperation();
+  auto scores =
+      behind ? expectFrom<ScoresOp>(behind, behind->getOperand(0), "scores")
+             : nullptr;
   auto keys = scores ? expectFrom<LoadKeysOp>(scores, scores.getKeys(), "keys")
                      : nullptr;
   if (!values || !keys)
@@ -94,7 +95,8 @@ static FailureOr<KernelForm> matchAttention(func::FuncOp kernel,
                   config.getKeys(),
                   /*columns=*/0,
                   keys.getKv8()};
-  for (SoftCapOp cap : loop.getBody().front().getOps<SoftCapOp>())
+  auto mask = *loop.getBody().front().getOps<MaskOp>().begin();
+  if (auto cap = mask.getScores().getDefiningOp<SoftCapOp>())
     form.softCap = cap.getLog2Cap();
   return form;
 }
